@@ -1,0 +1,3 @@
+module cloche/contract
+
+go 1.24
