@@ -1,0 +1,64 @@
+/** The event envelope. The keeper is the only writer; capabilities add kinds. */
+import { z } from "zod";
+import { problemSchema } from "./problem.ts";
+import { startStep } from "./task.ts";
+
+const name = z.string().max(255);
+const ms = z.int().min(0);
+
+/** What each kind carries. Text under a kind whose source is `guest` is the guest's claim. */
+export const eventData = {
+  "keeper.started": z.strictObject({ pid: z.int(), swept: z.array(name).max(64) }),
+  "keeper.ended": z.strictObject({ reason: z.string().max(256) }),
+  "task.created": z.strictObject({
+    name,
+    shares: z.array(z.strictObject({ name, mode: z.string(), guestPath: z.string() })).max(16),
+    wall: z.string().max(4096),
+  }),
+  "task.removed": z.strictObject({ name }),
+  "task.starting": z.strictObject({ wall: z.string().max(4096), accelerator: z.string().max(16) }),
+  "task.step": z.strictObject({ step: startStep, phase: z.enum(["began", "ended"]), atMs: ms, waitingFor: z.string().max(256) }),
+  "task.running": z.strictObject({ startMs: ms, accelerator: z.string().max(16) }),
+  "task.paused": z.strictObject({}),
+  "task.resumed": z.strictObject({}),
+  "task.stopping": z.strictObject({ reason: z.string().max(256) }),
+  "task.stopped": z.strictObject({ reason: z.string().max(256), ranMs: ms }),
+  "task.failed": z.strictObject({ problem: problemSchema }),
+  "share.served": z.strictObject({ name, mode: z.string(), guestPath: z.string(), confinement: z.array(z.string().max(64)).max(16) }),
+  "exec.started": z.strictObject({ exec: z.int(), command: z.string().max(4096), terminal: z.boolean() }),
+  "exec.ended": z.strictObject({ exec: z.int(), status: z.int(), signal: z.string().max(32).optional(), ranMs: ms }),
+  "guest.hello": z.strictObject({ version: z.string().max(64), image: z.string().max(64), kernel: z.string().max(128), bootMs: ms }),
+  "guest.log": z.strictObject({ level: z.string().max(16), message: z.string().max(4096) }),
+  "guest.clock": z.strictObject({ steppedMs: z.int() }),
+} as const;
+
+export type EventKind = keyof typeof eventData;
+export const eventKinds = Object.keys(eventData) as EventKind[];
+
+export const actor = z.strictObject({
+  kind: z.enum(["user", "keeper", "guest"]),
+  /** the client that a user's act came through */
+  via: z.enum(["cli", "web", "desktop"]).optional(),
+});
+export type Actor = z.infer<typeof actor>;
+
+export const eventEnvelope = z.strictObject({
+  version: z.int().min(1),
+  /** counts up over all tasks; never reused */
+  id: z.int().min(1),
+  time: z.iso.datetime(),
+  /** the task's id; absent for what concerns the keeper */
+  task: z.string().max(16).optional(),
+  kind: z.string().max(64),
+  source: z.enum(["host", "guest"]),
+  actor,
+  decision: z.enum(["allow", "deny"]).optional(),
+  rule: z.string().max(256).optional(),
+  reason: z.string().max(1024).optional(),
+  data: z.record(z.string(), z.unknown()),
+  /** SHA-256 over the previous record's chain value and this record without its chain, in hex */
+  chain: z.string().regex(/^[0-9a-f]{64}$/),
+});
+export type EventEnvelope = z.infer<typeof eventEnvelope>;
+/** An event of a known kind, with its data typed. */
+export type EventOf<K extends EventKind> = Omit<EventEnvelope, "kind" | "data"> & { kind: K; data: z.infer<(typeof eventData)[K]> };

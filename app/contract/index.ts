@@ -1,0 +1,10 @@
+/** The contract's one door. */
+export * from "./catalogue.ts";
+export * from "./client.ts";
+export * from "./event.ts";
+export * from "./methods.ts";
+export * from "./problem.ts";
+export * from "./rpc.ts";
+export * from "./stream.ts";
+export * from "./task.ts";
+export * from "./version.ts";

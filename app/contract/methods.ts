@@ -1,0 +1,154 @@
+/** What clients may ask of the keeper. Requests are strict and bounded both ways; a failed one answers with a Problem. */
+import { z } from "zod";
+import { eventEnvelope } from "./event.ts";
+import { environment, MAX_SHARES, shareMode, taskName, taskRef, taskView } from "./task.ts";
+
+const nothing = z.strictObject({});
+const base64 = (max: number) =>
+  z
+    .string()
+    .max(max)
+    .regex(/^[A-Za-z0-9+/]*={0,2}$/);
+const byTask = z.strictObject({ task: taskRef });
+/** How long a reading call may wait for something new, in ms. */
+const waitMs = z.int().min(0).max(30_000);
+const ticket = z.string().regex(/^[0-9a-f]{32}$/);
+
+/** A token for one folder, made by a folder dialog or the CLI. Opaque; the folder's path is not in it. */
+export const grant = z.string().regex(/^[0-9a-f]{32}$/);
+
+export const terminalSize = z.strictObject({ columns: z.int().min(1).max(2000), rows: z.int().min(1).max(2000) });
+export type TerminalSize = z.infer<typeof terminalSize>;
+
+export const clientKind = z.enum(["cli", "web", "desktop"]);
+export type ClientKind = z.infer<typeof clientKind>;
+
+export const doctorCheck = z.strictObject({
+  name: z.string().max(64),
+  status: z.enum(["ok", "warning", "failed"]),
+  message: z.string().max(1024),
+  evidence: z.string().max(16_384).optional(),
+  next: z.array(z.string().max(512)).max(8),
+});
+export type DoctorCheck = z.infer<typeof doctorCheck>;
+
+export const imageView = z.strictObject({
+  id: z.string().regex(/^[0-9a-f]{64}$/),
+  arch: z.string().max(16),
+  kernel: z.string().max(64),
+  guest: z.string().max(64),
+  packages: z.int().min(0),
+  sizeBytes: z.int().min(0),
+  files: z.array(z.strictObject({ file: z.string().max(255), sizeBytes: z.int().min(0), sha256: z.string().length(64) })).max(32),
+});
+export type ImageView = z.infer<typeof imageView>;
+
+export const newTask = z.strictObject({
+  /** absent: made from the first folder's name, or `task` */
+  name: taskName.optional(),
+  shares: z.array(z.strictObject({ grant, mode: shareMode.optional(), guestPath: z.string().min(2).max(1024).optional() })).max(MAX_SHARES),
+  env: environment,
+  cpus: z.int().min(1).max(64).optional(),
+  memoryMib: z.int().min(256).max(262_144).optional(),
+  diskGib: z.int().min(1).max(4096).optional(),
+  sudo: z.boolean(),
+  ephemeral: z.boolean(),
+});
+export type NewTask = z.input<typeof newTask>;
+
+export const keeperProtocol = {
+  requests: {
+    hello: {
+      params: z.strictObject({ contract: z.int().min(1), client: clientKind }),
+      result: z.strictObject({ contract: z.int().min(1), version: z.string().max(32), pid: z.int(), home: z.string().max(4096) }),
+    },
+    /** Notes a folder by its identity; nothing in it is read. `path` is absolute, as base64 because paths are bytes. */
+    "grants.create": {
+      params: z.strictObject({ path: base64(8192) }),
+      result: z.strictObject({ grant, name: z.string().max(255) }),
+    },
+    "tasks.create": { params: newTask, result: taskView },
+    "tasks.list": { params: nothing, result: z.strictObject({ tasks: z.array(taskView).max(4096) }) },
+    "tasks.get": { params: byTask, result: taskView },
+    /**
+     * Answers when the task runs. `client`: the machine is gone within 5 s after this connection; `keeper`: it stays.
+     * A second start of a starting or running task waits for the same result.
+     */
+    "tasks.start": { params: z.strictObject({ task: taskRef, lease: z.enum(["client", "keeper"]) }), result: taskView },
+    /** Asks the guest, then forces. Answers when nothing is left. Twice is harmless. `now` does not ask the guest but lets it write back. */
+    "tasks.stop": { params: z.strictObject({ task: taskRef, now: z.boolean() }), result: taskView },
+    "tasks.pause": { params: byTask, result: taskView },
+    "tasks.resume": { params: byTask, result: taskView },
+    /** Stops first when needed. */
+    "tasks.remove": { params: byTask, result: nothing },
+    /** Prepares a command; the answer's ticket opens its stream (see stream.ts) within 10 s. */
+    "tasks.exec": {
+      params: z.strictObject({
+        task: taskRef,
+        /** program and arguments, each as base64 of its bytes; absent: the user's login shell */
+        command: z.array(base64(262_144)).min(1).max(4096).optional(),
+        workingDirectory: z.string().min(1).max(1024).optional(),
+        env: environment,
+        terminal: terminalSize.extend({ term: z.string().regex(/^[A-Za-z0-9._+-]{1,64}$/) }).optional(),
+        /** kill the command after that many ms; absent means never */
+        timeoutMs: z.int().min(1).max(31_536_000_000).optional(),
+      }),
+      result: z.strictObject({ ticket, exec: z.int() }),
+    },
+    /** A raw stream to the guest's sshd, with the key of this machine, for `cp`. */
+    "tasks.ssh": {
+      params: byTask,
+      result: z.strictObject({ ticket, user: z.string().max(32), privateKey: z.string().max(4096), hostKey: z.string().max(4096) }),
+    },
+    "tasks.stats": {
+      params: byTask,
+      result: z.strictObject({
+        /** the guest's own words */
+        claim: z.strictObject({
+          uptimeMs: z.int(),
+          processes: z.int(),
+          memoryTotalBytes: z.int(),
+          memoryAvailableBytes: z.int(),
+          diskTotalBytes: z.int(),
+          diskUsedBytes: z.int(),
+          loadPercent: z.int(),
+        }),
+        hostProcesses: z.array(z.strictObject({ role: z.string().max(32), pid: z.int() })).max(64),
+      }),
+    },
+    /** `after` is the last id seen, 0 for all; answers at once when there is something, else within `waitMs`. */
+    "events.read": {
+      params: z.strictObject({
+        task: taskRef.optional(),
+        after: z.int().min(0),
+        limit: z.int().min(1).max(1000),
+        waitMs,
+        sinceMs: z.int().min(0).optional(),
+      }),
+      result: z.strictObject({ events: z.array(eventEnvelope).max(1000), next: z.int().min(0) }),
+    },
+    /** `output`: what commands wrote; `console`: the guest's console. Both are the guest's bytes. */
+    "logs.read": {
+      params: z.strictObject({
+        task: taskRef,
+        log: z.enum(["output", "console"]),
+        offset: z.int().min(0),
+        limit: z.int().min(1).max(262_144),
+        waitMs,
+      }),
+      result: z.strictObject({ bytes: base64(400_000), next: z.int().min(0), ended: z.boolean() }),
+    },
+    doctor: { params: nothing, result: z.strictObject({ checks: z.array(doctorCheck).max(64) }) },
+    "images.list": { params: nothing, result: z.strictObject({ images: z.array(imageView).max(64) }) },
+    /** Reads every byte of the image and compares. */
+    "images.verify": { params: nothing, result: z.strictObject({ image: imageView }) },
+    /** Ends the keeper when no task runs; refused otherwise. */
+    "keeper.end": { params: nothing, result: nothing },
+  },
+  notifications: {},
+} as const;
+
+export type KeeperRequests = (typeof keeperProtocol)["requests"];
+export type Method = keyof KeeperRequests;
+export type Params<M extends Method> = z.input<KeeperRequests[M]["params"]>;
+export type Result<M extends Method> = z.output<KeeperRequests[M]["result"]>;

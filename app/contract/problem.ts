@@ -1,0 +1,58 @@
+/**
+ * The one error shape. `code` is stable and listed in `catalogue.ts`; `message` is one sentence in the user's words that says
+ * which thing, what did not happen and what still holds; `evidence` is an excerpt for the details; `next` is what to do.
+ */
+import { z } from "zod";
+
+export const problemSchema: z.ZodType<Problem> = z.lazy(() =>
+  z.strictObject({
+    code: z.string().min(1).max(64),
+    message: z.string().min(1).max(4096),
+    cause: problemSchema.optional(),
+    evidence: z.string().max(16_384).optional(),
+    next: z.array(z.string().min(1).max(512)).max(8),
+  }),
+);
+
+export interface Problem {
+  /** dotted and stable; an unknown code from a newer keeper is shown, never fatal */
+  readonly code: string;
+  readonly message: string;
+  readonly cause?: Problem | undefined;
+  readonly evidence?: string | undefined;
+  /** what the user can do, each a full sentence or a command; never empty for a problem that we raise */
+  readonly next: readonly string[];
+}
+
+/** A `Problem` on its way up. The only exception that our code throws for refusals and failures; anything else is a bug. */
+export class ProblemError extends Error {
+  readonly problem: Problem;
+  constructor(problem: Problem) {
+    super(problem.message);
+    this.name = "ProblemError";
+    this.problem = problem;
+  }
+}
+
+/** Any thrown value as a Problem; what is not a ProblemError is a bug of ours and says so. */
+export function toProblem(error: unknown): Problem {
+  if (error instanceof ProblemError) return error.problem;
+  const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  return {
+    code: "bug",
+    message: "Cloche made a mistake of its own. Your files and tasks are as they were before this step.",
+    evidence: text.slice(0, 16_384),
+    next: ["Run the command again; if it fails the same way, report it with `cloche doctor --json` and the evidence."],
+  };
+}
+
+/** The problem as a person reads it in a terminal: message, evidence indented, causes, next steps. No trailing newline. */
+export function formatProblem(problem: Problem): string {
+  const lines = [`${problem.message} [${problem.code}]`];
+  for (let cause = problem.cause; cause; cause = cause.cause) lines.push(`  because: ${cause.message} [${cause.code}]`);
+  for (let at: Problem | undefined = problem; at; at = at.cause) {
+    if (at.evidence) for (const line of at.evidence.trimEnd().split("\n").slice(-12)) lines.push(`  | ${line}`);
+  }
+  for (const step of problem.next) lines.push(`  → ${step}`);
+  return lines.join("\n");
+}

@@ -1,0 +1,85 @@
+/** A task as clients see it. */
+import { z } from "zod";
+import { problemSchema } from "./problem.ts";
+
+export const MAX_SHARES = 16;
+
+/** Starting, in the order in which the steps end. Several may be under way at once. */
+export const startStep = z.enum(["image", "disk", "helper", "boot", "agent", "shares", "egress", "ready"]);
+export type StartStep = z.infer<typeof startStep>;
+
+/** `review` is a word of the contract, and refused until it is served. */
+export const shareMode = z.enum(["ro", "rw", "review"]);
+export type ShareMode = z.infer<typeof shareMode>;
+
+/** One name, as a person types it. */
+export const taskName = z
+  .string()
+  .min(1)
+  .max(48)
+  .regex(/^[a-z0-9][a-z0-9-]*$/, "a task name is made of a-z, 0-9 and -, and starts with a letter or digit");
+/** A task's name, a unique prefix of it, or its id. */
+export const taskRef = z.string().min(1).max(64);
+
+export const environment = z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/), z.string().max(32_768));
+
+const stepRecord = z.strictObject({
+  step: startStep,
+  /** ms since the start was asked for */
+  beganMs: z.int().min(0),
+  /** absent while the step goes on */
+  endedMs: z.int().min(0).optional(),
+  /** what the step waits for, in the user's words */
+  waitingFor: z.string().max(256),
+});
+export type StepRecord = z.infer<typeof stepRecord>;
+
+/**
+ * stopped → starting(step) → running ⇄ paused; starting, running and paused → stopping → stopped;
+ * failed(problem) from any of the three that move. Only `stopped` and `failed` survive the keeper.
+ */
+export const taskState = z.discriminatedUnion("at", [
+  z.strictObject({ at: z.literal("stopped") }),
+  z.strictObject({ at: z.literal("starting"), steps: z.array(stepRecord).max(16) }),
+  /** the agent has called, the folders are seen by the guest, ssh answers */
+  z.strictObject({
+    at: z.literal("running"),
+    since: z.iso.datetime(),
+    startMs: z.int().min(0),
+    accelerator: z.string().max(16),
+    steps: z.array(stepRecord).max(16),
+  }),
+  z.strictObject({ at: z.literal("paused"), since: z.iso.datetime() }),
+  z.strictObject({ at: z.literal("stopping") }),
+  z.strictObject({ at: z.literal("failed"), problem: problemSchema }),
+]);
+export type TaskState = z.infer<typeof taskState>;
+
+export const shareView = z.strictObject({
+  /** the folder's name, safe to show: control characters and invalid bytes are replaced */
+  name: z.string().min(1).max(255),
+  mode: shareMode,
+  guestPath: z.string().min(1).max(1024),
+});
+export type ShareView = z.infer<typeof shareView>;
+
+export const taskView = z.strictObject({
+  id: z.string().regex(/^[0-9a-f]{16}$/),
+  name: taskName,
+  created: z.iso.datetime(),
+  /** a task of `run` without `--keep`: removed when it stops */
+  ephemeral: z.boolean(),
+  state: taskState,
+  shares: z.array(shareView).max(MAX_SHARES),
+  cpus: z.int().min(1),
+  memoryMib: z.int().min(128),
+  diskGib: z.int().min(1),
+  sudo: z.boolean(),
+  /** what the wall lets through, in one sentence */
+  wall: z.string().min(1).max(4096),
+  /** folder in which commands begin */
+  workingDirectory: z.string().min(1).max(1024),
+  /** commands under way */
+  running: z.int().min(0),
+});
+export type TaskView = z.infer<typeof taskView>;
