@@ -85,7 +85,9 @@ export function prune(step, remove) {
     .filter((entry) => entry.isDirectory() && /^[0-9a-f]{20}$/.test(entry.name))
     .map((entry) => ({ path: join(folder, entry.name), used: statSync(join(folder, entry.name)).mtimeMs }))
     .sort((a, b) => b.used - a.used);
-  return Promise.all(outputs.slice(KEPT_OUTPUTS).map((output) => remove(output.path)));
+  // The caller holds the step's lock, so a half-made output is a dead one.
+  const dead = readdirSync(folder).filter((name) => name.endsWith(".tmp"));
+  return Promise.all([...outputs.slice(KEPT_OUTPUTS).map((output) => output.path), ...dead.map((name) => join(folder, name))].map(remove));
 }
 
 /**

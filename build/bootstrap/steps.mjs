@@ -1,12 +1,21 @@
 // All steps, and which command needs which. A command makes only what it uses: `npm start` never fetches a browser.
 
+import { mkdirSync } from "node:fs";
+import { installHostPackages, missingHostPackages, unpackVsockDevice } from "./apt.mjs";
+import { appStep, componentsStep } from "./app.mjs";
 import { builderStep, checkNamespaces } from "./builder.mjs";
-import { installHostPackages, missingHostPackages } from "./apt.mjs";
+import { goStep } from "./go.mjs";
+import { diskStep, imageStep, layerStep, rootfsStep } from "./image.mjs";
+import { kernelStep } from "./kernel.mjs";
+import { guestNpmStep, nodeStep, npmPackagesStep } from "./npm.mjs";
+import { arch, vsockDevice } from "./packages.mjs";
 
 const hostStep = (name, command, title, seconds) => ({
   name,
   title,
   seconds,
+  // apt's own lock would make a second installation fail instead of wait
+  deps: name === "host" ? [] : ["host"],
   ready: async () => (await missingHostPackages(command)).length === 0,
   async run(ctx) {
     await installHostPackages(await missingHostPackages(command), ctx);
@@ -14,8 +23,43 @@ const hostStep = (name, command, title, seconds) => ({
   },
 });
 
+const vsockStep = {
+  name: "vsock-device",
+  title: "fetching vhost-device-vsock",
+  seconds: 10,
+  inputs: () => ["1", arch.debian, JSON.stringify(vsockDevice)],
+  async run(ctx) {
+    mkdirSync(ctx.out, { recursive: true });
+    await unpackVsockDevice(ctx);
+  },
+};
+
 export const steps = [
   hostStep("host", "start", "installing Debian packages on this machine", 20),
   hostStep("host-test", "test", "installing Debian packages that only the tests need", 60),
+  npmPackagesStep,
+  nodeStep,
+  guestNpmStep,
+  vsockStep,
   builderStep,
+  kernelStep(),
+  goStep,
+  rootfsStep,
+  layerStep(false),
+  layerStep(true),
+  diskStep,
+  imageStep(false),
+  imageStep(true),
+  appStep,
+  componentsStep,
 ];
+
+/** What a command makes before it does its work; dependencies come along. */
+export const commands = {
+  start: ["components"],
+  check: ["npm-packages", "node", "builder"],
+  test: ["components", "host-test"],
+  bench: ["components", "host-test"],
+  image: ["image"],
+  release: ["image-release"],
+};

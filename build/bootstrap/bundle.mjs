@@ -1,0 +1,43 @@
+// Runs under Node 24 with the project's npm packages in place (the bootstrap itself has neither): bundles each
+// program into one file, so that starting it reads one file, and builds the page.
+
+import { existsSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { rolldown } from "rolldown";
+import { build as viteBuild } from "vite";
+
+const out = resolve(process.argv[2]);
+const programs = ["cli", "keeper", "web"];
+
+for (const name of programs) {
+  const input = join("app", name, "main.ts");
+  if (!existsSync(input)) continue;
+  const bundle = await rolldown({
+    input,
+    platform: "node",
+    // Native speed-ups of ssh2 that it does without.
+    external: [/^node:/, /\.node$/, "cpu-features"],
+    onLog(level, log, report) {
+      if (level === "warn" && log.code === "UNRESOLVED_IMPORT") throw new Error(log.message);
+      report(level, log);
+    },
+  });
+  await bundle.write({
+    file: join(out, `${name}.mjs`),
+    format: "esm",
+    sourcemap: true,
+    inlineDynamicImports: true,
+    // CommonJS packages inside the bundle ask for `require`, which an ES module has not.
+    banner: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);',
+  });
+  await bundle.close();
+}
+
+if (existsSync(join("app", "ui", "index.html"))) {
+  await viteBuild({
+    root: join("app", "ui"),
+    base: "./",
+    logLevel: "warn",
+    build: { outDir: join(out, "ui"), emptyOutDir: true, sourcemap: false },
+  });
+}

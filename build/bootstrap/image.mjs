@@ -1,0 +1,252 @@
+// The guest image, in steps that change at different rates, so that a new agent costs a second and not a minute:
+//
+//   rootfs (Debian packages) ──▶ layer (EROFS + dm-verity) ──┐
+//   disk (empty ext4 template) ──────────────────────────────┼──▶ image (initramfs, manifest)
+//   kernel, agent ───────────────────────────────────────────┘
+
+import { createHash } from "node:crypto";
+import { copyFileSync, linkSync, readFileSync, statSync, writeFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { inBuilder, mmdebstrap, quote, seenInside, builderVersions } from "./builder.mjs";
+import { repo } from "./cache.mjs";
+import { characterDevice, cpio, directory, program } from "./cpio.mjs";
+import { exec } from "./exec.mjs";
+import { packFromTar } from "./extents.mjs";
+import { arch, trixie } from "./packages.mjs";
+
+const folder = "vm-image/rootfs";
+
+/** Times of files that the build itself makes; 2025-01-01. Files of packages keep their own. */
+const epoch = "1735689600";
+
+/** Ids of filesystems are names, not secrets, and fixed so that two builds give the same bytes. */
+const layerUuid = "c10c4e00-0000-4000-8000-000000000001";
+const diskUuid = "c10c4e00-0000-4000-8000-000000000002";
+const diskHashSeed = "c10c4e00-0000-4000-8000-000000000003";
+
+/** What a task may write at most; the file on the host is sparse and grows with use. */
+const diskSizeGib = 16;
+
+/** sha256 over blake2b: in releases of CPUs with SHA instructions it is the faster one, under TCG they are near. */
+const verityAlgorithm = "sha256";
+const blockSizeBytes = 4096;
+
+export function guestPackages() {
+  return readFileSync(join(repo, folder, "packages.txt"), "utf8")
+    .split("\n")
+    .filter((line) => !line.startsWith("#"))
+    .flatMap((line) => line.split(/\s+/))
+    .filter(Boolean);
+}
+
+export const rootfsStep = {
+  name: "rootfs",
+  title: "making the guest's Debian root",
+  deps: ["host", "guest-npm"],
+  seconds: 75,
+  inputs: ({ outputs }) => ["1", arch.debian, { file: `${folder}/packages.txt` }, { file: `${folder}/finish.sh` }, { tree: `${folder}/overlay` }, outputs["guest-npm"].split("/").at(-1)],
+  async run(ctx) {
+    const tar = join(ctx.out, "root.tar");
+    const npm = ctx.outputs["guest-npm"];
+    await mmdebstrap({
+      packages: guestPackages(),
+      target: tar,
+      format: "tar",
+      ctx: { ...ctx, env: { SOURCE_DATE_EPOCH: epoch } },
+      extra: [
+        `--customize-hook=mkdir -p "$1/usr/lib/node_modules/npm" && ${copyTree(npm, "$1/usr/lib/node_modules/npm")}`,
+        `--customize-hook=${copyTree(join(repo, folder, "overlay"), "$1")}`,
+        `--customize-hook=${quote(join(repo, folder, "finish.sh"))} "$1"`,
+        `--customize-hook=chroot "$1" dpkg-query -W -f '\${Package} \${Version}\\n' > ${quote(join(ctx.out, "packages.txt"))}`,
+      ],
+    });
+  },
+};
+
+/** Copies files with plain modes and root as owner, whatever the checkout's umask and owner were. */
+function copyTree(from, to) {
+  return `tar -C ${quote(from)} --owner=0 --group=0 --mode=u=rwX,go=rX --mtime=@${epoch} -c . | tar -C "${to}" --no-overwrite-dir -x`;
+}
+
+/** How the layer is compressed: quickly while developing, small for a release. */
+const compression = {
+  dev: ["-zlz4hc,9", "-C65536"],
+  release: ["-zzstd,level=15", "-C65536", "-Efragments,dedupe,all-fragments"],
+};
+
+export function layerStep(release) {
+  return {
+    name: release ? "layer-release" : "layer",
+    title: release ? "packing the guest's root for a release (zstd)" : "packing the guest's root (lz4)",
+    deps: ["builder", "rootfs"],
+    seconds: release ? 600 : 60,
+    inputs: async ({ outputs }) => [
+      "1",
+      outputs.rootfs.split("/").at(-1),
+      verityAlgorithm,
+      ...compression[release ? "release" : "dev"],
+      ...(await builderVersions(outputs.builder, ["erofs-utils", "cryptsetup-bin"])),
+    ],
+    async run(ctx) {
+      const root = join(ctx.outputs.builder, "root");
+      const file = join(ctx.out, "base.erofs");
+      ctx.bytes(() => statSync(file, { throwIfNoEntry: false })?.size ?? 0);
+      const run = (argv, options) => inBuilder(root, argv, { readOnlyRepo: true, log: ctx.log, ...options });
+      await run([
+        "mkfs.erofs",
+        "--quiet",
+        ...compression[release ? "release" : "dev"],
+        `-U${layerUuid}`,
+        `-T${epoch}`,
+        "--mkfs-time", // the superblock's time; files keep theirs
+        "-Lcloche-base",
+        "--tar=f",
+        seenInside(file),
+        `${seenInside(ctx.outputs.rootfs)}/root.tar`,
+      ]);
+      const verity = await addVerity(file, run);
+      writeFileSync(join(ctx.out, "layer.json"), JSON.stringify({ ...verity, ...describe(file) }));
+    },
+  };
+}
+
+/** Appends the hash tree; its parameters stand in the manifest and not in the file, so nothing in the file is trusted. */
+async function addVerity(file, run) {
+  const content = createHash("sha256").update(readFileSync(file)).digest("hex");
+  const dataBytes = Math.ceil(statSync(file).size / blockSizeBytes) * blockSizeBytes;
+  await exec(["truncate", "-s", String(dataBytes), file]);
+  const salt = createHash("sha256").update(`cloche layer ${content}`).digest("hex");
+  const dataBlocks = dataBytes / blockSizeBytes;
+  const inside = seenInside(file);
+  const { stdout } = await run([
+    "veritysetup",
+    "format",
+    "--no-superblock",
+    `--hash=${verityAlgorithm}`,
+    `--data-block-size=${blockSizeBytes}`,
+    `--hash-block-size=${blockSizeBytes}`,
+    `--data-blocks=${dataBlocks}`,
+    `--hash-offset=${dataBytes}`,
+    `--salt=${salt}`,
+    inside,
+    inside,
+  ]);
+  const rootHash = /Root hash:\s+([0-9a-f]{64})/.exec(stdout)?.[1];
+  if (!rootHash) throw new Error(`veritysetup printed no root hash:\n${stdout}`);
+  return { verity: { algorithm: verityAlgorithm, blockSizeBytes, dataBlocks, hashStartBlock: dataBlocks, rootHash, salt } };
+}
+
+export const diskStep = {
+  name: "disk",
+  title: "making the template of a task's disk",
+  deps: ["builder"],
+  seconds: 3,
+  inputs: async ({ outputs }) => ["2", String(diskSizeGib), ...(await builderVersions(outputs.builder, ["e2fsprogs"]))],
+  async run(ctx) {
+    const root = join(ctx.outputs.builder, "root");
+    // In the builder's /tmp, which is memory: the file is 16 GiB of holes.
+    const script = [
+      "set -e",
+      `truncate -s ${diskSizeGib}G /tmp/disk`,
+      [
+        "mke2fs -q -F -t ext4",
+        "-L cloche-data",
+        `-U ${diskUuid}`,
+        "-m 0", // no blocks kept for root: the user is root here
+        "-J size=16", // a small journal: 16 MiB is plenty for one user and less to write
+        "-G 128", // one flex group: all inode tables together at the front, so the empty disk is a few extents
+        "-O ^resize_inode,^huge_file,^uninit_bg,metadata_csum,64bit,fast_commit,sparse_super2",
+        // The host's file is holes, which read as zero: nothing is left to clear in the background of a first start.
+        `-E lazy_itable_init=1,lazy_journal_init=1,assume_storage_prezeroed=1,packed_meta_blocks=1,num_backup_sb=1,nodiscard,root_owner=0:0,hash_seed=${diskHashSeed}`,
+        "/tmp/disk",
+      ].join(" "),
+      "tar -C /tmp --sparse --format=pax --sparse-version=1.0 -cf /tmp/disk.tar disk",
+      `cp /tmp/disk.tar ${seenInside(ctx.out)}/disk.tar`,
+    ].join("\n");
+    await inBuilder(root, ["sh", "-c", script], { log: ctx.log, readOnlyRepo: true, env: { SOURCE_DATE_EPOCH: epoch, E2FSPROGS_FAKE_TIME: epoch } });
+    const file = join(ctx.out, `disk-${diskSizeGib}g.extents`);
+    const sizes = packFromTar(join(ctx.out, "disk.tar"), file);
+    rmSync(join(ctx.out, "disk.tar"));
+    writeFileSync(join(ctx.out, "disk.json"), JSON.stringify({ ...describe(file), diskSizeBytes: sizes.sizeBytes, allocatedBytes: sizes.allocatedBytes }));
+  },
+};
+
+export function imageStep(release) {
+  const layer = release ? "layer-release" : "layer";
+  return {
+    name: release ? "image-release" : "image",
+    title: "putting the guest image together",
+    deps: ["kernel", layer, "disk", "go-programs", "rootfs"],
+    seconds: 3,
+    inputs: ({ outputs }) => ["2", String(release), ...["kernel", layer, "disk"].map((name) => outputs[name].split("/").at(-1)), agentHash(outputs)],
+    run: (ctx) => assemble(ctx, release, layer),
+  };
+}
+
+const agentFile = (outputs) => join(outputs["go-programs"], "cloche-agent");
+const agentHash = (outputs) => createHash("sha256").update(readFileSync(agentFile(outputs))).digest("hex");
+
+async function assemble(ctx, release, layerName) {
+  const { outputs, out } = ctx;
+  const kernelName = arch.kernel === "x86_64" ? "vmlinux" : "Image";
+  const layer = JSON.parse(readFileSync(join(outputs[layerName], "layer.json"), "utf8"));
+  const disk = JSON.parse(readFileSync(join(outputs.disk, "disk.json"), "utf8"));
+  place(join(outputs.kernel, kernelName), join(out, kernelName));
+  place(join(outputs[layerName], layer.file), join(out, layer.file));
+  place(join(outputs.disk, disk.file), join(out, disk.file));
+  const initramfs = join(out, "initramfs.cpio");
+  writeFileSync(initramfs, initramfsWith(readFileSync(agentFile(outputs))));
+  const packages = readFileSync(join(outputs.rootfs, "packages.txt"), "utf8").trim().split("\n");
+  writeFileSync(join(out, "packages.txt"), `${packages.join("\n")}\n`);
+  const { diskSizeBytes, ...template } = disk;
+  const manifest = {
+    version: 1,
+    arch: arch.image,
+    release,
+    kernel: { ...describe(join(out, kernelName)), version: readFileSync(join(outputs.kernel, "version"), "utf8").trim() },
+    initramfs: describe(initramfs),
+    layers: [{ name: "base", file: layer.file, sizeBytes: layer.sizeBytes, sha256: layer.sha256, verity: layer.verity }],
+    diskTemplate: { ...template, diskSizeBytes },
+    agentSha256: agentHash(outputs),
+    guest: { os: `Debian ${trixie}`, packages: packages.length },
+  };
+  const id = createHash("sha256").update(canonical(manifest)).digest("hex");
+  writeFileSync(join(out, "manifest.json"), `${JSON.stringify({ version: manifest.version, id, ...manifest }, null, 2)}\n`);
+}
+
+/** PID 1 and what it needs before it can mount anything. */
+export function initramfsWith(init) {
+  return cpio([
+    ...["dev", "proc", "sys", "run", "newroot"].map(directory),
+    characterDevice("dev/console", 5, 1),
+    characterDevice("dev/null", 1, 3),
+    program("init", init),
+  ]);
+}
+
+/** The manifest's id is the SHA-256 of this: JSON without `id`, keys sorted at each level, no white space. */
+export function canonical(value) {
+  if (Array.isArray(value)) return `[${value.map(canonical).join(",")}]`;
+  if (value && typeof value === "object") {
+    return `{${Object.keys(value)
+      .sort()
+      .map((key) => `${JSON.stringify(key)}:${canonical(value[key])}`)
+      .join(",")}}`;
+  }
+  return JSON.stringify(value);
+}
+
+function describe(path) {
+  const bytes = readFileSync(path);
+  return { file: path.split("/").at(-1), sizeBytes: bytes.length, sha256: createHash("sha256").update(bytes).digest("hex") };
+}
+
+/** A second name instead of a second copy; outputs are never written after they are complete. */
+function place(from, to) {
+  try {
+    linkSync(from, to);
+  } catch (error) {
+    if (!["EXDEV", "EPERM", "EMLINK"].includes(error.code)) throw error;
+    copyFileSync(from, to);
+  }
+}

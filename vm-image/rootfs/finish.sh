@@ -1,0 +1,43 @@
+#!/bin/sh
+# Runs on the host beside the finished root ($1) before it is packed: users, permissions, and the removal of all
+# that is of this build or of this machine. Two builds from the same packages must give the same bytes.
+set -eu
+root=$1
+
+# The user of the machine. A password of `*` can never match and, unlike `!`, does not lock the account for sshd.
+chroot "$root" useradd --uid 1000 --user-group --create-home --shell /bin/bash --groups sudo,staff --password '*' --comment '' you
+chroot "$root" passwd --quiet --delete root && chroot "$root" usermod --password '*' root
+chmod 0440 "$root/etc/sudoers.d/cloche-you"
+chmod 0755 "$root/home/you"
+rm -f "$root/etc/passwd-" "$root/etc/group-" "$root/etc/shadow-" "$root/etc/gshadow-" "$root/etc/subuid-" "$root/etc/subgid-"
+
+# Debian's old custom: /usr/local is the administrators' own. `npm install -g` lands there without sudo.
+mkdir -p "$root/usr/local/lib/node_modules"
+chroot "$root" find /usr/local -type d -exec chgrp staff {} + -exec chmod 2775 {} +
+
+# npm is its own package; Debian's links come with Debian's package only.
+ln -sf ../lib/node_modules/npm/bin/npm-cli.js "$root/usr/bin/npm"
+ln -sf ../lib/node_modules/npm/bin/npx-cli.js "$root/usr/bin/npx"
+chmod 0755 "$root/usr/lib/node_modules/npm/bin/npm-cli.js" "$root/usr/lib/node_modules/npm/bin/npx-cli.js"
+rm -rf "$root/usr/lib/node_modules/npm/man" "$root/usr/lib/node_modules/npm/docs" "$root/usr/lib/node_modules/npm/html"
+
+# Debian calls fd `fdfind`; everybody else does not.
+ln -sf /usr/bin/fdfind "$root/usr/local/bin/fd"
+
+# Byte code that is checked against its source by hash at build time and never again: by default Python compares
+# times, which the image's fixed times would break, and every start would compile the library anew.
+chroot "$root" sh -c '
+  find /usr/lib/python3 /usr/lib/python3.* -name __pycache__ -type d -prune -exec rm -rf {} +
+  python3 -m compileall -q --invalidation-mode unchecked-hash /usr/lib/python3 /usr/lib/python3.* >/dev/null || true'
+
+# Keys and ids belong to a task, not to an image. The agent brings host keys, host name and machine id.
+rm -f "$root"/etc/ssh/ssh_host_* "$root/etc/hostname" "$root/etc/resolv.conf" "$root/var/lib/dbus/machine-id"
+: > "$root/etc/machine-id"
+
+# What a build leaves behind.
+rm -f "$root/etc/apt/apt.conf.d/99mmdebstrap" "$root/etc/dpkg/dpkg.cfg.d/99mmdebstrap"
+rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin "$root"/var/cache/apt/archives/*.deb \
+  "$root"/var/cache/debconf/*-old "$root"/var/lib/dpkg/*-old "$root"/var/cache/ldconfig/aux-cache \
+  "$root"/var/log/* "$root"/tmp/* "$root"/var/tmp/* "$root"/run/* "$root"/root/.cache \
+  "$root"/usr/share/info/* "$root"/usr/share/lintian "$root"/usr/share/linda "$root"/usr/share/bug
+mkdir -p "$root/var/lib/apt/lists/partial"
