@@ -42,7 +42,8 @@ export async function connectClient(transport: LineTransport, kind: "cli" | "web
   return client;
 }
 
-function asProblem(error: unknown): Problem {
+/** What a failed call threw, as the Problem it carried. */
+export function asProblem(error: unknown): Problem {
   if (error instanceof RpcError) {
     const problem = problemSchema.safeParse(error.data);
     if (problem.success) return problem.data;

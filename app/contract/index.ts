@@ -8,3 +8,4 @@ export * from "./rpc.ts";
 export * from "./stream.ts";
 export * from "./task.ts";
 export * from "./version.ts";
+export * from "./web.ts";

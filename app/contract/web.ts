@@ -1,0 +1,121 @@
+/**
+ * What a page may ask of the web host that served it: part of the keeper's contract, and `web.pickFolder`.
+ *
+ * The list below is the whole of it. Left out on purpose: `grants.create` (a page can never name a host path), `tasks.ssh`
+ * (it hands out a private key) and `keeper.end`. Grants come only from a dialog that the web host opens.
+ *
+ * `/rpc` carries one JSON-RPC line per WebSocket text message. `/stream/<ticket>` carries one frame per binary message; a page
+ * cannot stop reading a WebSocket, so it acknowledges what it has taken with text messages (`ackMessage`), and the web host
+ * stops reading from the keeper while more than STREAM_WINDOW_BYTES are unacknowledged.
+ */
+import { z } from "zod";
+import { asProblem } from "./client.ts";
+import { grant, keeperProtocol } from "./methods.ts";
+import { ProblemError } from "./problem.ts";
+import { type LineTransport, RpcPeer } from "./rpc.ts";
+import { CONTRACT_VERSION } from "./version.ts";
+
+const keeper = keeperProtocol.requests;
+
+/** The keeper's methods that a page may call, through the web host. */
+export const pageKeeperRequests = {
+  "tasks.create": keeper["tasks.create"],
+  "tasks.list": keeper["tasks.list"],
+  "tasks.get": keeper["tasks.get"],
+  "tasks.start": keeper["tasks.start"],
+  "tasks.stop": keeper["tasks.stop"],
+  "tasks.pause": keeper["tasks.pause"],
+  "tasks.resume": keeper["tasks.resume"],
+  "tasks.remove": keeper["tasks.remove"],
+  "tasks.exec": keeper["tasks.exec"],
+  "tasks.stats": keeper["tasks.stats"],
+  "events.read": keeper["events.read"],
+  "logs.read": keeper["logs.read"],
+  doctor: keeper.doctor,
+  "images.list": keeper["images.list"],
+} as const;
+
+export const webProtocol = {
+  requests: {
+    ...pageKeeperRequests,
+    "web.hello": {
+      params: z.strictObject({ contract: z.int().min(1) }),
+      result: z.strictObject({ contract: z.int().min(1) }),
+    },
+    /** Opens the system's folder dialog on the host and waits for the person in front of it. */
+    "web.pickFolder": {
+      params: z.strictObject({}),
+      result: z.union([z.strictObject({ grant, name: z.string().max(255) }), z.strictObject({ cancelled: z.literal(true) })]),
+    },
+  },
+  notifications: {},
+} as const;
+
+export type WebRequests = (typeof webProtocol)["requests"];
+export type WebMethod = keyof WebRequests;
+export type WebParams<M extends WebMethod> = z.input<WebRequests[M]["params"]>;
+export type WebResult<M extends WebMethod> = z.output<WebRequests[M]["result"]>;
+
+export interface WebClient {
+  call<M extends WebMethod>(method: M, params: WebParams<M>): Promise<WebResult<M>>;
+  close(): void;
+  /** resolves when the connection has ended */
+  readonly closed: Promise<string>;
+}
+
+/** The page's end of `/rpc`. */
+export async function connectWebClient(transport: LineTransport): Promise<WebClient> {
+  let ended: (reason: string) => void = () => {};
+  const closed = new Promise<string>((resolve) => {
+    ended = resolve;
+  });
+  const peer = new RpcPeer({ transport, remote: webProtocol, onClose: (reason) => ended(reason) });
+  const client: WebClient = {
+    closed,
+    close: () => peer.close(),
+    async call<M extends WebMethod>(method: M, params: WebParams<M>): Promise<WebResult<M>> {
+      try {
+        return (await peer.call(method, params as never)) as WebResult<M>;
+      } catch (error) {
+        throw new ProblemError(asProblem(error));
+      }
+    },
+  };
+  const { contract } = await client.call("web.hello", { contract: CONTRACT_VERSION });
+  if (contract === CONTRACT_VERSION) return client;
+  client.close();
+  throw new ProblemError({
+    code: "contract.version",
+    message: `This page speaks contract version ${CONTRACT_VERSION}, the program that served it version ${contract}.`,
+    next: ["Reload the page."],
+  });
+}
+
+/** What a page sends to `/session` to trade the one-time token, and what it gets besides the cookie. */
+export const sessionRequest = z.strictObject({ token: z.string().regex(/^[0-9a-f]{64}$/) });
+export const sessionResult = z.strictObject({ key: z.string().regex(/^[0-9a-f]{64}$/) });
+
+/** WebSocket subprotocol, offered together with `key.<session key>`. */
+export const WEB_SUBPROTOCOL = "cloche1";
+export const keySubprotocol = (key: string) => `key.${key}`;
+
+/** Bytes of a stream that may be on their way to a page and not yet taken by it. */
+export const STREAM_WINDOW_BYTES = 524_288;
+/** A text message on a stream: payload bytes that the page has taken since the last one. */
+export const ackMessage = (bytes: number) => `ack ${bytes}`;
+const ACK = /^ack ([0-9]{1,7})$/;
+/** The bytes an acknowledgement names; undefined when it is none. */
+export const parseAck = (text: string): number | undefined => {
+  const found = ACK.exec(text);
+  return found ? Number(found[1]) : undefined;
+};
+
+/** Why a web host ends a page's WebSocket. */
+export const WebClose = {
+  /** the keeper ended; connect again and it starts anew */
+  keeperLost: 4001,
+  /** a message that is not of the contract */
+  protocol: 4002,
+  /** too many connections */
+  busy: 4003,
+} as const;
