@@ -28,6 +28,13 @@ var (
 // Handler answers one request. Its result is encoded as JSON; a nil result is sent as {}.
 type Handler func(params json.RawMessage) (any, error)
 
+// Answer is a Handler's result with something that may happen only when the result has been sent, such as the
+// notifications that follow from it.
+type Answer struct {
+	Result any
+	After  func()
+}
+
 // Peer is one end of a connection. Requests run in goroutines of their own, so handlers that must not
 // overlap keep their own lock. Notifications from the other side have no handlers: no protocol sends any to Go.
 type Peer struct {
@@ -120,17 +127,22 @@ func positiveInteger(id json.RawMessage) bool {
 
 func (p *Peer) answer(m *message) {
 	r := response{Version: "2.0", ID: m.ID}
+	after := func() {}
 	handler, known := p.handlers[m.Method]
 	if !known {
 		r.Error = toWire(&Error{Code: "protocol.params", Message: "unknown method " + m.Method, number: numberMethodNotFound})
 	} else if result, err := handler(m.Params); err != nil {
 		r.Error = toWire(err)
-	} else if result == nil {
-		r.Result = struct{}{}
 	} else {
-		r.Result = result
+		if answer, ok := result.(Answer); ok {
+			result, after = answer.Result, answer.After
+		}
+		if r.Result = result; result == nil {
+			r.Result = struct{}{}
+		}
 	}
 	_ = p.send(r) // a lost connection shows itself to Serve as an error or end of input
+	after()
 }
 
 // Notify sends a notification; an error means the connection is lost.

@@ -1,0 +1,148 @@
+package plan
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"strconv"
+
+	"cloche/helper/internal/child"
+)
+
+// FirstFile is the number of the first descriptor after stdin, stdout and stderr.
+const FirstFile = 3
+
+// Transport is what carries vsock between the guest and the host.
+type Transport string
+
+const (
+	NoVsock    Transport = "none"        // probes boot without
+	VhostUser  Transport = "vhost-user"  // vhost-device-vsock, a process beside QEMU
+	VhostVsock Transport = "vhost-vsock" // the host kernel's, /dev/vhost-vsock
+)
+
+// Host is what this host offers, as found by the caller.
+type Host struct {
+	QEMU      string
+	Transport Transport
+	GuestCID  uint32 // for VhostVsock: the one that was reserved
+}
+
+// Role names what a descriptor is for.
+type Role struct {
+	Kind string // "qmp", "console", "vsock" or "disk"
+	Disk int    // index in Config.Disks when Kind is "disk"
+}
+
+// QEMU is a planned hypervisor: its arguments, the descriptors they count on (from FirstFile upwards), and all it may
+// reach by path.
+type QEMU struct {
+	Args    []string
+	Files   []Role
+	Confine child.Confinement
+	// PowerButton says whether the guest can be asked to power down by QMP. microvm without ACPI has no such button
+	// (with ACPI one boot in four hangs, see facts.md), so today no plan has one.
+	PowerButton bool
+}
+
+// PlanQEMU plans a machine that stands still until QMP says `cont`.
+func PlanQEMU(c Config, host Host) QEMU {
+	q := QEMU{}
+	file := func(kind string, disk int) string {
+		q.Files = append(q.Files, Role{Kind: kind, Disk: disk})
+		return strconv.Itoa(FirstFile + len(q.Files) - 1)
+	}
+	add := func(args ...string) { q.Args = append(q.Args, args...) }
+
+	add("-name", "cloche-"+c.ID)
+	// Nothing that was not asked for: no default devices, no configuration files, no window, no monitor, no reset.
+	add("-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none", "-no-reboot", "-S")
+	add("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny")
+
+	// acpi=on hangs about one boot in four before the first byte. usb and graphics have no place here; the timers and
+	// interrupt controllers that stay are those with which a guest boots fastest, see README "Measured".
+	add("-M", machine)
+	add("-m", fmt.Sprintf("%dM", c.MemoryMib), "-smp", strconv.FormatInt(c.CPUs, 10))
+	// shared, because vhost-user devices map the guest's memory
+	add("-object", fmt.Sprintf("memory-backend-memfd,id=mem,size=%dM,share=on", c.MemoryMib))
+	switch c.Accelerator {
+	case KVM:
+		add("-accel", "kvm", "-cpu", "host") // -cpu max aborts QEMU on an MSR under some hosts' KVM
+	default:
+		add("-accel", "tcg,tb-size=128", "-cpu", "max") // tb-size bounds the translation cache, in MiB
+	}
+	add("-kernel", c.Kernel, "-initrd", c.Initramfs, "-append", c.Cmdline)
+
+	add("-chardev", "socket,id=qmp,fd="+file("qmp", 0), "-mon", "chardev=qmp,mode=control")
+	add("-chardev", "socket,id=console,fd="+file("console", 0), "-serial", "chardev:console")
+
+	add("-global", "virtio-mmio.force-legacy=false") // vhost-user devices speak virtio 1 only
+	switch host.Transport {
+	case VhostUser:
+		add("-chardev", "socket,id=vsock,fd="+file("vsock", 0), "-device", "vhost-user-vsock-device,chardev=vsock")
+	case VhostVsock:
+		add("-device", fmt.Sprintf("vhost-vsock-device,guest-cid=%d,vhostfd=%s", host.GuestCID, file("vsock", 0)))
+	}
+	for i, d := range c.Disks {
+		set := strconv.Itoa(i + 1)
+		add("-add-fd", "fd="+file("disk", i)+",set="+set)
+		add("-blockdev", blockdev(i, d, "/dev/fdset/"+set))
+		add("-device", object("driver", "virtio-blk-device", "drive", fmt.Sprintf("disk%d", i), "serial", d.Serial))
+	}
+	add("-object", "rng-builtin,id=rng", "-device", "virtio-rng-device,rng=rng") // getrandom(2), no file
+	// Pages that the guest frees go back to the host without anybody asking.
+	add("-device", "virtio-balloon-device,id=balloon,free-page-reporting=on,deflate-on-oom=on")
+
+	q.Confine = child.Confinement{
+		ReadExecute: programPaths(host.QEMU),
+		Read:        []string{c.Kernel, c.Initramfs},
+		ReadWrite:   []string{"/dev/null"},
+	}
+	if c.Accelerator == KVM {
+		q.Confine.ReadWrite = append(q.Confine.ReadWrite, "/dev/kvm")
+	}
+	return q
+}
+
+const machine = "microvm,acpi=off,memory-backend=mem"
+
+// blockdev describes one disk. Raw is said, never guessed: a guest can write another format's header into its first
+// block. Locking is left on: layers are opened for reading only, and QEMU's read locks are shared by any number of
+// machines, while two machines on one data disk are refused.
+func blockdev(i int, d Disk, filename string) string {
+	file := map[string]any{"driver": "file", "filename": filename, "aio": "threads", "read-only": d.ReadOnly}
+	node := map[string]any{"driver": "raw", "node-name": fmt.Sprintf("disk%d", i), "read-only": d.ReadOnly, "file": file}
+	if !d.ReadOnly {
+		// Blocks that the guest discards become holes; zeroes that it writes stay written (finding them costs reads).
+		node["discard"], file["discard"], node["detect-zeroes"] = "unmap", "unmap", "off"
+	}
+	text, err := json.Marshal(node)
+	if err != nil {
+		panic(err) // strings and booleans always encode
+	}
+	return string(text)
+}
+
+// object writes pairs as JSON, so that no value can bring a comma of its own.
+func object(pairs ...string) string {
+	m := map[string]string{}
+	for i := 0; i < len(pairs); i += 2 {
+		m[pairs[i]] = pairs[i+1]
+	}
+	text, err := json.Marshal(m)
+	if err != nil {
+		panic(err)
+	}
+	return string(text)
+}
+
+// programPaths is what a dynamically linked program needs to run and, for QEMU, its firmware: the system's libraries, or,
+// for a program that was brought along, the folders beside it.
+func programPaths(program string) []string {
+	paths := []string{"/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/alternatives", program}
+	root := filepath.Dir(filepath.Dir(program))
+	for _, beside := range []string{"lib", "lib64", "libexec", "share/qemu", "share/seabios"} {
+		paths = append(paths, filepath.Join(root, beside))
+	}
+	return paths
+}
