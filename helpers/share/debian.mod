@@ -1,0 +1,13 @@
+// The same module built from Debian's packaged Go sources (see build/bootstrap/go.mjs); go.mod is for everybody else.
+module cloche/share
+
+go 1.24
+
+require (
+	cloche/contract v0.0.0
+	golang.org/x/sys v0.30.0
+)
+
+replace cloche/contract => ../contract/go
+
+replace golang.org/x/sys => /usr/share/gocode/src/golang.org/x/sys

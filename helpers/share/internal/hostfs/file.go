@@ -1,0 +1,181 @@
+//go:build linux
+
+package hostfs
+
+import (
+	"encoding/binary"
+	"bytes"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"cloche/share/internal/ninep"
+	"cloche/share/internal/wire"
+)
+
+// file is an open regular file or directory.
+type file struct {
+	node     *node // holds a reference
+	fd       int
+	shared   bool // fd is the node's own
+	writable bool
+
+	listing sync.Mutex // guards cookie and the descriptor's position, for a directory
+	cookie  uint64     // what the position is
+}
+
+var _ ninep.File = (*file)(nil)
+
+func (n *node) Open(flags uint32) (ninep.File, error) {
+	if flags&openAccess == openAccess {
+		return nil, syscall.EINVAL
+	}
+	writes := flags&openAccess != 0
+	if writes || flags&openMutates != 0 {
+		if err := n.tree.mayChange(); err != nil {
+			return nil, err
+		}
+	}
+	host := hostFlags(flags)
+	switch n.kind {
+	case directory:
+		if writes || flags&openMutates != 0 {
+			return nil, syscall.EISDIR
+		}
+		host = unix.O_RDONLY | unix.O_DIRECTORY
+	case regular:
+		if flags&openDir != 0 {
+			return nil, syscall.ENOTDIR
+		}
+	case symlink:
+		return nil, syscall.ELOOP
+	default:
+		return nil, syscall.ENXIO
+	}
+	fd, err := n.reopen(host)
+	if err != nil {
+		return nil, err
+	}
+	n.Hold()
+	return &file{node: n, fd: fd, writable: writes}, nil
+}
+
+func (f *file) Close() {
+	if !f.shared {
+		unix.Close(f.fd)
+	}
+	f.node.Drop()
+}
+
+func (f *file) ReadAt(b []byte, offset int64) (int, error) {
+	for {
+		n, err := unix.Pread(f.fd, b, offset)
+		if err != unix.EINTR {
+			return max(n, 0), err
+		}
+	}
+}
+
+func (f *file) WriteAt(b []byte, offset int64) (int, error) {
+	done := 0
+	for done < len(b) {
+		n, err := unix.Pwrite(f.fd, b[done:], offset+int64(done))
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return done, err
+		case n == 0:
+			return done, syscall.EIO
+		default:
+			done += n
+		}
+	}
+	return done, nil
+}
+
+func (f *file) Sync(dataOnly bool) error {
+	if dataOnly {
+		return retry(func() error { return unix.Fdatasync(f.fd) })
+	}
+	return retry(func() error { return unix.Fsync(f.fd) })
+}
+
+// listBuffers hold what getdents gives before it is put into 9P's form.
+var listBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
+// Layout of linux_dirent64.
+const (
+	direntInode  = 0
+	direntOffset = 8
+	direntLength = 16
+	direntType   = 18
+	direntName   = 19
+)
+
+// ReadDir asks the kernel for no more than surely fits: an entry takes 24+n bytes in 9P and 20+n rounded up to 8 in
+// the kernel's form, so at worst (n=4) 28 to 24. So nothing is left over between calls and the only state is the
+// kernel's own position, to which a cookie can always return.
+func (f *file) ReadDir(b []byte, offset uint64) ([]byte, error) {
+	if f.node.kind != directory {
+		return nil, syscall.ENOTDIR
+	}
+	scratch := listBuffers.Get().(*[32 << 10]byte)
+	defer listBuffers.Put(scratch)
+	room := min((cap(b)-len(b))*6/7, len(scratch)) &^ 7
+
+	f.listing.Lock()
+	defer f.listing.Unlock()
+	if offset != f.cookie {
+		if int64(offset) < 0 {
+			return nil, syscall.EINVAL
+		}
+		if _, err := unix.Seek(f.fd, int64(offset), unix.SEEK_SET); err != nil {
+			return nil, err
+		}
+		f.cookie = offset
+	}
+	var n int
+	err := retry(func() (err error) {
+		n, err = unix.Getdents(f.fd, scratch[:room])
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	for list := scratch[:n]; len(list) > direntName; {
+		length := int(binary.NativeEndian.Uint16(list[direntLength:]))
+		entry := list[:length]
+		list = list[length:]
+		name := entry[direntName:]
+		if end := bytes.IndexByte(name, 0); end >= 0 {
+			name = name[:end]
+		}
+		f.cookie = binary.NativeEndian.Uint64(entry[direntOffset:])
+		b = f.appendEntry(b, binary.NativeEndian.Uint64(entry[direntInode:]), entry[direntType], name)
+	}
+	return b, nil
+}
+
+func (f *file) appendEntry(b []byte, inode uint64, kind uint8, name []byte) []byte {
+	device := f.node.device
+	if string(name) == ".." {
+		// The kernel tells the directory above the root too, which is none of the guest's business.
+		up := f.node.Parent().(*node)
+		device, inode = up.device, up.inode
+	}
+	if kind == unix.DT_UNKNOWN {
+		var st unix.Stat_t
+		if err := unix.Fstatat(f.node.fd, string(name), &st, unix.AT_SYMLINK_NOFOLLOW); err == nil {
+			kind = uint8(st.Mode & unix.S_IFMT >> 12)
+		}
+	}
+	q := wire.QID{Path: f.node.tree.qidPath(device, inode)}
+	switch kind {
+	case unix.DT_DIR:
+		q.Type = wire.QTDir
+	case unix.DT_LNK:
+		q.Type = wire.QTSymlink
+	}
+	return wire.AppendDirent(b, q, f.cookie, kind, name)
+}

@@ -1,0 +1,288 @@
+//go:build linux
+
+package hostfs
+
+import (
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"cloche/share/internal/ninep"
+	"cloche/share/internal/wire"
+)
+
+type kind uint8
+
+const (
+	other kind = iota // FIFO, socket, device: seen and removed, never opened
+	regular
+	directory
+	symlink
+)
+
+// node is a handle on one object.
+type node struct {
+	tree   *Tree
+	fd     int // O_PATH, or the open file itself for one that Create made
+	kind   kind
+	device uint64
+	inode  uint64
+	refs   atomic.Int32
+
+	place  sync.Mutex // guards parent and name: where the node was walked to, which may be history by now
+	parent *node      // holds a reference; nil for the root
+	name   string
+}
+
+var _ ninep.Node = (*node)(nil)
+
+// adopt makes a node of a descriptor; on failure the descriptor is closed.
+func (t *Tree) adopt(fd int) (*node, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	n := &node{tree: t, fd: fd, kind: kindOf(st.Mode), device: st.Dev, inode: st.Ino}
+	n.refs.Store(1)
+	return n, nil
+}
+
+func kindOf(mode uint32) kind {
+	switch mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		return regular
+	case unix.S_IFDIR:
+		return directory
+	case unix.S_IFLNK:
+		return symlink
+	}
+	return other
+}
+
+func (n *node) Hold() { n.refs.Add(1) }
+
+// Drop walks up instead of recursing: a guest may nest directories deeper than a stack should be.
+func (n *node) Drop() {
+	for n != nil && n.refs.Add(-1) == 0 {
+		unix.Close(n.fd)
+		n = n.parent
+	}
+}
+
+func (n *node) QID() wire.QID {
+	return wire.QID{Type: qidType(n.kind), Path: n.tree.qidPath(n.device, n.inode)}
+}
+
+func qidType(k kind) uint8 {
+	switch k {
+	case directory:
+		return wire.QTDir
+	case symlink:
+		return wire.QTSymlink
+	}
+	return wire.QTFile
+}
+
+// qidPath is the inode number. Objects of another device than the root's (subvolumes of btrfs, layers of overlayfs;
+// never another mount) have numbers of their own, which are set apart by the device's in the top bits.
+func (t *Tree) qidPath(device, inode uint64) uint64 {
+	if device == t.device || t.device == 0 {
+		return inode
+	}
+	return inode ^ device*0x9E3779B97F4A7C15 | 1<<63
+}
+
+// walkHow: one component, no link, no other mount. With O_PATH|O_NOFOLLOW the last component may be a link, which
+// is then itself what is opened.
+var walkHow = unix.OpenHow{
+	Flags:   unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC,
+	Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
+}
+
+func (n *node) Walk(name string) (ninep.Node, error) {
+	child, err := n.walk(name)
+	if err != nil {
+		return nil, err
+	}
+	return child, nil
+}
+
+func (n *node) walk(name string) (*node, error) {
+	if n.kind != directory {
+		return nil, syscall.ENOTDIR
+	}
+	fd, err := n.openPath(name)
+	switch err {
+	case nil:
+	case unix.EXDEV:
+		return nil, syscall.EACCES // another filesystem below the root; EXDEV would make `mv` copy
+	default:
+		return nil, err
+	}
+	child, err := n.tree.adopt(fd)
+	if err != nil {
+		return nil, err
+	}
+	if n.tree.oldKernel && child.device != n.tree.device {
+		unix.Close(fd)
+		return nil, syscall.EACCES
+	}
+	n.Hold()
+	child.parent, child.name = n, name
+	return child, nil
+}
+
+// openPath opens one component as O_PATH.
+func (n *node) openPath(name string) (int, error) {
+	for {
+		var fd int
+		var err error
+		if n.tree.oldKernel {
+			fd, err = unix.Openat(n.fd, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		} else {
+			fd, err = unix.Openat2(n.fd, name, &walkHow)
+		}
+		if err == unix.EINTR || err == unix.EAGAIN { // EAGAIN: a rename elsewhere upset RESOLVE_BENEATH
+			continue
+		}
+		return fd, err
+	}
+}
+
+func (n *node) Parent() ninep.Node {
+	n.place.Lock()
+	defer n.place.Unlock()
+	if n.parent == nil {
+		return n
+	}
+	return n.parent
+}
+
+// number is the node's name in /proc/self/fd.
+func (n *node) number() string { return strconv.Itoa(n.fd) }
+
+func (n *node) Attr() (wire.Attr, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(n.fd, &st); err != nil {
+		return wire.Attr{}, err
+	}
+	o := &n.tree.options
+	return wire.Attr{
+		QID:  n.QID(),
+		Mode: st.Mode &^ (unix.S_ISUID | unix.S_ISGID | unix.S_ISVTX),
+		UID:  o.UID, GID: o.GID,
+		Nlink: uint64(st.Nlink), Size: uint64(st.Size), BlockSize: uint64(st.Blksize), Blocks: uint64(st.Blocks),
+		Atime: toTime(st.Atim), Mtime: toTime(st.Mtim), Ctime: toTime(st.Ctim),
+	}, nil
+}
+
+func toTime(t unix.Timespec) wire.Time { return wire.Time{Sec: uint64(t.Sec), Nsec: uint64(t.Nsec)} }
+
+// permissions are the bits of a mode that reach the host.
+const permissions = 0o777
+
+func (n *node) SetAttr(change wire.SetAttr, open ninep.File) error {
+	if err := n.tree.mayChange(); err != nil {
+		return err
+	}
+	if n.kind == other {
+		return syscall.EACCES
+	}
+	if change.Valid&wire.SetSize != 0 {
+		if err := n.truncate(change.Size, open); err != nil {
+			return err
+		}
+	}
+	// Owner and group: ours is what every file shows already, and any other is accepted and ignored, as `tar` and
+	// `npm` set owners without need.
+	if change.Valid&wire.SetMode != 0 {
+		if n.kind == symlink {
+			return syscall.EOPNOTSUPP
+		}
+		err := retry(func() error {
+			return unix.Fchmodat(n.tree.options.Proc, n.number(), change.Mode&permissions, 0)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if change.Valid&(wire.SetAtime|wire.SetMtime) != 0 {
+		times := []unix.Timespec{
+			timeChange(change.Valid, wire.SetAtime, wire.SetAtimeTo, change.Atime),
+			timeChange(change.Valid, wire.SetMtime, wire.SetMtimeTo, change.Mtime),
+		}
+		return retry(func() error { return unix.UtimesNanoAt(n.tree.options.Proc, n.number(), times, 0) })
+	}
+	return nil
+}
+
+func timeChange(valid, set, setTo uint32, to wire.Time) unix.Timespec {
+	switch {
+	case valid&set == 0:
+		return unix.Timespec{Nsec: unix.UTIME_OMIT}
+	case valid&setTo == 0:
+		return unix.Timespec{Nsec: unix.UTIME_NOW}
+	}
+	// A nanosecond value out of range would be one of the two special ones above; the kernel refuses all others.
+	if to.Nsec >= 1e9 {
+		return unix.Timespec{Nsec: -1}
+	}
+	return unix.Timespec{Sec: int64(to.Sec), Nsec: int64(to.Nsec)}
+}
+
+func (n *node) truncate(size uint64, open ninep.File) error {
+	switch {
+	case n.kind == directory:
+		return syscall.EISDIR
+	case n.kind != regular:
+		return syscall.EINVAL
+	case int64(size) < 0:
+		return syscall.EFBIG
+	}
+	// An open file that may be written is cut through itself, as its mode may forbid opening it again.
+	if f, ok := open.(*file); ok && f.writable {
+		return retry(func() error { return unix.Ftruncate(f.fd, int64(size)) })
+	}
+	fd, err := n.reopen(unix.O_WRONLY)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return retry(func() error { return unix.Ftruncate(fd, int64(size)) })
+}
+
+// reopen opens the node's object, whatever its name is by now. The node must be a regular file or a directory.
+func (n *node) reopen(flags int) (int, error) {
+	if n.kind != regular && n.kind != directory {
+		return -1, syscall.ENXIO
+	}
+	var fd int
+	err := retry(func() (err error) {
+		fd, err = unix.Openat(n.tree.options.Proc, n.number(), flags|unix.O_CLOEXEC|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
+		return err
+	})
+	return fd, err
+}
+
+func (n *node) Readlink() (string, error) {
+	if n.kind != symlink {
+		return "", syscall.EINVAL
+	}
+	var text [wire.MaxText + 1]byte
+	var length int
+	err := retry(func() (err error) {
+		length, err = unix.Readlinkat(n.fd, "", text[:])
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	if length > wire.MaxText {
+		return "", syscall.ENAMETOOLONG
+	}
+	return string(text[:length]), nil
+}
