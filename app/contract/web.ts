@@ -5,8 +5,9 @@
  * (it hands out a private key) and `keeper.end`. Grants come only from a dialog that the web host opens.
  *
  * `/rpc` carries one JSON-RPC line per WebSocket text message. `/stream/<ticket>` carries one frame per binary message; a page
- * cannot stop reading a WebSocket, so it acknowledges what it has taken with text messages (`ackMessage`), and the web host
- * stops reading from the keeper while more than STREAM_WINDOW_BYTES are unacknowledged.
+ * cannot stop reading a WebSocket, so both sides acknowledge with text messages (`ackMessage`) what they have taken, and neither
+ * sends while more than STREAM_WINDOW_BYTES are unacknowledged. Each direction counts for itself: input that the guest does not
+ * take never holds up its output.
  */
 import { z } from "zod";
 import { asProblem } from "./client.ts";
@@ -99,9 +100,9 @@ export const sessionResult = z.strictObject({ key: z.string().regex(/^[0-9a-f]{6
 export const WEB_SUBPROTOCOL = "cloche1";
 export const keySubprotocol = (key: string) => `key.${key}`;
 
-/** Bytes of a stream that may be on their way to a page and not yet taken by it. */
+/** Payload bytes of a stream that may be under way in one direction and not yet acknowledged. A page that sends more is cut off. */
 export const STREAM_WINDOW_BYTES = 524_288;
-/** A text message on a stream: payload bytes that the page has taken since the last one. */
+/** A text message on a stream: payload bytes that this side has taken since its last one. */
 export const ackMessage = (bytes: number) => `ack ${bytes}`;
 const ACK = /^ack ([0-9]{1,7})$/;
 /** The bytes an acknowledgement names; undefined when it is none. */

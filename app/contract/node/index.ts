@@ -2,5 +2,6 @@
 export * from "./components.ts";
 export * from "./connect.ts";
 export * from "./endpoint.ts";
+export * from "./first-line.ts";
 export * from "./lines.ts";
 export * from "./proof.ts";

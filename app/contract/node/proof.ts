@@ -11,6 +11,7 @@
 import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
 import type { Socket } from "node:net";
 import { ProblemError } from "../problem.ts";
+import { readFirstLine } from "./first-line.ts";
 
 const HEX64 = /^[0-9a-f]{64}$/;
 /** Longest line of the proof: 64 + 1 + 64. */
@@ -30,34 +31,12 @@ const refused = (what: string) =>
     next: ["Check who owns the runtime directory that `cloche doctor` names; it must be private to you."],
   });
 
-/** One line, read byte-exactly: what follows stays in the socket. */
-export function readProofLine(socket: Socket): Promise<string> {
-  return new Promise((resolve, reject) => {
-    let held = Buffer.alloc(0);
-    const timer = setTimeout(() => done(refused("no answer within 5 s")), PROOF_DEADLINE_MS);
-    const onReadable = () => {
-      for (let chunk = socket.read() as Buffer | null; chunk !== null; chunk = socket.read() as Buffer | null) {
-        const newline = chunk.indexOf(0x0a);
-        held = Buffer.concat([held, newline < 0 ? chunk : chunk.subarray(0, newline)]);
-        if (held.length > MAX_PROOF_LINE_BYTES) return done(refused("its first line is too long"));
-        if (newline >= 0) {
-          const rest = chunk.subarray(newline + 1);
-          if (rest.length > 0) socket.unshift(rest);
-          return done(undefined, held.toString("latin1"));
-        }
-      }
-    };
-    const onEnd = () => done(refused("it hung up"));
-    const onError = (error: Error) => done(refused(error.message));
-    const done = (error?: Error, line = "") => {
-      clearTimeout(timer);
-      socket.off("readable", onReadable).off("end", onEnd).off("close", onEnd).off("error", onError);
-      if (error) reject(error);
-      else resolve(line);
-    };
-    socket.on("readable", onReadable).on("end", onEnd).on("close", onEnd).on("error", onError);
-    onReadable();
-  });
+async function readProofLine(socket: Socket): Promise<string> {
+  try {
+    return await readFirstLine(socket, { maxBytes: MAX_PROOF_LINE_BYTES, deadlineMs: PROOF_DEADLINE_MS });
+  } catch (error) {
+    throw refused((error as Error).message);
+  }
 }
 
 /** The connecting side. Throws keeper.refused when the listener does not hold the token. */

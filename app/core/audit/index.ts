@@ -1,0 +1,2 @@
+/** The event log's door. */
+export { AuditLog, type Recorded } from "./log.ts";

@@ -1,0 +1,204 @@
+/**
+ * The event log: one writer, one file per task and one for the keeper, each a chain of hashes.
+ *
+ * A record is a line of JSON, written with one append before `record` returns. Ids count up over all files. A line that a crash
+ * cut short was never acknowledged and is cut off when its file is opened next. Readers pull: the newest records are kept in
+ * memory, older ones are read from the files, so a slow reader costs nothing.
+ */
+import { createHash } from "node:crypto";
+import { closeSync, existsSync, fstatSync, ftruncateSync, openSync, readdirSync, readFileSync, readSync, writeSync } from "node:fs";
+import { dirname } from "node:path";
+import type { z } from "zod";
+import {
+  type Actor,
+  EVENT_VERSION,
+  type EventEnvelope,
+  type EventKind,
+  eventData,
+  eventEnvelope,
+  ProblemError,
+} from "../../contract/index.ts";
+import type { Paths } from "../paths.ts";
+
+/** Records kept in memory for followers. */
+const RECENT = 8192;
+const GENESIS = "0".repeat(64);
+/** A record's line is far below this; the tail read at opening must hold the last one whole. */
+const TAIL_BYTES = 262_144;
+
+export interface Recorded {
+  readonly task?: string;
+  readonly actor?: Actor;
+  readonly source?: "host" | "guest";
+  readonly reason?: string;
+}
+
+type OpenFile = { fd: number; chain: string };
+
+export class AuditLog {
+  readonly #paths: Paths;
+  readonly #now: () => Date;
+  readonly #files = new Map<string, OpenFile>();
+  readonly #waiting = new Set<() => void>();
+  #recent: EventEnvelope[] = [];
+  #nextId = 1;
+
+  constructor(paths: Paths, now: () => Date = () => new Date()) {
+    this.#paths = paths;
+    this.#now = now;
+    for (const file of this.#allFiles()) {
+      const last = lastRecord(file);
+      if (last) this.#nextId = Math.max(this.#nextId, last.id + 1);
+    }
+  }
+
+  /** Writes one event and wakes the followers. Throws disk.full when it cannot be written: what is not recorded must not happen. */
+  record<K extends EventKind>(kind: K, data: z.input<(typeof eventData)[K]>, about: Recorded = {}): EventEnvelope {
+    // task.removed outlives the task's folder, so it stands in the keeper's file
+    const file = about.task === undefined || kind === "task.removed" ? this.#paths.audit : this.#paths.task(about.task).audit;
+    const open = this.#open(file);
+    const body = {
+      version: EVENT_VERSION,
+      id: this.#nextId,
+      time: this.#now().toISOString(),
+      ...(about.task === undefined ? {} : { task: about.task }),
+      kind,
+      source: about.source ?? "host",
+      actor: about.actor ?? { kind: "keeper" as const },
+      ...(about.reason === undefined ? {} : { reason: about.reason }),
+      data: eventData[kind].parse(data) as Record<string, unknown>,
+    };
+    const chain = chainOf(open.chain, body);
+    const event: EventEnvelope = { ...body, chain };
+    const line = Buffer.from(`${JSON.stringify(event)}\n`);
+    const before = fstatSync(open.fd).size;
+    try {
+      if (writeSync(open.fd, line) !== line.length) throw Object.assign(new Error("short write"), { code: "ENOSPC" });
+    } catch (error) {
+      ftruncateSync(open.fd, before);
+      throw new ProblemError({
+        code: "disk.full",
+        message: "An event could not be written, so what it tells of was not done.",
+        evidence: `${(error as NodeJS.ErrnoException).code ?? ""} ${file}`,
+        next: ["Make room on the disk that holds Cloche's data, then try again."],
+      });
+    }
+    open.chain = chain;
+    this.#nextId++;
+    this.#recent.push(event);
+    if (this.#recent.length > RECENT * 2) this.#recent = this.#recent.slice(-RECENT);
+    for (const wake of this.#waiting) wake();
+    return event;
+  }
+
+  /** Events after an id, oldest first; waits up to `waitMs` for the first one. */
+  async read(query: { task?: string | undefined; after: number; limit: number; waitMs: number; sinceMs?: number | undefined }): Promise<{
+    events: EventEnvelope[];
+    next: number;
+  }> {
+    const until = performance.now() + query.waitMs;
+    for (;;) {
+      const seen = this.#nextId - 1;
+      const events = this.#after(query);
+      if (events.length > 0) return { events, next: events.at(-1)?.id ?? seen };
+      const left = until - performance.now();
+      if (left <= 0) return { events, next: Math.max(query.after, seen) };
+      await this.#changed(left);
+    }
+  }
+
+  /** Forgets the open file of a task whose folder is about to go. */
+  release(task: string): void {
+    const path = this.#paths.task(task).audit;
+    const open = this.#files.get(path);
+    if (open) closeSync(open.fd);
+    this.#files.delete(path);
+  }
+
+  #after(query: { task?: string | undefined; after: number; limit: number; sinceMs?: number | undefined }): EventEnvelope[] {
+    const first = this.#recent[0];
+    const inMemory = first !== undefined ? query.after >= first.id - 1 : query.after >= this.#nextId - 1;
+    const files = query.task === undefined ? this.#allFiles() : [this.#paths.task(query.task).audit, this.#paths.audit];
+    const from = inMemory ? this.#recent : files.flatMap(readAll).sort((a, b) => a.id - b.id);
+    const since = query.sinceMs === undefined ? undefined : new Date(this.#now().getTime() - query.sinceMs).toISOString();
+    const found: EventEnvelope[] = [];
+    for (const event of from) {
+      if (event.id <= query.after || (query.task !== undefined && event.task !== query.task)) continue;
+      if (since !== undefined && event.time < since) continue;
+      found.push(event);
+      if (found.length === query.limit) break;
+    }
+    return found;
+  }
+
+  #changed(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const done = () => {
+        clearTimeout(timer);
+        this.#waiting.delete(done);
+        resolve();
+      };
+      const timer = setTimeout(done, ms);
+      this.#waiting.add(done);
+    });
+  }
+
+  #allFiles(): string[] {
+    const tasks = existsSync(this.#paths.tasks) ? readdirSync(this.#paths.tasks) : [];
+    return [this.#paths.audit, ...tasks.map((id) => this.#paths.task(id).audit)].filter((file) => existsSync(file));
+  }
+
+  #open(file: string): OpenFile {
+    const held = this.#files.get(file);
+    if (held) return held;
+    if (!existsSync(dirname(file))) throw new Error(`no directory for ${file}`);
+    const fd = openSync(file, "a+", 0o600);
+    cutTornLine(fd);
+    const open = { fd, chain: lastRecord(file)?.chain ?? GENESIS };
+    this.#files.set(file, open);
+    return open;
+  }
+}
+
+/** The chain value of a record: SHA-256 over the previous value and the record's JSON without its own. */
+export function chainOf(previous: string, body: object): string {
+  return createHash("sha256").update(previous).update(JSON.stringify(body)).digest("hex");
+}
+
+function cutTornLine(fd: number): void {
+  const { size } = fstatSync(fd);
+  const tail = Buffer.alloc(Math.min(size, TAIL_BYTES));
+  readSync(fd, tail, 0, tail.length, size - tail.length);
+  if (tail.length > 0 && tail.at(-1) !== 0x0a) ftruncateSync(fd, size - tail.length + tail.lastIndexOf(0x0a) + 1);
+}
+
+function lastRecord(file: string): EventEnvelope | undefined {
+  const fd = openSync(file, "r");
+  try {
+    const { size } = fstatSync(fd);
+    const tail = Buffer.alloc(Math.min(size, TAIL_BYTES));
+    readSync(fd, tail, 0, tail.length, size - tail.length);
+    return parseLines(tail.toString("utf8")).at(-1);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function readAll(file: string): EventEnvelope[] {
+  return existsSync(file) ? parseLines(readFileSync(file, "utf8")) : [];
+}
+
+/** Lines that are not whole records are left out here; telling of them is the verifier's work. */
+function parseLines(text: string): EventEnvelope[] {
+  const events: EventEnvelope[] = [];
+  for (const line of text.split("\n")) {
+    if (line === "") continue;
+    try {
+      const event = eventEnvelope.safeParse(JSON.parse(line));
+      if (event.success) events.push(event.data);
+    } catch {
+      // a cut line; see above
+    }
+  }
+  return events;
+}

@@ -1,0 +1,65 @@
+/** The hybrid-vsock convention: unix sockets on the host, vsock ports in the guest. See helpers/contract/README.md ("Streams"). */
+import { randomInt } from "node:crypto";
+import { chmodSync } from "node:fs";
+import { createConnection, createServer, type Server, type Socket } from "node:net";
+import { readFirstLine } from "../../contract/node/index.ts";
+
+const CONNECT_DEADLINE_MS = 10_000;
+
+/** `n` different ports, chosen anew for each machine: fixed ones have collided on Windows. */
+export function choosePorts(n: number): number[] {
+  const ports = new Set<number>();
+  while (ports.size < n) ports.add(randomInt(10_000, 2 ** 31));
+  return [...ports];
+}
+
+/** Connects to a port in the guest. Rejects with a plain Error; the caller words it. */
+export async function dialGuest(streams: string, port: number): Promise<Socket> {
+  const socket = createConnection(streams);
+  try {
+    await new Promise<void>((resolve, reject) => {
+      socket.once("connect", resolve);
+      socket.once("error", reject);
+    });
+    socket.write(`CONNECT ${port}\n`);
+    // bytes sent before OK may be dropped by the transport, so nothing follows until it is here
+    const answer = await readFirstLine(socket, { maxBytes: 64, deadlineMs: CONNECT_DEADLINE_MS });
+    if (!/^OK [0-9]+$/.test(answer)) throw new Error(`the transport answered ${JSON.stringify(answer)}`);
+    return socket;
+  } catch (error) {
+    socket.destroy();
+    throw error;
+  }
+}
+
+/** Waits for the guest's first connection to a port and then stops listening: later ones find nobody. */
+export class FirstConnection {
+  readonly connection: Promise<Socket>;
+  readonly #server: Server;
+
+  private constructor(server: Server, connection: Promise<Socket>) {
+    this.#server = server;
+    this.connection = connection;
+  }
+
+  static async listen(path: string): Promise<FirstConnection> {
+    const server = createServer({ pauseOnConnect: true });
+    server.maxConnections = 1;
+    const connection = new Promise<Socket>((resolve) => {
+      server.once("connection", (socket) => {
+        server.close(); // also removes the socket's file
+        resolve(socket);
+      });
+    });
+    await new Promise<void>((resolve, reject) => {
+      server.once("error", reject);
+      server.listen(path, resolve);
+    });
+    chmodSync(path, 0o600);
+    return new FirstConnection(server, connection);
+  }
+
+  close(): void {
+    this.#server.close();
+  }
+}

@@ -1,0 +1,101 @@
+/**
+ * Every path on disk that Cloche writes, named once. The table `PATHS` says who writes each and when it may be deleted;
+ * nothing else in core, keeper or cli joins a path below these two directories.
+ */
+import { join } from "node:path";
+
+/** For readers: what lies where. `home` is data, `runtime` is gone with the keeper. */
+export const PATHS = [
+  { path: "home/audit.jsonl", what: "events that belong to no task", writer: "keeper", deletable: "loses that history" },
+  { path: "home/keeper.log", what: "the keeper's own messages", writer: "keeper", deletable: "any time" },
+  {
+    path: "home/machine-facts.json",
+    what: "which accelerator works on this host",
+    writer: "keeper",
+    deletable: "any time; measured again",
+  },
+  { path: "home/images/<id>/", what: "fetched guest images, shared and read-only", writer: "keeper", deletable: "when no task uses it" },
+  { path: "home/tasks/<id>/task.json", what: "the task", writer: "keeper", deletable: "by `cloche rm`" },
+  {
+    path: "home/tasks/<id>/disk.raw",
+    what: "the task's own disk, sparse; written by the guest, never parsed here",
+    writer: "guest",
+    deletable: "by `cloche rm`",
+  },
+  { path: "home/tasks/<id>/audit.jsonl", what: "the task's events", writer: "keeper", deletable: "by `cloche rm`" },
+  {
+    path: "home/tasks/<id>/output.log",
+    what: "what its commands wrote; output.log.1 is the part before",
+    writer: "keeper",
+    deletable: "any time",
+  },
+  { path: "home/tasks/<id>/console.log", what: "the guest's console", writer: "helper", deletable: "any time" },
+  {
+    path: "home/tasks/<id>/host.log",
+    what: "messages of the task's helper and share servers",
+    writer: "helper, share server",
+    deletable: "any time",
+  },
+  { path: "runtime/keeper.sock", what: "the keeper's socket", writer: "keeper", deletable: "when no keeper runs" },
+  { path: "runtime/keeper.token", what: "what clients prove (0600)", writer: "keeper", deletable: "when no keeper runs" },
+  { path: "runtime/keeper.lock", what: "which process is the keeper", writer: "keeper", deletable: "when no keeper runs" },
+  { path: "runtime/<n>/", what: "one machine's sockets", writer: "keeper, helper, share server", deletable: "when that machine is off" },
+] as const;
+
+export interface TaskPaths {
+  readonly directory: string;
+  readonly file: string;
+  readonly disk: string;
+  readonly audit: string;
+  readonly output: string;
+  readonly console: string;
+  readonly hostLog: string;
+}
+
+export class Paths {
+  readonly home: string;
+  readonly runtime: string;
+
+  constructor(place: { home: string; runtime: string }) {
+    this.home = place.home;
+    this.runtime = place.runtime;
+  }
+
+  get tasks(): string {
+    return join(this.home, "tasks");
+  }
+  get images(): string {
+    return join(this.home, "images");
+  }
+  get audit(): string {
+    return join(this.home, "audit.jsonl");
+  }
+  get keeperLog(): string {
+    return join(this.home, "keeper.log");
+  }
+  get machineFacts(): string {
+    return join(this.home, "machine-facts.json");
+  }
+  get lock(): string {
+    return join(this.runtime, "keeper.lock");
+  }
+
+  task(id: string): TaskPaths {
+    const directory = join(this.tasks, id);
+    return {
+      directory,
+      file: join(directory, "task.json"),
+      disk: join(directory, "disk.raw"),
+      audit: join(directory, "audit.jsonl"),
+      output: join(directory, "output.log"),
+      console: join(directory, "console.log"),
+      hostLog: join(directory, "host.log"),
+    };
+  }
+
+  /** One machine's private directory. `n` is short: a socket's path ends at 104 bytes on macOS. */
+  machine(n: string): { directory: string; streams: string } {
+    const directory = join(this.runtime, n);
+    return { directory, streams: join(directory, "v") };
+  }
+}

@@ -1,0 +1,73 @@
+/**
+ * A child program: spawned by absolute path with a clean environment, spoken to in lines, its stderr appended to a log.
+ * It ends when its stdin does, so it never outlives the keeper; `end` closes stdin and, after a grace, kills.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { closeSync, openSync } from "node:fs";
+import { type NotificationListeners, RpcPeer, type RpcProtocol } from "../../contract/index.ts";
+import { lineTransport } from "../../contract/node/index.ts";
+
+export interface ProgramExit {
+  /** exit status; null when a signal ended it */
+  readonly status: number | null;
+  readonly signal: string | null;
+}
+
+export class Program<P extends RpcProtocol> {
+  readonly peer: RpcPeer<P>;
+  readonly pid: number;
+  readonly exited: Promise<ProgramExit>;
+  readonly #child: ChildProcess;
+
+  private constructor(child: ChildProcess, pid: number, peer: RpcPeer<P>) {
+    this.#child = child;
+    this.pid = pid;
+    this.peer = peer;
+    this.exited = new Promise((resolve) => child.once("exit", (status, signal) => resolve({ status, signal })));
+  }
+
+  /** Rejects with the system's error when the program cannot be run at all. */
+  static async spawn<P extends RpcProtocol>(options: {
+    file: string;
+    args: readonly string[];
+    protocol: P;
+    notified: NotificationListeners<P>;
+    log: string;
+  }): Promise<Program<P>> {
+    const log = openSync(options.log, "a", 0o600);
+    let child: ChildProcess;
+    try {
+      child = spawn(options.file, options.args, {
+        stdio: ["pipe", "pipe", log],
+        // a program of ours needs no variable of the user's; PATH is there for the tools it may have to find
+        env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", LANG: "C.UTF-8" },
+        cwd: "/",
+      });
+    } finally {
+      closeSync(log);
+    }
+    await new Promise<void>((resolve, reject) => {
+      child.once("spawn", resolve);
+      child.once("error", reject);
+    });
+    const { stdin, stdout, pid } = child;
+    if (!stdin || !stdout || pid === undefined) throw new Error("spawn gave no pipes");
+    stdin.on("error", () => {}); // a dead child shows itself by `exited` and by the peer's close
+    child.on("error", () => {});
+    const transport = lineTransport(stdout, stdin, () => stdin.end());
+    const peer = new RpcPeer({ transport, remote: options.protocol, notified: options.notified });
+    return new Program(child, pid, peer);
+  }
+
+  /** Closes stdin and waits; kills after `graceMs`. Twice is harmless. */
+  async end(graceMs: number): Promise<ProgramExit> {
+    this.peer.close("ended by the keeper");
+    this.#child.stdin?.end();
+    const timer = setTimeout(() => this.#child.kill("SIGKILL"), graceMs);
+    try {
+      return await this.exited;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}

@@ -1,0 +1,4 @@
+/** Folders' door. */
+export { type Grant, Grants } from "./grants.ts";
+export { guestFolderName, guestPathFor } from "./guest-path.ts";
+export { folderConfinement, ShareServer } from "./server.ts";

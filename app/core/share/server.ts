@@ -1,0 +1,154 @@
+/** One share server process: it serves one folder to one machine, confined, and ends with the machine. */
+import type { z } from "zod";
+import { errorData, type FolderIdentity, SHARE_PROTOCOL, share } from "../../../helpers/contract/protocol.ts";
+import { ProblemError, RpcError } from "../../contract/index.ts";
+import { Program } from "../process/index.ts";
+
+const END_GRACE_MS = 1_000;
+
+type Served = z.infer<(typeof share.requests.serve)["result"]>;
+
+export class ShareServer {
+  readonly #program: Program<typeof share>;
+  readonly served: Served;
+
+  private constructor(program: Program<typeof share>, served: Served) {
+    this.#program = program;
+    this.served = served;
+  }
+
+  get pid(): number {
+    return this.#program.pid;
+  }
+  /** resolves when the process has ended, for whatever reason */
+  get exited() {
+    return this.#program.exited;
+  }
+
+  static async start(options: {
+    program: string;
+    log: string;
+    /** the folder's path; paths are bytes */
+    root: Buffer;
+    name: string;
+    mode: "ro" | "rw";
+    identity: FolderIdentity;
+    listen: string;
+    owner: { uid: number; gid: number };
+  }): Promise<ShareServer> {
+    const program = await spawnServer(options.program, options.log);
+    try {
+      const served = await program.peer.call("serve", {
+        root: options.root.toString("base64"),
+        mode: options.mode,
+        identity: options.identity,
+        listen: options.listen,
+        owner: options.owner,
+      });
+      return new ShareServer(program, served);
+    } catch (error) {
+      await program.end(END_GRACE_MS);
+      throw shareProblem(error, options.name);
+    }
+  }
+
+  stats() {
+    return this.#program.peer.call("stats", {});
+  }
+
+  async end(): Promise<void> {
+    await this.#program.end(END_GRACE_MS);
+  }
+}
+
+/** A folder's identity; nothing in the folder is read. */
+export async function identifyFolder(options: { program: string; log: string; root: Buffer; name: string }): Promise<FolderIdentity> {
+  const program = await spawnServer(options.program, options.log);
+  try {
+    return (await program.peer.call("identify", { root: options.root.toString("base64") })).identity;
+  } catch (error) {
+    throw shareProblem(error, options.name);
+  } finally {
+    await program.end(END_GRACE_MS);
+  }
+}
+
+async function spawnServer(file: string, log: string): Promise<Program<typeof share>> {
+  try {
+    const program = await Program.spawn({
+      file,
+      args: [],
+      protocol: share,
+      // the guest's own mount answer is what tells that a folder is seen, so these two are for the server's log
+      notified: { attached: () => {}, detached: () => {} },
+      log,
+    });
+    await program.peer.call("hello", { protocol: SHARE_PROTOCOL, client: "keeper" });
+    return program;
+  } catch (error) {
+    throw new ProblemError({
+      code: "share.server",
+      message: "The program that serves folders could not be started, so no folder was shared.",
+      evidence: (error as Error).message,
+      next: ["Run `npm start` to build it again, then `cloche doctor`."],
+    });
+  }
+}
+
+function shareProblem(error: unknown, name: string): ProblemError {
+  const data = error instanceof RpcError ? errorData.safeParse(error.data) : undefined;
+  const evidence = [error instanceof Error ? error.message : String(error), data?.data?.evidence]
+    .filter(Boolean)
+    .join("\n")
+    .slice(0, 16_384);
+  switch (data?.data?.code) {
+    case "share.not-found":
+      return new ProblemError({
+        code: "share.not-found",
+        message: `The folder ${JSON.stringify(name)} does not exist, so it was not shared.`,
+        evidence,
+        next: ["Check the path; a relative path starts at the folder you are in."],
+      });
+    case "share.not-a-folder":
+      return new ProblemError({
+        code: "share.not-a-folder",
+        message: `${JSON.stringify(name)} is not a folder, so it was not shared. Files and links are not shared by themselves.`,
+        evidence,
+        next: ["Give the folder itself, not a link to it."],
+      });
+    case "share.unreadable":
+      return new ProblemError({
+        code: "share.unreadable",
+        message: `The folder ${JSON.stringify(name)} cannot be opened with your rights, so it was not shared.`,
+        evidence,
+        next: ["Look at the folder's permissions with `ls -ld`."],
+      });
+    case "share.identity":
+      return new ProblemError({
+        code: "share.moved",
+        message: `The folder ${JSON.stringify(name)} is not the one you picked: it was moved or replaced since. It was not shared.`,
+        evidence,
+        next: ["Move it back, or make a new task with the folder that is there now."],
+      });
+    default:
+      return new ProblemError({
+        code: "share.server",
+        message: `The folder ${JSON.stringify(name)} was not shared, because its share server failed.`,
+        evidence,
+        next: ["Look at the task's host.log, then try again."],
+      });
+  }
+}
+
+/** How far a share server is confined on this host: one is started over `root`, asked, and ended. */
+export async function folderConfinement(options: {
+  program: string;
+  log: string;
+  root: Buffer;
+  listen: string;
+}): Promise<Served["confinement"]> {
+  const identity = await identifyFolder({ ...options, name: "test folder" });
+  const server = await ShareServer.start({ ...options, identity, name: "test folder", mode: "ro", owner: { uid: 1000, gid: 1000 } });
+  await server.end();
+  return server.served.confinement;
+}

@@ -1,0 +1,161 @@
+/**
+ * A command in a guest: a channel of the machine's ssh connection on one side, the client's stream on the other. Bytes are passed on
+ * as they come; whoever cannot take more makes the other side wait, down to the program in the guest.
+ */
+import type { Socket } from "node:net";
+import type { ClientChannel } from "ssh2";
+import { encodeFrame, Frame, FrameDecoder, framesOf, type Problem, toProblem } from "../../contract/index.ts";
+import { commandLine, type SshConnection } from "../guest/index.ts";
+import type { OutputLog } from "./output.ts";
+
+export interface ExecRequest {
+  readonly argv: readonly Uint8Array[] | undefined;
+  readonly workingDirectory: string;
+  readonly env: Readonly<Record<string, string>>;
+  readonly terminal: { columns: number; rows: number; term: string } | undefined;
+  readonly timeoutMs: number | undefined;
+}
+
+export interface ExecResult {
+  /** as in a shell: the program's own, or 128 + n when a signal ended it */
+  readonly status: number;
+  readonly signal?: string;
+}
+
+/** Signal numbers of Linux, the guest's system, for the status that a shell would give. */
+const SIGNAL_NUMBERS: Readonly<Record<string, number>> = {
+  HUP: 1,
+  INT: 2,
+  QUIT: 3,
+  ILL: 4,
+  TRAP: 5,
+  ABRT: 6,
+  BUS: 7,
+  FPE: 8,
+  KILL: 9,
+  USR1: 10,
+  SEGV: 11,
+  USR2: 12,
+  PIPE: 13,
+  ALRM: 14,
+  TERM: 15,
+};
+/** TERM first, KILL after that, when a command's time is up. */
+const TIMEOUT_GRACE_MS = 2_000;
+
+/** A command for a person: what they typed, quoted where needed, cut to a line. */
+export function commandText(argv: readonly Uint8Array[] | undefined): string {
+  if (!argv) return "(login shell)";
+  return argv
+    .map((argument) =>
+      Buffer.from(argument)
+        .toString("utf8")
+        .replace(/[\p{Cc}\p{Cf}]/gu, "\uFFFD"),
+    )
+    .map((word) => (/^[\w./:=@%+,-]+$/.test(word) ? word : JSON.stringify(word)))
+    .join(" ")
+    .slice(0, 4000);
+}
+
+/** Runs the command and serves `client` until both are done. Resolves with the result; rejects when there is none. */
+export async function runExec(ssh: SshConnection, request: ExecRequest, client: Socket, output: OutputLog): Promise<ExecResult> {
+  const line = commandLine({
+    ...(request.argv ? { argv: request.argv } : {}),
+    workingDirectory: request.workingDirectory,
+    env: request.env,
+  });
+  let channel: ClientChannel;
+  try {
+    channel = await ssh.exec(line, request.terminal);
+  } catch (error) {
+    sendProblem(client, toProblem(error));
+    throw error;
+  }
+  serveInput(client, channel);
+  const timeout = request.timeoutMs === undefined ? undefined : setTimeout(() => terminate(channel), request.timeoutMs);
+  try {
+    const result = await pump(channel, client, output);
+    const status = Buffer.alloc(4);
+    status.writeUInt32BE(result.status);
+    client.write(encodeFrame(Frame.exit, Buffer.concat([status, Buffer.from(result.signal ?? "")])));
+    client.end();
+    return result;
+  } finally {
+    clearTimeout(timeout);
+  }
+}
+
+function terminate(channel: ClientChannel): void {
+  channel.signal("TERM");
+  const kill = setTimeout(() => channel.signal("KILL"), TIMEOUT_GRACE_MS);
+  channel.once("close", () => clearTimeout(kill));
+}
+
+export function sendProblem(client: Socket, problem: Problem): void {
+  client.write(encodeFrame(Frame.problem, Buffer.from(JSON.stringify(problem)).subarray(0, 60_000)));
+  client.end();
+}
+
+/** The client's frames into the channel. A client that is gone takes its command along: nobody could read it any more. */
+function serveInput(client: Socket, channel: ClientChannel): void {
+  const decoder = new FrameDecoder();
+  client.on("data", (chunk: Buffer) => {
+    try {
+      for (const frame of decoder.push(chunk)) {
+        if (frame.type === Frame.stdin) {
+          if (!channel.write(Buffer.from(frame.payload))) {
+            client.pause();
+            channel.once("drain", () => client.resume());
+          }
+        } else if (frame.type === Frame.stdinEnd) channel.end();
+        else if (frame.type === Frame.resize && frame.payload.length === 4) {
+          const size = new DataView(frame.payload.buffer, frame.payload.byteOffset, 4);
+          channel.setWindow(size.getUint16(2), size.getUint16(0), 0, 0);
+        } else if (frame.type === Frame.signal) {
+          const name = Buffer.from(frame.payload).toString("latin1");
+          if (!Object.hasOwn(SIGNAL_NUMBERS, name)) throw new RangeError("unknown signal");
+          channel.signal(name);
+        } else throw new RangeError("a frame of the keeper's from a client");
+      }
+    } catch {
+      client.destroy();
+    }
+  });
+  client.once("close", () => {
+    channel.signal("HUP");
+    channel.close();
+  });
+}
+
+function pump(channel: ClientChannel, client: Socket, output: OutputLog): Promise<ExecResult> {
+  return new Promise((resolve, reject) => {
+    let result: ExecResult | undefined;
+    const forward = (type: typeof Frame.stdout | typeof Frame.stderr, source: NodeJS.ReadableStream) => {
+      source.on("data", (chunk: Buffer) => {
+        output.append(chunk);
+        if (client.destroyed) return;
+        let room = true;
+        for (const frame of framesOf(type, chunk)) room = client.write(frame);
+        if (!room) {
+          source.pause();
+          client.once("drain", () => source.resume());
+        }
+      });
+    };
+    forward(Frame.stdout, channel);
+    forward(Frame.stderr, channel.stderr);
+    channel.on("exit", (status: number | null, signal?: string) => {
+      if (status !== null) result = { status };
+      else {
+        const name = (signal ?? "").replace(/^SIG/, "");
+        result = { status: 128 + (SIGNAL_NUMBERS[name] ?? 0), signal: name };
+      }
+    });
+    // a paused side that will never be drained again must not hold the close back
+    client.once("close", () => {
+      channel.resume();
+      channel.stderr.resume();
+    });
+    channel.once("close", () => (result ? resolve(result) : reject(new Error("the channel closed without an exit status"))));
+  });
+}

@@ -1,0 +1,3 @@
+/** Tasks' door. */
+export { TaskService, type TaskServiceOptions } from "./service.ts";
+export { wallSentence } from "./wall.ts";

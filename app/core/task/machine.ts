@@ -1,0 +1,434 @@
+/**
+ * One run of one task's machine: brought up in steps that overlap where they can, taken down in the reverse order, always whole.
+ *
+ * What the guest is given (its configuration, folders) waits until kernel and initramfs were compared with the manifest; the boot
+ * itself does not wait. Every resource goes onto `#held` when it is there, so a start that fails half way, a stop in the middle and
+ * the death of any part all end in the same `#release`.
+ */
+import { existsSync, mkdirSync, rmSync, statfsSync, writeFileSync } from "node:fs";
+import { open, rm } from "node:fs/promises";
+import type { Socket } from "node:net";
+import { join } from "node:path";
+import type { ExitedNotice } from "../../../helpers/contract/protocol.ts";
+import { ProblemError, type StepRecord } from "../../contract/index.ts";
+import { Agent, choosePorts, dialGuest, FirstConnection, type MachineKeys, makeKeys, SshConnection } from "../guest/index.ts";
+import { expandTemplate, type Image, verifyBootFiles } from "../image/index.ts";
+import { bootCommandLine, DATA_SERIAL, Helper, type HelperPrograms, layerSerial, type MachineFacts } from "../machine/index.ts";
+import type { Paths } from "../paths.ts";
+import { ShareServer } from "../share/index.ts";
+import { StartProgress } from "./progress.ts";
+import { diskFull, type TaskFile } from "./store.ts";
+
+const USER = { name: "you", uid: 1000, gid: 1000 } as const;
+const CONSOLE_LIMIT_BYTES = 4 << 20;
+/** A start needs the template's few MB and room to begin with; below that it is refused before anything is made. */
+const MIN_FREE_BYTES = 128 << 20;
+const CONFIGURE_DEADLINE_MS = 60_000;
+const MOUNT_DEADLINE_MS = 30_000;
+/** how long the guest may take to end its processes and unmount, when asked */
+const SHUTDOWN_GRACE_MS = 3_000;
+const SHUTDOWN_DEADLINE_MS = 10_000;
+const SYNC_DEADLINE_MS = 3_000;
+const CLOCK_EVERY_MS = 60_000;
+
+export interface MachineEvents {
+  onStep(record: StepRecord, phase: "began" | "ended"): void;
+  onHello(claim: { version: string; image: string; kernel: string; bootMs: number }): void;
+  onGuestLog(line: { level: "info" | "warning" | "error"; message: string }): void;
+  onShareServed(share: TaskFile["shares"][number], confinement: string[]): void;
+  onClock(steppedMs: number): void;
+  /** the machine is gone without having been asked; called at most once, after everything was released */
+  onDied(problem: ProblemError): void;
+}
+
+export interface MachineOptions {
+  readonly task: TaskFile;
+  readonly paths: Paths;
+  /** the machine's short name in the runtime directory */
+  readonly n: string;
+  readonly image: Image;
+  readonly facts: MachineFacts;
+  readonly programs: HelperPrograms & { readonly shareServer: string };
+  readonly events: MachineEvents;
+}
+
+export class Machine {
+  readonly #options: MachineOptions;
+  readonly #progress: StartProgress;
+  readonly #place: { directory: string; streams: string };
+  readonly #keys: MachineKeys = makeKeys();
+  readonly #abort = new AbortController();
+  readonly #shares: ShareServer[] = [];
+  #helper: Helper | undefined;
+  #control: FirstConnection | undefined;
+  #agent: Agent | undefined;
+  #ssh: SshConnection | undefined;
+  #sshPort = 0;
+  #clock: NodeJS.Timeout | undefined;
+  #phase: "starting" | "up" | "ending" = "starting";
+  #released: Promise<void> | undefined;
+  /** work under way that may still make something; `#release` waits for it before it looks a last time */
+  readonly #making: Promise<unknown>[] = [];
+
+  constructor(options: MachineOptions) {
+    this.#options = options;
+    this.#place = options.paths.machine(options.n);
+    this.#progress = new StartProgress((record, phase) => options.events.onStep(record, phase));
+  }
+
+  get steps(): StepRecord[] {
+    return this.#progress.steps;
+  }
+  get elapsedMs(): number {
+    return this.#progress.elapsedMs;
+  }
+  get keys(): MachineKeys {
+    return this.#keys;
+  }
+  get user(): string {
+    return USER.name;
+  }
+
+  /** Resolves when the agent has called, the guest has seen every folder and ssh answers. On failure nothing is left. */
+  async start(): Promise<void> {
+    const { signal } = this.#abort;
+    this.#progress.watch(this.#options.facts.speedFactor, (problem) => this.#abort.abort(problem));
+    try {
+      await Promise.race([this.#bringUp(), rejection(signal)]);
+      signal.throwIfAborted();
+      this.#phase = "up";
+    } catch (error) {
+      // the first cause is the abort's reason: what failed because of it says less
+      const cause = signal.aborted ? signal.reason : error;
+      this.#phase = "ending";
+      this.#abort.abort(cause);
+      await this.#release();
+      throw cause;
+    } finally {
+      this.#progress.end();
+    }
+  }
+
+  /** Ends a start that goes on; `start` then rejects with the problem. */
+  abortStart(problem: ProblemError): void {
+    this.#abort.abort(problem);
+  }
+
+  async #bringUp(): Promise<void> {
+    const { task, paths, image } = this.#options;
+    const progress = this.#progress;
+    const { signal } = this.#abort;
+    rmSync(this.#place.directory, { recursive: true, force: true });
+    mkdirSync(this.#place.directory, { mode: 0o700 });
+    // the sweep of a later keeper reads whose machine this was
+    writeFileSync(join(this.#place.directory, "task"), task.id, { mode: 0o600 });
+
+    const [controlPort = 0, sshPort = 0, ...sharePorts] = choosePorts(2 + task.shares.length);
+    this.#sshPort = sshPort;
+    const verified = progress.step("image", "the kernel and initramfs to match their hashes", () => verifyBootFiles(image, signal));
+    const shared = Promise.all(task.shares.map((share, index) => this.#serve(share, sharePorts[index] ?? 0)));
+    const disk = progress.step("disk", "the task's own disk", () => this.#prepareDisk());
+    const helper = progress.step("helper", "the helper program", async () => {
+      this.#helper = await Helper.spawn(this.#options.programs, paths.task(task.id).hostLog, {
+        onProgress: () => progress.mark(),
+        onExited: (notice) => void this.#machineExited(notice),
+      });
+      void this.#helper.exited.then(() => this.#died("machine.helper", "The helper, which runs the machine, ended."));
+      return this.#helper;
+    });
+    const control = FirstConnection.listen(`${this.#place.streams}_${controlPort}`);
+    // each is awaited where its result is needed; a failure before that is no unhandled one
+    for (const making of [verified, shared, disk, helper, control]) {
+      this.#making.push(making);
+      making.catch(() => {});
+    }
+    this.#control = await control;
+    await disk;
+    const running = await helper;
+    signal.throwIfAborted();
+    await progress.step("boot", "the guest's kernel", () => this.#boot(running, [controlPort, ...sharePorts], controlPort));
+    const agent = await progress.step("agent", "the agent in the guest to call", () => this.#greet());
+    await verified;
+    await this.#configure(agent);
+    const connected = this.#connectSsh();
+    connected.catch(() => {});
+    await progress.step("shares", task.shares.length === 0 ? "nothing: no folder is shared" : "the guest to see its folders", async () => {
+      await shared;
+      await Promise.all(task.shares.map((share, index) => this.#mount(agent, share, sharePorts[index] ?? 0)));
+    });
+    await progress.step("ready", "the guest's ssh service", () => connected);
+    this.#clock = setInterval(() => void this.pushTime(), CLOCK_EVERY_MS);
+  }
+
+  async #prepareDisk(): Promise<void> {
+    const { task, paths, image } = this.#options;
+    const { disk, directory } = paths.task(task.id);
+    const { bavail, bsize } = statfsSync(directory);
+    if (bavail * bsize < MIN_FREE_BYTES) {
+      throw new ProblemError({
+        code: "disk.full",
+        message: "There is too little room on the disk that holds Cloche's data to start the task.",
+        evidence: `${Math.floor((bavail * bsize) / (1 << 20))} MB are free, ${MIN_FREE_BYTES >> 20} MB are needed`,
+        next: ["Make room on that disk (`cloche doctor` names it), then start the task again."],
+      });
+    }
+    if (existsSync(disk)) return;
+    try {
+      await expandTemplate(image, disk, task.diskGib * 2 ** 30);
+    } catch (error) {
+      throw error instanceof ProblemError ? error : diskFull(error, "The task's disk could not be made");
+    }
+  }
+
+  async #serve(share: TaskFile["shares"][number], port: number): Promise<void> {
+    const { task, paths, events, programs } = this.#options;
+    const server = await ShareServer.start({
+      program: programs.shareServer,
+      log: paths.task(task.id).hostLog,
+      root: Buffer.from(share.path, "base64"),
+      name: share.name,
+      mode: share.mode,
+      identity: share.identity,
+      listen: `${this.#place.streams}_${port}`,
+      owner: USER,
+    });
+    this.#shares.push(server);
+    if (this.#phase === "ending") return server.end();
+    events.onShareServed(
+      share,
+      server.served.confinement.filter((entry) => entry.active).map((entry) => entry.name),
+    );
+    void server.exited.then(() =>
+      this.#died("share.server-died", `The program that serves the folder ${JSON.stringify(share.name)} ended.`),
+    );
+  }
+
+  async #boot(helper: Helper, openPorts: number[], controlPort: number): Promise<void> {
+    const { task, paths, image, facts } = this.#options;
+    const files = paths.task(task.id);
+    const layers = image.manifest.layers.map((layer, index) => ({
+      serial: layerSerial(index),
+      path: join(image.directory, layer.file),
+      readOnly: true,
+    }));
+    await helper.start({
+      id: `${task.name}-${task.id.slice(0, 6)}`,
+      runDir: this.#place.directory,
+      kernel: join(image.directory, image.manifest.kernel.file),
+      initramfs: join(image.directory, image.manifest.initramfs.file),
+      cmdline: bootCommandLine(image.manifest, controlPort),
+      memoryMib: task.memoryMib,
+      cpus: task.cpus,
+      disks: [...layers, { serial: DATA_SERIAL, path: files.disk, readOnly: false }],
+      streams: this.#place.streams,
+      openPorts,
+      consoleLog: files.console,
+      consoleLimitBytes: CONSOLE_LIMIT_BYTES,
+      accelerator: facts.accelerator,
+    });
+  }
+
+  async #greet(): Promise<Agent> {
+    const { image, events } = this.#options;
+    const socket = await (this.#control as FirstConnection).connection;
+    this.#progress.mark();
+    const agent = await Agent.greet(
+      socket,
+      { image: image.manifest.id },
+      {
+        onLog: (line) => {
+          this.#progress.mark();
+          events.onGuestLog(line);
+        },
+        onClose: (reason) => void this.#died("guest.protocol", `The agent in the guest is gone: ${reason}.`),
+      },
+    );
+    this.#agent = agent;
+    events.onHello({ version: agent.hello.version, image: agent.hello.image, kernel: agent.hello.kernel, bootMs: agent.hello.bootMs });
+    return agent;
+  }
+
+  async #configure(agent: Agent): Promise<void> {
+    const { task } = this.#options;
+    await agent.call(
+      "configure",
+      {
+        protocol: agent.hello.protocol,
+        hostname: task.name,
+        user: { ...USER, sudo: task.sudo },
+        environment: task.env,
+        timeUnixNs: unixNs(),
+        entropy: Buffer.from(crypto.getRandomValues(new Uint8Array(64))).toString("base64"),
+        ssh: { port: this.#sshPort, hostKey: this.#keys.hostPrivate, authorizedKey: this.#keys.userPublic },
+      },
+      CONFIGURE_DEADLINE_MS,
+    );
+    this.#progress.mark();
+  }
+
+  async #mount(agent: Agent, share: TaskFile["shares"][number], port: number): Promise<void> {
+    await agent.call("mount", { port, guestPath: share.guestPath, mode: share.mode }, MOUNT_DEADLINE_MS);
+    this.#progress.mark();
+  }
+
+  async #connectSsh(): Promise<SshConnection> {
+    const socket = await this.dial();
+    const ssh = await SshConnection.connect(socket, this.#keys, USER.name);
+    if (this.#phase === "ending") ssh.end();
+    this.#ssh = ssh;
+    return ssh;
+  }
+
+  /** The ssh connection; made again when the guest dropped it. */
+  async ssh(): Promise<SshConnection> {
+    return this.#ssh?.alive ? this.#ssh : this.#connectSsh();
+  }
+
+  /** A raw stream to the guest's sshd. */
+  async dial(): Promise<Socket> {
+    try {
+      return await dialGuest(this.#place.streams, this.#sshPort);
+    } catch (error) {
+      throw new ProblemError({
+        code: "guest.ssh",
+        message: "The guest's ssh service, through which commands run, could not be reached.",
+        evidence: (error as Error).message,
+        next: ["Look at `cloche logs TASK --console`.", "Stop the task and start it again."],
+      });
+    }
+  }
+
+  /** Sets the guest's clock by the host's; a guest that does not answer is left to its other signs. */
+  async pushTime(): Promise<void> {
+    try {
+      const answer = await this.#agent?.call("setTime", { timeUnixNs: unixNs() }, 5_000);
+      if (answer && Math.abs(answer.steppedMs) >= 1_000) this.#options.events.onClock(answer.steppedMs);
+    } catch {
+      // a lost agent ends the machine by its own way; a slow one gets the next minute's time
+    }
+  }
+
+  async pause(): Promise<void> {
+    await this.#helper?.pause();
+  }
+
+  /** The guest slept without knowing, so its clock is set before anything else runs long. */
+  async resume(): Promise<void> {
+    await this.#helper?.resume();
+    await this.pushTime();
+  }
+
+  async stats() {
+    const agent = this.#agent;
+    const claim = await agent?.call("stats", {}, 5_000);
+    const status = await this.#helper?.status();
+    const hostProcesses = [
+      ...(this.#helper ? [{ role: "helper", pid: this.#helper.pid }] : []),
+      ...(status?.processes ?? []),
+      ...this.#shares.map((server) => ({ role: "share", pid: server.pid })),
+    ];
+    return { claim, hostProcesses };
+  }
+
+  /**
+   * Takes the machine down; resolves when nothing is left. `ask`: the guest ends its processes and unmounts; `sync`: it only writes
+   * back what it holds; `none`: it is not asked. A guest that does not answer in time is ended all the same.
+   */
+  async stop(how: "ask" | "sync" | "none"): Promise<void> {
+    if (this.#phase === "ending") return this.#release();
+    this.#phase = "ending";
+    try {
+      if (how === "ask") await this.#agent?.call("shutdown", { graceMs: SHUTDOWN_GRACE_MS }, SHUTDOWN_DEADLINE_MS);
+      if (how === "sync") await this.#agent?.call("sync", {}, SYNC_DEADLINE_MS);
+    } catch {
+      // the guest refused or is silent: stop works all the same, by force
+    }
+    await this.#release();
+  }
+
+  async #machineExited(notice: ExitedNotice): Promise<void> {
+    const detail = [notice.signal && `signal ${notice.signal}`, notice.exitStatus !== undefined && `status ${notice.exitStatus}`]
+      .filter(Boolean)
+      .join(", ");
+    const evidence = [detail, notice.evidence].filter(Boolean).join("\n");
+    if (notice.reason === "guest-off") return this.#died("machine.died", "The machine switched itself off.", evidence);
+    if (notice.reason === "vsock-died")
+      return this.#died("machine.died", "The machine's connection to the host broke, so it was ended.", evidence);
+    return this.#died("machine.died", "The machine's hypervisor ended unasked.", evidence);
+  }
+
+  /** A part that the machine cannot be without is gone. */
+  async #died(
+    code: "machine.died" | "machine.helper" | "share.server-died" | "guest.protocol",
+    message: string,
+    evidence = "",
+  ): Promise<void> {
+    if (this.#phase === "ending") return;
+    const wasUp = this.#phase === "up";
+    // several parts notice the same death; the machine's own report says most, so the others wait for it a moment
+    if (code !== "machine.died" && code !== "share.server-died") await new Promise((resolve) => setTimeout(resolve, 300));
+    if ((this.#phase as string) === "ending" || this.#abort.signal.aborted) return;
+    const consoleTail = await tail(this.#options.paths.task(this.#options.task.id).console);
+    const panic = /Kernel panic[^\n]*/.exec(consoleTail);
+    const problem = new ProblemError(
+      panic
+        ? {
+            code: "machine.panic",
+            message: "The guest's kernel panicked and the machine ended. Files in your folders are as the task last wrote them.",
+            evidence: consoleTail,
+            next: ["Start the task again.", "If it panics again, run `cloche image verify`."],
+          }
+        : {
+            code,
+            message: `${message} Files in your folders are as the task last wrote them.`,
+            evidence: [evidence, consoleTail].filter(Boolean).join("\n").slice(-16_000),
+            next: ["Start the task again.", "Look at `cloche logs TASK --console` and the task's host.log."],
+          },
+    );
+    if (!wasUp) return this.#abort.abort(problem);
+    if ((this.#phase as string) === "ending") return;
+    this.#phase = "ending";
+    await this.#release();
+    this.#options.events.onDied(problem);
+  }
+
+  #release(): Promise<void> {
+    this.#released ??= (async () => {
+      clearInterval(this.#clock);
+      this.#progress.end();
+      const endAll = async () => {
+        this.#ssh?.end();
+        this.#agent?.close();
+        this.#control?.close();
+        await Promise.all([this.#helper?.end(), ...this.#shares.map((server) => server.end())]);
+      };
+      await endAll();
+      await Promise.allSettled(this.#making);
+      await endAll();
+      await rm(this.#place.directory, { recursive: true, force: true });
+    })();
+    return this.#released;
+  }
+}
+
+const unixNs = () => (BigInt(Date.now()) * 1_000_000n).toString();
+
+function rejection(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    if (signal.aborted) reject(signal.reason);
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+  });
+}
+
+/** The last lines of the guest's console; empty when there is none. */
+async function tail(path: string): Promise<string> {
+  try {
+    await using handle = await open(path, "r");
+    const { size } = await handle.stat();
+    const bytes = Buffer.alloc(Math.min(size, 4096));
+    await handle.read(bytes, 0, bytes.length, size - bytes.length);
+    return bytes.toString("utf8");
+  } catch {
+    return "";
+  }
+}

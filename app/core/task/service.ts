@@ -1,0 +1,562 @@
+/** Tasks: made, listed, started, stopped, removed; commands in them. The one driver of each task's state. */
+import { randomBytes } from "node:crypto";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import type { Socket } from "node:net";
+import { join } from "node:path";
+import type { z } from "zod";
+import {
+  type Actor,
+  MAX_SHARES,
+  type newTask,
+  type Params,
+  type Problem,
+  ProblemError,
+  type Result,
+  type TaskState,
+  type TaskView,
+  toProblem,
+} from "../../contract/index.ts";
+import type { AuditLog } from "../audit/index.ts";
+import { type Image, openImage } from "../image/index.ts";
+import type { HelperPrograms } from "../machine/index.ts";
+import { type MachineFacts, machineFacts } from "../machine/index.ts";
+import type { Paths } from "../paths.ts";
+import { type Grants, guestPathFor } from "../share/index.ts";
+import { commandText, type ExecRequest, runExec, sendProblem } from "./exec.ts";
+import { Machine } from "./machine.ts";
+import { chooseName, resolveTask } from "./names.ts";
+import { OutputLog } from "./output.ts";
+import { type Input, next } from "./state.ts";
+import { type TaskFile, TaskStore } from "./store.ts";
+import { wallSentence } from "./wall.ts";
+
+const DEFAULT_CPUS = 1;
+const DEFAULT_MEMORY_MIB = 1024;
+/** the size of the disk template; a smaller disk would have to be formatted in the guest */
+const DEFAULT_DISK_GIB = 16;
+/** a ticket that nobody uses is forgotten */
+const TICKET_MS = 10_000;
+
+export interface TaskServiceOptions {
+  readonly paths: Paths;
+  readonly audit: AuditLog;
+  readonly grants: Grants;
+  readonly programs: HelperPrograms & { readonly shareServer: string };
+  readonly imageDir: string;
+  /** called when a task starts or stops running, for the keeper's own end */
+  readonly onChange: () => void;
+}
+
+/** What is known of a task while the keeper lives. */
+interface Live {
+  state: TaskState;
+  machine?: Machine;
+  output: OutputLog;
+  /** settles with the start or stop that is under way; those who join wait for it */
+  moving?: Promise<void>;
+  startedAt: number;
+  execs: number;
+}
+
+type Ticket = { kind: "exec"; task: string; exec: number; request: ExecRequest; actor: Actor } | { kind: "ssh"; task: string };
+
+export class TaskService {
+  readonly #options: TaskServiceOptions;
+  readonly #store: TaskStore;
+  readonly #live = new Map<string, Live>();
+  readonly #tickets = new Map<string, Ticket>();
+  #image: Image | undefined;
+  #facts: Promise<MachineFacts> | undefined;
+  #nextExec = 1;
+
+  constructor(options: TaskServiceOptions) {
+    this.#options = options;
+    this.#store = new TaskStore(options.paths);
+  }
+
+  /** Tasks whose machine is up or moving. */
+  get busy(): number {
+    return [...this.#live.values()].filter((live) => live.state.at !== "stopped" && live.state.at !== "failed").length;
+  }
+  get unreadable() {
+    return this.#store.unreadable;
+  }
+
+  /**
+   * Clears what a keeper that was killed has left: machines end with their helper, so there are directories and states to put right.
+   * Answers with the names of the tasks that were interrupted.
+   */
+  async sweep(): Promise<string[]> {
+    const swept: string[] = [];
+    for (const n of readdirSync(this.#options.paths.runtime)) {
+      const { directory } = this.#options.paths.machine(n);
+      const marker = join(directory, "task");
+      if (!existsSync(marker)) continue;
+      const task = this.#store.get(readFileSync(marker, "utf8"));
+      rmSync(directory, { recursive: true, force: true });
+      if (!task) continue;
+      swept.push(task.name);
+      const failure: Problem = {
+        code: "task.interrupted",
+        message: `The task ${task.name} ended because the keeper was ended from outside. Files in your folders are as the task last wrote them.`,
+        next: [`Start it again with \`cloche start ${task.name}\`.`],
+      };
+      this.#record("task.failed", { problem: failure }, task.id);
+      if (task.ephemeral) await this.#finish(task);
+      else await this.#store.save({ ...task, failure });
+    }
+    for (const task of this.#store.all()) if (task.ephemeral && !task.ended) await this.#finish(task);
+    for (const task of this.#store.surplusRuns()) await this.#delete(task);
+    return swept;
+  }
+
+  async create(params: z.output<typeof newTask>, actor: Actor): Promise<TaskView> {
+    const shares: TaskFile["shares"] = [];
+    for (const asked of params.shares.slice(0, MAX_SHARES)) {
+      const { path, name, identity } = this.#options.grants.take(asked.grant);
+      if (asked.mode === undefined || asked.mode === "review") throw modeRequired(name);
+      const guestPath = guestPathFor(
+        name,
+        asked.guestPath,
+        shares.map((share) => share.guestPath),
+      );
+      const guestName = guestPath.slice(guestPath.lastIndexOf("/") + 1);
+      shares.push({ path: path.toString("base64"), name: guestName, identity, mode: asked.mode, guestPath });
+    }
+    if (params.diskGib !== undefined && params.diskGib < DEFAULT_DISK_GIB) {
+      throw new ProblemError({
+        code: "usage",
+        message: `A task's disk is at least ${DEFAULT_DISK_GIB} GiB; it is sparse and takes only the room it uses. The task was not made.`,
+        next: [`Leave --disk out, or give ${DEFAULT_DISK_GIB} or more.`],
+      });
+    }
+    const taken = new Set(
+      this.#store
+        .all()
+        .filter((task) => !task.ended)
+        .map((task) => task.name),
+    );
+    const task = await this.#store.create(
+      {
+        name: chooseName(params.name, shares[0]?.name ?? "task", taken),
+        ephemeral: params.ephemeral,
+        shares,
+        env: params.env,
+        cpus: params.cpus ?? DEFAULT_CPUS,
+        memoryMib: params.memoryMib ?? DEFAULT_MEMORY_MIB,
+        diskGib: params.diskGib ?? DEFAULT_DISK_GIB,
+        sudo: params.sudo,
+      },
+      new Date(),
+    );
+    const seen = shares.map(({ name, mode, guestPath }) => ({ name, mode, guestPath }));
+    this.#record("task.created", { name: task.name, shares: seen, wall: wallSentence(seen) }, task.id, actor);
+    return this.#view(task);
+  }
+
+  list(): TaskView[] {
+    return this.#store
+      .all()
+      .filter((task) => !task.ended)
+      .sort((a, b) => (a.created < b.created ? -1 : 1))
+      .map((task) => this.#view(task));
+  }
+  view(ref: string): TaskView {
+    return this.#view(this.resolve(ref));
+  }
+  resolve(ref: string): TaskFile {
+    return resolveTask(ref, this.#store.all());
+  }
+
+  /** Resolves when the task runs. Starts that come while one is under way wait for its outcome. */
+  async start(ref: string, actor: Actor): Promise<TaskView> {
+    const task = this.resolve(ref);
+    if (task.ended) throw refused(task, "it was a one-off run and is over");
+    const live = this.#liveOf(task);
+    if (this.#move(task, live, "start") === "join") {
+      await live.moving;
+    } else {
+      live.state = { at: "starting", steps: [] };
+      live.moving = this.#bringUp(task, live, actor);
+      live.moving.catch(() => {});
+      this.#options.onChange();
+      await live.moving;
+    }
+    if (live.state.at === "failed") throw new ProblemError(live.state.problem);
+    return this.#view(task);
+  }
+
+  async #bringUp(task: TaskFile, live: Live, actor: Actor): Promise<void> {
+    const { paths } = this.#options;
+    live.startedAt = performance.now();
+    try {
+      this.#image ??= openImage(this.#options.imageDir);
+      const facts = await this.#machineFacts(this.#image);
+      if (live.state.at !== "starting") throw stopped(task);
+      const shares = task.shares.map(({ name, mode, guestPath }) => ({ name, mode, guestPath }));
+      this.#record("task.starting", { wall: wallSentence(shares), accelerator: facts.accelerator }, task.id, actor);
+      const machine = new Machine({
+        task,
+        paths,
+        n: randomBytes(4).toString("hex"),
+        image: this.#image,
+        facts,
+        programs: this.#options.programs,
+        events: {
+          onStep: ({ step, waitingFor, beganMs, endedMs }, phase) => {
+            if (live.state.at === "starting") live.state = { at: "starting", steps: machine.steps };
+            this.#record("task.step", { step, phase, atMs: endedMs ?? beganMs, waitingFor }, task.id);
+          },
+          onHello: (claim) => this.#record("guest.hello", claim, task.id, { kind: "guest" }),
+          onGuestLog: ({ level, message }) => this.#record("guest.log", { level, message }, task.id, { kind: "guest" }),
+          onShareServed: ({ name, mode, guestPath }, confinement) =>
+            this.#record("share.served", { name, mode, guestPath, confinement }, task.id),
+          onClock: (steppedMs) => this.#record("guest.clock", { steppedMs }, task.id),
+          onDied: (problem) => void this.#failed(task, live, problem.problem),
+        },
+      });
+      live.machine = machine;
+      await machine.start();
+      live.state = {
+        at: "running",
+        since: new Date().toISOString(),
+        startMs: Math.round(performance.now() - live.startedAt),
+        accelerator: facts.accelerator,
+        steps: machine.steps,
+      };
+      this.#record("task.running", { startMs: live.state.startMs, accelerator: facts.accelerator }, task.id);
+      if (task.failure) {
+        delete task.failure;
+        await this.#store.save(task);
+      }
+    } catch (error) {
+      delete live.machine;
+      // a stop that came in between has its own end; the one who asked for the start is told
+      if ((live.state as TaskState).at === "stopping") throw error;
+      await this.#failed(task, live, toProblem(error));
+      throw error;
+    } finally {
+      if (live.state.at !== "stopping") delete live.moving;
+    }
+  }
+
+  async #failed(task: TaskFile, live: Live, problem: Problem): Promise<void> {
+    if (live.state.at === "failed" || live.state.at === "stopping") return;
+    live.state = { at: "failed", problem };
+    delete live.machine;
+    live.output.close();
+    this.#record("task.failed", { problem }, task.id);
+    if (this.#store.get(task.id)) await this.#store.save({ ...task, failure: problem });
+    this.#options.onChange();
+  }
+
+  /** Resolves when nothing of the machine is left. Works from every state; twice is harmless. */
+  async stop(ref: string, how: "ask" | "sync" | "none", reason: string, actor: Actor): Promise<TaskView> {
+    const task = this.resolve(ref);
+    const live = this.#liveOf(task);
+    if (this.#move(task, live, "stop") === "join") {
+      await live.moving?.catch(() => {});
+      return this.#view(task);
+    }
+    if (live.state.at === "failed") {
+      live.state = { at: "stopped" };
+      return this.#view(task);
+    }
+    const starting = live.state.at === "starting" ? live.moving : undefined;
+    live.state = { at: "stopping" };
+    this.#record("task.stopping", { reason }, task.id, actor);
+    live.moving = (async () => {
+      if (starting) {
+        live.machine?.abortStart(stopped(task));
+        await starting.catch(() => {});
+      } else await live.machine?.stop(how);
+      delete live.machine;
+      live.output.close();
+      live.state = { at: "stopped" };
+      this.#record("task.stopped", { reason, ranMs: Math.round(performance.now() - live.startedAt) }, task.id);
+    })();
+    try {
+      await live.moving;
+    } finally {
+      delete live.moving;
+      this.#options.onChange();
+    }
+    return this.#view(task);
+  }
+
+  async pause(ref: string, actor: Actor): Promise<TaskView> {
+    const task = this.resolve(ref);
+    const live = this.#liveOf(task);
+    if (this.#move(task, live, "pause") === "move") {
+      await live.machine?.pause();
+      live.state = { at: "paused", since: new Date().toISOString() };
+      this.#record("task.paused", {}, task.id, actor);
+    }
+    return this.#view(task);
+  }
+
+  async resume(ref: string, actor: Actor): Promise<TaskView> {
+    const task = this.resolve(ref);
+    const live = this.#liveOf(task);
+    if (this.#move(task, live, "resume") === "move") {
+      await live.machine?.resume();
+      live.state = {
+        at: "running",
+        since: new Date().toISOString(),
+        startMs: 0,
+        accelerator: (await this.#facts)?.accelerator ?? "",
+        steps: live.machine?.steps ?? [],
+      };
+      this.#record("task.resumed", {}, task.id, actor);
+    }
+    return this.#view(task);
+  }
+
+  /** Stops first. An ephemeral task keeps its events and output; any other goes whole. */
+  async remove(ref: string, actor: Actor): Promise<void> {
+    const task = this.resolve(ref);
+    await this.stop(task.id, "sync", "the task is removed", actor);
+    if (task.ephemeral && !task.ended) return this.#finish(task);
+    this.#record("task.removed", { name: task.name }, task.id, actor);
+    await this.#delete(task);
+  }
+
+  async #finish(task: TaskFile): Promise<void> {
+    await rm(this.#options.paths.task(task.id).disk, { force: true });
+    await this.#store.save({ ...task, ended: new Date().toISOString() });
+    this.#options.audit.release(task.id);
+    this.#live.get(task.id)?.output.close();
+    this.#live.delete(task.id);
+  }
+
+  async #delete(task: TaskFile): Promise<void> {
+    this.#live.get(task.id)?.output.close();
+    this.#live.delete(task.id);
+    this.#options.audit.release(task.id);
+    await this.#store.remove(task.id);
+  }
+
+  /** Prepares a command; its stream is opened with the ticket. */
+  exec(params: z.output<typeof import("../../contract/index.ts").keeperProtocol["requests"]["tasks.exec"]["params"]>, actor: Actor) {
+    const task = this.resolve(params.task);
+    this.#running(task);
+    const exec = this.#nextExec++;
+    const request: ExecRequest = {
+      argv: params.command?.map((argument) => Buffer.from(argument, "base64")),
+      workingDirectory: params.workingDirectory ?? workingDirectory(task),
+      env: params.env,
+      terminal: params.terminal,
+      timeoutMs: params.timeoutMs,
+    };
+    return { ticket: this.#ticket({ kind: "exec", task: task.id, exec, request, actor }), exec };
+  }
+
+  ssh(ref: string): Result<"tasks.ssh"> {
+    const task = this.resolve(ref);
+    const machine = this.#running(task);
+    const { userPrivate, hostPublic } = machine.keys;
+    return { ticket: this.#ticket({ kind: "ssh", task: task.id }), user: machine.user, privateKey: userPrivate, hostKey: hostPublic };
+  }
+
+  /** Serves the stream that a ticket stands for; the socket is this call's from here on. */
+  async stream(ticket: string, client: Socket): Promise<void> {
+    const wanted = this.#tickets.get(ticket);
+    this.#tickets.delete(ticket);
+    const task = wanted && this.#store.get(wanted.task);
+    if (!wanted || !task) {
+      return sendProblem(client, {
+        code: "exec.ticket",
+        message: "The command's stream was asked for too late or twice. The command was not run.",
+        next: ["Run the command again."],
+      });
+    }
+    if (wanted.kind === "ssh") return this.#rawStream(task, client);
+    const live = this.#liveOf(task);
+    const began = performance.now();
+    live.execs++;
+    try {
+      const ssh = await this.#running(task).ssh();
+      const { exec, request } = wanted;
+      this.#record(
+        "exec.started",
+        { exec, command: commandText(request.argv), terminal: request.terminal !== undefined },
+        task.id,
+        wanted.actor,
+      );
+      let ended: { status: number; signal?: string } = { status: 125 };
+      try {
+        ended = await runExec(ssh, request, client, live.output);
+      } finally {
+        this.#record("exec.ended", { exec, ...ended, ranMs: Math.round(performance.now() - began) }, task.id);
+      }
+    } catch (error) {
+      if (!client.destroyed) sendProblem(client, (await this.#whyGone(live)) ?? toProblem(error));
+    } finally {
+      live.execs--;
+      this.#options.onChange();
+    }
+  }
+
+  /** A command whose machine went away is told why the machine did, once that is known. */
+  async #whyGone(live: Live): Promise<Problem | undefined> {
+    for (let n = 0; n < 50 && live.state.at === "running"; n++) await new Promise((resolve) => setTimeout(resolve, 100));
+    if (live.state.at === "failed") return live.state.problem;
+    if (live.state.at === "running") return undefined;
+    return {
+      code: "machine.stopped",
+      message: "The task was stopped while the command ran.",
+      next: ["Start the task and run the command again."],
+    };
+  }
+
+  async #rawStream(task: TaskFile, client: Socket): Promise<void> {
+    try {
+      const guest = await this.#running(task).dial();
+      guest.pipe(client);
+      client.pipe(guest);
+      const end = () => {
+        guest.destroy();
+        client.destroy();
+      };
+      for (const socket of [guest, client]) socket.on("error", end).on("close", end);
+    } catch {
+      client.destroy(); // the ssh client at the other end reports the lost connection
+    }
+  }
+
+  async stats(ref: string): Promise<Result<"tasks.stats">> {
+    const { claim, hostProcesses } = await this.#running(this.resolve(ref)).stats();
+    if (!claim) throw refused(this.resolve(ref), "its agent is not there");
+    return { claim, hostProcesses };
+  }
+
+  async readLog(params: Params<"logs.read">): Promise<Result<"logs.read">> {
+    const task = this.resolve(params.task);
+    const live = this.#liveOf(task);
+    const path = this.#options.paths.task(task.id).console;
+    const log = params.log === "output" ? live.output : new OutputLog(path);
+    const until = performance.now() + params.waitMs;
+    for (;;) {
+      const { bytes, next } = log.read(params.offset, params.limit);
+      const ended = live.state.at === "stopped" || live.state.at === "failed";
+      if (bytes.length > 0 || ended || performance.now() >= until) return { bytes: bytes.toString("base64"), next, ended };
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  }
+
+  /** Measures the host again, for `doctor`. */
+  async facts(again: boolean): Promise<MachineFacts> {
+    const image = openImage(this.#options.imageDir);
+    return again ? machineFacts({ ...this.#factsOptions(image), again }) : this.#machineFacts(image);
+  }
+
+  /** Ends every machine, for the keeper's own end. */
+  async stopAll(reason: string): Promise<void> {
+    const busy = [...this.#live.entries()].filter(([, live]) => live.state.at !== "stopped" && live.state.at !== "failed");
+    await Promise.all(busy.map(([id]) => this.stop(id, "ask", reason, { kind: "keeper" })));
+  }
+
+  #machineFacts(image: Image): Promise<MachineFacts> {
+    this.#facts ??= machineFacts(this.#factsOptions(image)).catch((error) => {
+      this.#facts = undefined;
+      throw error;
+    });
+    return this.#facts;
+  }
+
+  #factsOptions(image: Image) {
+    mkdirSync(this.#options.paths.home, { recursive: true, mode: 0o700 });
+    return { paths: this.#options.paths, image, programs: this.#options.programs, log: this.#options.paths.keeperLog };
+  }
+
+  /** `move` when the task goes on to another state, `join` when there is nothing to do but to wait. Throws the table's refusal. */
+  #move(task: TaskFile, live: Live, input: Input): "move" | "join" {
+    const move = next(live.state.at, input);
+    if ("refuse" in move) throw refused(task, move.refuse);
+    return "to" in move ? "move" : "join";
+  }
+
+  #running(task: TaskFile): Machine {
+    const live = this.#liveOf(task);
+    if (live.state.at === "running" && live.machine) return live.machine;
+    if (live.state.at === "failed") throw new ProblemError(live.state.problem);
+    throw new ProblemError({
+      code: "task.state",
+      message: `The task ${task.name} is ${live.state.at}, so nothing can run in it.`,
+      next: [
+        live.state.at === "paused" ? `Resume it with \`cloche resume ${task.name}\`.` : `Start it with \`cloche start ${task.name}\`.`,
+      ],
+    });
+  }
+
+  #ticket(wanted: Ticket): string {
+    const ticket = randomBytes(16).toString("hex");
+    this.#tickets.set(ticket, wanted);
+    setTimeout(() => this.#tickets.delete(ticket), TICKET_MS).unref();
+    return ticket;
+  }
+
+  #liveOf(task: TaskFile): Live {
+    const held = this.#live.get(task.id);
+    if (held) return held;
+    const state: TaskState = task.failure ? { at: "failed", problem: task.failure } : { at: "stopped" };
+    const live: Live = { state, output: new OutputLog(this.#options.paths.task(task.id).output), startedAt: 0, execs: 0 };
+    this.#live.set(task.id, live);
+    return live;
+  }
+
+  #view(task: TaskFile): TaskView {
+    const live = this.#liveOf(task);
+    const shares = task.shares.map(({ name, mode, guestPath }) => ({ name, mode, guestPath }));
+    return {
+      id: task.id,
+      name: task.name,
+      created: task.created,
+      ephemeral: task.ephemeral,
+      state: live.state,
+      shares,
+      cpus: task.cpus,
+      memoryMib: task.memoryMib,
+      diskGib: task.diskGib,
+      sudo: task.sudo,
+      wall: wallSentence(shares),
+      workingDirectory: workingDirectory(task),
+      running: live.execs,
+    };
+  }
+
+  #record<K extends Parameters<AuditLog["record"]>[0]>(
+    kind: K,
+    data: Parameters<AuditLog["record"]>[1],
+    task: string,
+    actor?: Actor,
+  ): void {
+    const source = actor?.kind === "guest" ? { source: "guest" as const } : {};
+    this.#options.audit.record(kind, data as never, { task, ...(actor ? { actor } : {}), ...source });
+  }
+}
+
+/** Commands begin in the first folder; without one in a folder of the task's own. */
+const workingDirectory = (task: TaskFile) => task.shares[0]?.guestPath ?? "/home/you/files";
+
+const refused = (task: TaskFile, why: string) =>
+  new ProblemError({
+    code: "task.state",
+    message: `The task ${task.name} cannot do that: ${why}.`,
+    next: [`See \`cloche show ${task.name}\`.`],
+  });
+
+const stopped = (task: TaskFile) =>
+  new ProblemError({
+    code: "machine.stopped",
+    message: `The task ${task.name} was stopped while it started.`,
+    next: [`Start it again with \`cloche start ${task.name}\`.`],
+  });
+
+const modeRequired = (name: string) =>
+  new ProblemError({
+    code: "share.mode-required",
+    message: `The folder ${JSON.stringify(name)} needs a mode: this version serves \`ro\` (read only) and \`rw\` (change directly). Asking before each change (\`review\`) is not served yet, so nothing was shared.`,
+    next: ["Add :ro or :rw to the folder, for example --share ~/folder:ro."],
+  });

@@ -1,0 +1,20 @@
+/**
+ * The wall in one sentence, made from what the task's share servers and network really let through, never from intentions.
+ * Names are shown as they are in the guest, so they carry no control characters.
+ */
+import type { ShareView } from "../../contract/index.ts";
+
+export function wallSentence(shares: readonly Pick<ShareView, "name" | "mode">[]): string {
+  const named = (mode: ShareView["mode"]) => shares.filter((share) => share.mode === mode).map((share) => share.name);
+  const parts: string[] = [];
+  if (named("review").length > 0) parts.push(`propose changes in ${list(named("review"))}`);
+  if (named("rw").length > 0) parts.push(`change files directly in ${list(named("rw"))}`);
+  if (named("ro").length > 0) parts.push(`read ${list(named("ro"))}`);
+  if (parts.length === 0) return "This task sees none of your folders, has no network and no keys.";
+  return `This task can ${parts.join(", ")}, and nothing else: it has no network and no keys.`;
+}
+
+function list(names: readonly string[]): string {
+  const last = names.at(-1) ?? "";
+  return names.length === 1 ? last : `${names.slice(0, -1).join(", ")} and ${last}`;
+}
