@@ -141,7 +141,7 @@ export const diskStep = {
   title: "making the template of a task's disk",
   deps: ["builder"],
   seconds: 3,
-  inputs: async ({ outputs }) => ["2", String(diskSizeGib), ...(await builderVersions(outputs.builder, ["e2fsprogs"]))],
+  inputs: async ({ outputs }) => ["3", String(diskSizeGib), ...(await builderVersions(outputs.builder, ["e2fsprogs"]))],
   async run(ctx) {
     const root = join(ctx.outputs.builder, "root");
     // In the builder's /tmp, which is memory: the file is 16 GiB of holes.
@@ -167,7 +167,7 @@ export const diskStep = {
     const file = join(ctx.out, `disk-${diskSizeGib}g.extents`);
     const sizes = packFromTar(join(ctx.out, "disk.tar"), file);
     rmSync(join(ctx.out, "disk.tar"));
-    writeFileSync(join(ctx.out, "disk.json"), JSON.stringify({ ...describe(file), diskSizeBytes: sizes.sizeBytes, allocatedBytes: sizes.allocatedBytes }));
+    writeFileSync(join(ctx.out, "disk.json"), JSON.stringify({ ...describe(file), diskSizeBytes: sizes.sizeBytes }));
   },
 };
 
@@ -198,7 +198,6 @@ async function assemble(ctx, release, layerName) {
   writeFileSync(initramfs, initramfsWith(readFileSync(agentFile(outputs))));
   const packages = readFileSync(join(outputs.rootfs, "packages.txt"), "utf8").trim().split("\n");
   writeFileSync(join(out, "packages.txt"), `${packages.join("\n")}\n`);
-  const { diskSizeBytes, ...template } = disk;
   const manifest = {
     version: 1,
     arch: arch.image,
@@ -206,7 +205,7 @@ async function assemble(ctx, release, layerName) {
     kernel: { ...describe(join(out, kernelName)), version: readFileSync(join(outputs.kernel, "version"), "utf8").trim() },
     initramfs: describe(initramfs),
     layers: [{ name: "base", file: layer.file, sizeBytes: layer.sizeBytes, sha256: layer.sha256, verity: layer.verity }],
-    diskTemplate: { ...template, diskSizeBytes },
+    diskTemplate: disk,
     agentSha256: agentHash(outputs),
     guest: { os: `Debian ${trixie}`, packages: packages.length },
   };
