@@ -22,7 +22,11 @@ const count = z.int().min(0);
 export const vsockPort = z.int().min(1024).max(0xffff_fffe);
 const guestPath = text(1024).regex(/^\/[^\0]*$/);
 /** Bytes as base64, for host paths that are not UTF-8. */
-const base64 = (max: number) => z.string().max(max).regex(/^[A-Za-z0-9+/]*={0,2}$/);
+const base64 = (max: number) =>
+  z
+    .string()
+    .max(max)
+    .regex(/^[A-Za-z0-9+/]*={0,2}$/);
 const unixNs = z.string().regex(/^[0-9]{1,20}$/);
 
 export const accelerator = z.enum(["kvm", "tcg", "vz", "hcs"]);

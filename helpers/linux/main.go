@@ -42,7 +42,11 @@ func run(args []string, in io.Reader, out io.Writer) int {
 		return 1
 	}
 
-	s := newService(machine.Programs{QEMU: *qemu, VsockDevice: *device}, in, out)
+	var m *machine.Machine
+	s := newService(in, out, func(listener machine.Listener) backend {
+		m = machine.New(machine.Programs{QEMU: *qemu, VsockDevice: *device}, listener, logf)
+		return m
+	})
 	served := make(chan error, 1)
 	go func() { served <- s.serve() }()
 	signals := make(chan os.Signal, 4)
@@ -53,7 +57,7 @@ func run(args []string, in io.Reader, out io.Writer) int {
 	case sig := <-signals:
 		logf("%s", sig)
 	}
-	s.machine.Terminate(false) // not told: nobody may be reading any more
+	m.Terminate(false) // not told: nobody may be reading any more
 	if err != nil {
 		logf("%v", err)
 		return 1

@@ -18,30 +18,46 @@ const protocol = 1
 // features are those this backend has. No powerdown: microvm without ACPI has no button that could be pressed.
 var features = []string{"pause", "balloon"}
 
+// backend is what the service drives: *machine.Machine, or a double in tests.
+type backend interface {
+	Start(plan.Config) ([]machine.ProcessInfo, error)
+	Begin()
+	Probe(probe.Params) (probe.Result, error)
+	OpenPort(uint32) error
+	ClosePort(uint32) error
+	Pause() error
+	Resume() error
+	Powerdown() error
+	Balloon(targetMib int64) error
+	Terminate(told bool)
+	Status() (machine.State, int64, []machine.ProcessInfo)
+}
+
 // service answers the contract's methods.
 type service struct {
 	peer    *contract.Peer
-	machine *machine.Machine
+	backend backend
 
 	lock    sync.Mutex // guards greeted
 	greeted bool
 }
 
-func newService(programs machine.Programs, in io.Reader, out io.Writer) *service {
+// newService makes the service; makeBackend gets the one who hears of the machine.
+func newService(in io.Reader, out io.Writer, makeBackend func(machine.Listener) backend) *service {
 	s := &service{}
-	s.machine = machine.New(programs, s, logf)
+	s.backend = makeBackend(s)
 	s.peer = contract.NewPeer(in, out, map[string]contract.Handler{
 		"hello":     s.hello,
-		"probe":     s.after(s.probe),
-		"start":     s.after(s.start),
-		"openPort":  s.after(s.port(s.machine.OpenPort)),
-		"closePort": s.after(s.port(s.machine.ClosePort)),
-		"pause":     s.after(s.plain(s.machine.Pause)),
-		"resume":    s.after(s.plain(s.machine.Resume)),
-		"powerdown": s.after(s.plain(s.machine.Powerdown)),
-		"terminate": s.after(s.plain(func() error { s.machine.Terminate(true); return nil })),
-		"status":    s.after(s.status),
-		"balloon":   s.after(s.balloon),
+		"probe":     s.greetedFirst(s.probe),
+		"start":     s.greetedFirst(s.start),
+		"openPort":  s.greetedFirst(s.port(s.backend.OpenPort)),
+		"closePort": s.greetedFirst(s.port(s.backend.ClosePort)),
+		"pause":     s.greetedFirst(s.plain(s.backend.Pause)),
+		"resume":    s.greetedFirst(s.plain(s.backend.Resume)),
+		"powerdown": s.greetedFirst(s.plain(s.backend.Powerdown)),
+		"terminate": s.greetedFirst(s.plain(s.terminate)),
+		"status":    s.greetedFirst(s.status),
+		"balloon":   s.greetedFirst(s.balloon),
 	})
 	return s
 }
@@ -55,8 +71,8 @@ func (s *service) Progress(consoleBytes int64) {
 
 func (s *service) Exited(exit machine.Exit) { _ = s.peer.Notify("exited", exit) }
 
-// after refuses everything before a hello that fitted.
-func (s *service) after(handler contract.Handler) contract.Handler {
+// greetedFirst refuses everything before a hello that fitted.
+func (s *service) greetedFirst(handler contract.Handler) contract.Handler {
 	return func(params json.RawMessage) (any, error) {
 		s.lock.Lock()
 		greeted := s.greeted
@@ -70,20 +86,20 @@ func (s *service) after(handler contract.Handler) contract.Handler {
 
 func (s *service) hello(raw json.RawMessage) (any, error) {
 	var params struct {
-		Protocol *int64  `json:"protocol"`
-		Client   *string `json:"client"`
+		Protocol int64  `json:"protocol"`
+		Client   string `json:"client"`
 	}
 	if err := contract.Params(raw, &params); err != nil {
 		return nil, err
 	}
-	if params.Protocol == nil || params.Client == nil || *params.Protocol < 1 || len([]rune(*params.Client)) > 64 {
+	if params.Protocol < 1 || len([]rune(params.Client)) > 64 {
 		return nil, contract.BadParams("protocol must be a positive integer and client at most 64 characters")
 	}
 	switch {
-	case *params.Protocol < protocol:
-		return nil, contract.Errorf("protocol.version", "the keeper speaks version %d, which is older than this helper's %d", *params.Protocol, protocol)
-	case *params.Protocol > protocol:
-		return nil, contract.Errorf("protocol.version", "the keeper speaks version %d, which is newer than this helper's %d", *params.Protocol, protocol)
+	case params.Protocol < protocol:
+		return nil, contract.Errorf("protocol.version", "the keeper speaks version %d, which is older than this helper's %d", params.Protocol, protocol)
+	case params.Protocol > protocol:
+		return nil, contract.Errorf("protocol.version", "the keeper speaks version %d, which is newer than this helper's %d", params.Protocol, protocol)
 	}
 	s.lock.Lock()
 	s.greeted = true
@@ -99,7 +115,7 @@ func (s *service) probe(raw json.RawMessage) (any, error) {
 	if problems := params.Validate(); len(problems) > 0 {
 		return nil, contract.BadParams("%s", strings.Join(problems, "; "))
 	}
-	return s.machine.Probe(params)
+	return s.backend.Probe(params)
 }
 
 func (s *service) start(raw json.RawMessage) (any, error) {
@@ -107,40 +123,28 @@ func (s *service) start(raw json.RawMessage) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	processes, err := s.machine.Start(config)
+	processes, err := s.backend.Start(config)
 	if err != nil {
 		return nil, err
 	}
 	result := map[string]any{"accelerator": config.Accelerator, "processes": processes}
-	return contract.Answer{Result: result, After: s.machine.Begin}, nil
+	return contract.Answer{Result: result, After: s.backend.Begin}, nil
 }
 
-// decodeConfig also finds absent fields that Go would read as a valid zero.
 func decodeConfig(raw json.RawMessage) (plan.Config, error) {
 	var config plan.Config
 	if err := contract.Params(raw, &config); err != nil {
 		return config, err
 	}
-	var present struct {
-		Cmdline *json.RawMessage             `json:"cmdline"`
-		Disks   []map[string]json.RawMessage `json:"disks"`
-	}
-	if err := json.Unmarshal(raw, &present); err != nil {
-		return config, contract.BadParams("%v", err)
-	}
-	problems := config.Validate()
-	if present.Cmdline == nil {
-		problems = append(problems, "cmdline is missing")
-	}
-	for _, disk := range present.Disks {
-		if _, ok := disk["readOnly"]; !ok {
-			problems = append(problems, "a disk's readOnly is missing")
-		}
-	}
-	if len(problems) > 0 {
+	if problems := config.Validate(); len(problems) > 0 {
 		return config, contract.BadParams("%s", strings.Join(problems, "; "))
 	}
 	return config, nil
+}
+
+func (s *service) terminate() error {
+	s.backend.Terminate(true)
+	return nil
 }
 
 func (s *service) port(act func(uint32) error) contract.Handler {
@@ -171,7 +175,7 @@ func (s *service) status(raw json.RawMessage) (any, error) {
 	if err := contract.Params(raw, &struct{}{}); err != nil {
 		return nil, err
 	}
-	state, bytes, processes := s.machine.Status()
+	state, bytes, processes := s.backend.Status()
 	return map[string]any{"state": state, "consoleBytes": bytes, "processes": processes}, nil
 }
 
@@ -185,5 +189,5 @@ func (s *service) balloon(raw json.RawMessage) (any, error) {
 	if params.TargetMib < 64 || params.TargetMib > 1<<20 {
 		return nil, contract.BadParams("targetMib must be 64 to 1048576")
 	}
-	return nil, s.machine.Balloon(params.TargetMib)
+	return nil, s.backend.Balloon(params.TargetMib)
 }

@@ -44,8 +44,12 @@ type wireErrorData struct {
 	Native   *Native `json:"native,omitempty"`
 }
 
-// maxEvidenceBytes is errorData.evidence's bound in protocol.ts.
-const maxEvidenceBytes = 16384
+// maxEvidenceBytes is errorData.evidence's bound in protocol.ts. maxMessageBytes keeps a sentence a sentence: a message
+// may quote what the other side sent.
+const (
+	maxEvidenceBytes = 16384
+	maxMessageBytes  = 2048
+)
 
 func toWire(err error) *wireError {
 	e, ok := err.(*Error)
@@ -56,7 +60,7 @@ func toWire(err error) *wireError {
 	if number == 0 {
 		number = numberFailed
 	}
-	return &wireError{Code: number, Message: e.Message, Data: &wireErrorData{Code: e.Code, Evidence: Tail(e.Evidence, maxEvidenceBytes), Native: e.Native}}
+	return &wireError{Code: number, Message: head(e.Message, maxMessageBytes), Data: &wireErrorData{Code: e.Code, Evidence: Tail(e.Evidence, maxEvidenceBytes), Native: e.Native}}
 }
 
 // Tail gives the last max bytes of text, cut at a rune's start.
@@ -69,4 +73,15 @@ func Tail(text string, max int) string {
 		text = text[1:]
 	}
 	return text
+}
+
+// head gives the first max bytes of text, cut at a rune's start.
+func head(text string, max int) string {
+	if len(text) <= max {
+		return text
+	}
+	for max > 0 && text[max]&0xC0 == 0x80 {
+		max--
+	}
+	return text[:max]
 }

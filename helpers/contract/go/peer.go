@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"sync"
 	"unicode/utf8"
 )
@@ -104,6 +105,9 @@ func parseMessage(line []byte) (*message, error) {
 		return nil, ErrNotOneObject
 	}
 	m := &message{}
+	if err := checkShape(line, reflect.TypeFor[message](), ""); err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrNotOneObject, err)
+	}
 	if err := DecodeStrict(line, m); err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrNotOneObject, err)
 	}
@@ -202,8 +206,12 @@ func DecodeStrict(data []byte, into any) error {
 	return nil
 }
 
-// Params decodes a request's params strictly; its error is ready to be returned by a Handler.
+// Params decodes a request's params strictly; its error is ready to be returned by a Handler. Field names are compared
+// exactly; a field that is no pointer and not omitempty must be there; null is no value.
 func Params(raw json.RawMessage, into any) error {
+	if err := checkShape(raw, reflect.TypeOf(into), ""); err != nil {
+		return BadParams("%v", err)
+	}
 	if err := DecodeStrict(raw, into); err != nil {
 		return BadParams("%v", err)
 	}
