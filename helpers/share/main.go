@@ -1,18 +1,12 @@
 //go:build linux
 
-// cloche-share serves one folder to one guest; doc.go tells how.
+// cloche-share serves one folder of the host to one guest. README.md says what for, internal/control how it starts.
 package main
 
 import (
-	"fmt"
 	"os"
 
 	"cloche/share/internal/control"
 )
 
-func main() {
-	if err := control.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "cloche-share:", err)
-		os.Exit(1)
-	}
-}
+func main() { os.Exit(control.Run(os.Args)) }

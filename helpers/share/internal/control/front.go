@@ -4,72 +4,202 @@ package control
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
 	"os"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 
 	"cloche/contract"
 	"cloche/share/internal/confine"
-	"cloche/share/internal/hostfs"
-	"cloche/share/internal/ninep"
 )
 
-// Run is the first cut: everything in one process, not confined yet.
-func Run() error {
-	var peer *contract.Peer
-	s := &serving{server: &ninep.Server{}, listen: -1}
-	peer = contract.NewPeer(os.Stdin, os.Stdout, map[string]contract.Handler{
-		"hello": answerHello,
-		"identify": func(raw json.RawMessage) (any, error) {
-			var p identify
-			if err := contract.Params(raw, &p); err != nil {
-				return nil, err
+// lines hands out stdin line by line, the next one only after the last one was answered. So at `serve` everything
+// after its line is still in stdin, for the serving process to read.
+type lines struct {
+	pending  []byte // of the current line
+	last     []byte // the current line
+	answered chan struct{}
+	first    bool
+}
+
+func (l *lines) Read(b []byte) (int, error) {
+	if len(l.pending) == 0 {
+		if !l.first {
+			<-l.answered
+		}
+		l.first = false
+		if err := l.next(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(b, l.pending)
+	l.pending = l.pending[n:]
+	return n, nil
+}
+
+// next reads byte by byte: nothing may be read ahead. A line over the contract's limit is handed on as far as it
+// was read; the peer refuses it.
+func (l *lines) next() error {
+	var line []byte
+	for one := make([]byte, 1); ; {
+		n, err := os.Stdin.Read(one)
+		if err != nil {
+			if len(line) > 0 && errors.Is(err, io.EOF) {
+				break // half a line: the peer says so
 			}
-			path, err := decodeRoot(p.Root)
-			if err != nil {
-				return nil, err
-			}
-			f, err := openFolder(path)
-			if err != nil {
-				return nil, err
-			}
-			defer unix.Close(f.fd)
-			name, ro, err := f.describe()
-			if err != nil {
-				return nil, err
-			}
-			return identifyResult{Identity: f.identity, Filesystem: name, ReadOnly: ro}, nil
-		},
-		"stats": s.stats,
-		"serve": func(raw json.RawMessage) (any, error) {
-			p, path, err := parseServe(raw)
-			if err != nil {
-				return nil, err
-			}
-			f, err := openFolder(path)
-			if err != nil {
-				return nil, err
-			}
-			if p.Identity != nil && *p.Identity != f.identity {
-				return nil, contract.Errorf("share.identity", "The folder is not the one that was granted.")
-			}
-			if s.listen, err = listen(p.Listen); err != nil {
-				return nil, err
-			}
-			proc, err := unix.Open("/proc/self/fd", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-			if err != nil {
-				return nil, err
-			}
-			unix.Umask(0)
-			tree, err := hostfs.New(hostfs.Options{Root: f.fd, Proc: proc, ReadOnly: p.Mode == "ro", UID: uint32(*p.Owner.UID), GID: uint32(*p.Owner.GID)})
-			if err != nil {
-				return nil, err
-			}
-			s.server.Tree = tree
-			s.peer = peer
-			go s.accept()
-			return serveResult{Identity: f.identity, Confinement: []confine.Measure{{Name: "landlock", Reason: "not built yet"}}}, nil
+			return err
+		}
+		line = append(line, one[:n]...)
+		if one[0] == '\n' || len(line) > contract.MaxLineBytes {
+			break
+		}
+	}
+	l.pending, l.last = line, line
+	return nil
+}
+
+// Write is stdout: each answer is one call.
+func (l *lines) Write(b []byte) (int, error) {
+	n, err := os.Stdout.Write(b)
+	l.answered <- struct{}{}
+	return n, err
+}
+
+// frontDoor is the first process.
+type frontDoor struct {
+	lines *lines
+	start chan *starting // to the main thread, with which the child lives
+}
+
+// starting is a `serve` that has its folder and socket.
+type starting struct {
+	handoff      handoff
+	root, socket *os.File
+	path         string // of the socket
+	failed       chan error
+}
+
+func front() error {
+	runtime.LockOSThread() // the child's life hangs on this thread
+	// Whatever else the keeper's process had open is not ours to keep.
+	_ = unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC)
+	if err := confine.DieWithParent(unix.Getppid()); err != nil {
+		return err
+	}
+	d := &frontDoor{lines: &lines{answered: make(chan struct{}, 1), first: true}, start: make(chan *starting)}
+	peer := contract.NewPeer(d.lines, d.lines, map[string]contract.Handler{
+		"hello":    answerHello,
+		"identify": answerIdentify,
+		"serve":    d.serve,
+		"stats": func(json.RawMessage) (any, error) {
+			return nil, contract.Errorf("protocol.order", "Nothing is served yet.")
 		},
 	})
-	return peer.Serve()
+	ended := make(chan error, 1)
+	go func() { ended <- peer.Serve() }()
+	for {
+		select {
+		case err := <-ended:
+			return err
+		case s := <-d.start:
+			done, err := s.run()
+			if done {
+				return err
+			}
+			s.failed <- err
+		}
+	}
+}
+
+func answerIdentify(raw json.RawMessage) (any, error) {
+	var p identify
+	if err := contract.Params(raw, &p); err != nil {
+		return nil, err
+	}
+	path, err := decodeRoot(p.Root)
+	if err != nil {
+		return nil, err
+	}
+	f, err := openFolder(path)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(f.fd)
+	filesystem, readOnly, err := f.describe()
+	if err != nil {
+		return nil, err
+	}
+	return identifyResult{Identity: f.identity, Filesystem: filesystem, ReadOnly: readOnly}, nil
+}
+
+// serve answers only when it fails; otherwise the serving process does.
+func (d *frontDoor) serve(raw json.RawMessage) (any, error) {
+	p, path, err := parseServe(raw)
+	if err != nil {
+		return nil, err
+	}
+	f, err := openFolder(path)
+	if err != nil {
+		return nil, err
+	}
+	root := os.NewFile(uintptr(f.fd), "root")
+	defer root.Close()
+	if p.Identity != nil && !p.Identity.same(f.identity) {
+		return nil, contract.Errorf("share.identity", "The folder is not the one that was granted.")
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(f.fd, &st); err != nil {
+		return nil, folderError(err)
+	}
+	listening, err := listen(p.Listen)
+	if err != nil {
+		return nil, err
+	}
+	socket := os.NewFile(uintptr(listening), "socket")
+	defer socket.Close()
+	s := &starting{
+		handoff: handoff{
+			Line: d.lines.last, Parent: unix.Getpid(), Identity: f.identity, UID: uint32(*p.Owner.UID), GID: uint32(*p.Owner.GID),
+			Plan: confine.Plan{Path: path, Device: st.Dev, Inode: st.Ino, ReadOnly: p.Mode == "ro"},
+		},
+		root: root, socket: socket, path: p.Listen, failed: make(chan error),
+	}
+	d.start <- s
+	err = <-s.failed
+	_ = os.Remove(p.Listen)
+	return nil, contract.Errorf("share.confinement", "The serving process could not be started: %v.", err)
+}
+
+// run starts the serving process and waits for its end. done is false when it ended without having answered.
+func (s *starting) run() (done bool, err error) {
+	fd, err := unix.MemfdCreate("handoff", unix.MFD_CLOEXEC)
+	if err != nil {
+		return false, err
+	}
+	memory := os.NewFile(uintptr(fd), "handoff")
+	defer memory.Close()
+	child, err := confine.Start([]string{"cloche-share", stageConfine}, memory, s.socket, s.root, func(n confine.Namespaces, why string) error {
+		s.handoff.Plan.Namespaces, s.handoff.Plan.Why = n, why
+		return s.handoff.write(memory)
+	})
+	if err != nil {
+		return false, err
+	}
+	s.root.Close()
+	s.socket.Close()
+	state, err := child.Wait()
+	if err != nil {
+		return false, err
+	}
+	if state.ExitCode() == statusNotServing {
+		return false, errors.New("it gave up, see its log")
+	}
+	_ = os.Remove(s.path) // the name of the socket; the serving process has no way to reach it
+	if !state.Success() {
+		return true, fmt.Errorf("the serving process ended: %v", state)
+	}
+	return true, nil
 }

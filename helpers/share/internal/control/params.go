@@ -138,6 +138,11 @@ func (i *identity) wellFormed() bool {
 	return decimal(i.Volume) && decimal(i.File) && (i.BornNs == "" || decimal(i.BornNs))
 }
 
+// same holds a granted identity against the folder's. A birth time counts when both sides know one.
+func (i *identity) same(found identity) bool {
+	return i.Volume == found.Volume && i.File == found.File && (i.BornNs == "" || found.BornNs == "" || i.BornNs == found.BornNs)
+}
+
 func decimal(s string) bool {
 	if len(s) == 0 || len(s) > 20 {
 		return false

@@ -3,13 +3,21 @@
 package control
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
 	"cloche/contract"
+	"cloche/share/internal/confine"
+	"cloche/share/internal/hostfs"
 	"cloche/share/internal/ninep"
 	"cloche/share/internal/stream"
 )
@@ -19,6 +27,8 @@ type serving struct {
 	server *ninep.Server
 	listen int
 	peer   *contract.Peer
+
+	answered atomic.Bool // serve has been answered
 }
 
 func (s *serving) stats(raw json.RawMessage) (any, error) {
@@ -30,6 +40,56 @@ func (s *serving) stats(raw json.RawMessage) (any, error) {
 		Connections: c.Connections.Load(), Fids: c.Fids.Load(), Requests: c.Requests.Load(),
 		BytesRead: c.BytesRead.Load(), BytesWritten: c.BytesWritten.Load(),
 	}, nil
+}
+
+// serveStage is the serving process: confined when it begins, sealed before it reads a byte of the guest.
+func serveStage() error {
+	runtime.LockOSThread() // the parent-death signal belongs to this thread
+	memory := os.NewFile(confine.HandoffFD, "handoff")
+	h, err := readHandoff(memory)
+	if err != nil {
+		return err
+	}
+	memory.Close()
+	if err := confine.DieWithParent(h.Parent); err != nil {
+		return err
+	}
+	for _, fd := range []int{confine.ListenFD, confine.RootFD, confine.ProcFD} {
+		unix.CloseOnExec(fd)
+	}
+	tree, err := hostfs.New(hostfs.Options{Root: confine.RootFD, Proc: confine.ProcFD, ReadOnly: h.Plan.ReadOnly, UID: h.UID, GID: h.GID})
+	if err != nil {
+		return err
+	}
+	s := &serving{server: &ninep.Server{Tree: tree, FidLimit: fidLimit(ninep.DefaultFids)}, listen: confine.ListenFD}
+	measures := append(h.Measures, confine.Seal(h.Plan.ReadOnly))
+	s.peer = contract.NewPeer(io.MultiReader(bytes.NewReader(h.Line), os.Stdin), os.Stdout, map[string]contract.Handler{
+		"hello":    answerHello,
+		"identify": s.outOfOrder,
+		"stats":    s.stats,
+		"serve": func(raw json.RawMessage) (any, error) {
+			if !s.answered.CompareAndSwap(false, true) {
+				return s.outOfOrder(raw)
+			}
+			return serveResult{Identity: h.Identity, Confinement: measures}, nil
+		},
+	})
+	failed := make(chan error, 2)
+	go func() { failed <- s.accept() }()
+	go func() {
+		err := s.peer.Serve()
+		if err == nil {
+			os.Exit(0) // end of stdin: at once, whatever the guest is doing
+		}
+		failed <- err
+	}()
+	fmt.Fprintln(os.Stderr, "cloche-share:", <-failed)
+	os.Exit(1)
+	return nil
+}
+
+func (s *serving) outOfOrder(json.RawMessage) (any, error) {
+	return nil, contract.Errorf("protocol.order", "This process serves its folder already and can reach no other.")
 }
 
 // accept serves until the listening socket fails, which it does only with the process.

@@ -3,8 +3,8 @@
 package hostfs
 
 import (
-	"encoding/binary"
 	"bytes"
+	"encoding/binary"
 	"sync"
 	"syscall"
 

@@ -12,7 +12,7 @@ import (
 
 const (
 	// maxXattr is XATTR_SIZE_MAX and XATTR_LIST_MAX.
-	maxXattr = 64 << 10
+	maxXattr  = 64 << 10
 	userXattr = "user."
 )
 
