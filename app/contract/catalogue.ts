@@ -53,6 +53,7 @@ export const CATALOGUE = {
   "exec.timeout": "the workload ran longer than allowed",
   "copy.failed": "a copy into or out of a task failed",
   "web.forbidden": "a request to the web page without its token, Origin or Host",
+  "web.port": "the web host's port is taken",
   "web.dialog": "the folder dialog could not be shown",
   "web.connection": "the page and its web host lost each other",
   "components.missing": "a program that Cloche is made of is not where it should be",

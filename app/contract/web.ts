@@ -1,8 +1,8 @@
 /**
  * What a page may ask of the web host that served it: part of the keeper's contract, and `web.pickFolder`.
  *
- * The list below is the whole of it. Left out on purpose: `grants.create` (a page can never name a host path), `tasks.ssh`
- * (it hands out a private key) and `keeper.end`. Grants come only from a dialog that the web host opens.
+ * The list below is the whole of it and grows with what the page can do. Never to be in it: `grants.create` (a page can never
+ * name a host path), `tasks.ssh` (it hands out a private key) and `keeper.end`. Grants come only from a dialog that the web host opens.
  *
  * `/rpc` carries one JSON-RPC line per WebSocket text message. `/stream/<ticket>` carries one frame per binary message; a page
  * cannot stop reading a WebSocket, so both sides acknowledge with text messages (`ackMessage`) what they have taken, and neither
@@ -18,22 +18,14 @@ import { CONTRACT_VERSION } from "./version.ts";
 
 const keeper = keeperProtocol.requests;
 
-/** The keeper's methods that a page may call, through the web host. */
+/** The keeper's methods that a page may call, through the web host: those the page uses and no other. */
 export const pageKeeperRequests = {
   "tasks.create": keeper["tasks.create"],
   "tasks.list": keeper["tasks.list"],
-  "tasks.get": keeper["tasks.get"],
   "tasks.start": keeper["tasks.start"],
   "tasks.stop": keeper["tasks.stop"],
-  "tasks.pause": keeper["tasks.pause"],
-  "tasks.resume": keeper["tasks.resume"],
-  "tasks.remove": keeper["tasks.remove"],
   "tasks.exec": keeper["tasks.exec"],
-  "tasks.stats": keeper["tasks.stats"],
   "events.read": keeper["events.read"],
-  "logs.read": keeper["logs.read"],
-  doctor: keeper.doctor,
-  "images.list": keeper["images.list"],
 } as const;
 
 export const webProtocol = {
@@ -94,6 +86,8 @@ export async function connectWebClient(transport: LineTransport): Promise<WebCli
 
 /** What a page sends to `/session` to trade the one-time token, and what it gets besides the cookie. */
 export const sessionRequest = z.strictObject({ token: z.string().regex(/^[0-9a-f]{64}$/) });
+/** What it sends to `/session/check` after a reload: 204 when cookie and key still fit, 403 when not. */
+export const sessionCheck = z.strictObject({ key: z.string().regex(/^[0-9a-f]{64}$/) });
 export const sessionResult = z.strictObject({ key: z.string().regex(/^[0-9a-f]{64}$/) });
 
 /** WebSocket subprotocol, offered together with `key.<session key>`. */

@@ -6,12 +6,15 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { type WebSocket, WebSocketServer } from "ws";
+import type { z } from "zod";
 import {
   CATALOGUE,
   type Client,
   FRAME_HEADER_BYTES,
   MAX_FRAME_PAYLOAD,
   MAX_LINE_BYTES,
+  ProblemError,
+  sessionCheck,
   sessionRequest,
   WEB_SUBPROTOCOL,
   WebClose,
@@ -54,7 +57,7 @@ export async function startWebHost(options: WebHostOptions): Promise<WebHost> {
   const server = createServer({ maxHeaderSize: 8192, headersTimeout: 10_000, requestTimeout: 10_000 });
   server.maxConnections = MAX_CONNECTIONS;
   await new Promise<void>((resolve, reject) => {
-    server.once("error", reject);
+    server.once("error", (error: NodeJS.ErrnoException) => reject(error.code === "EADDRINUSE" ? portTaken(options.port) : error));
     server.listen({ host: "127.0.0.1", port: options.port, exclusive: true }, resolve);
   });
   const { port } = server.address() as AddressInfo;
@@ -72,6 +75,13 @@ export async function startWebHost(options: WebHostOptions): Promise<WebHost> {
   };
 }
 
+const portTaken = (port: number) =>
+  new ProblemError({
+    code: "web.port",
+    message: `Port ${port} is taken by another program, so the web host was not started.`,
+    next: ["Leave `--port` out: a free port is picked."],
+  });
+
 function serveHttp(server: Server, session: Session, page: ReadonlyMap<string, StaticFile>): void {
   const headers = securityHeaders(session.origin);
   const answer = (response: ServerResponse, status: number, type: string, body: string | Buffer, more: Record<string, string> = {}) => {
@@ -86,19 +96,25 @@ function serveHttp(server: Server, session: Session, page: ReadonlyMap<string, S
       const file = page.get(request.url ?? "");
       return file ? answer(response, 200, file.type, file.body) : refuse(response, 404, "nothing here");
     }
-    if (request.method !== "POST" || request.url !== "/session") return refuse(response, 405, "not a request of the page");
+    const { url } = request;
+    if (request.method !== "POST" || (url !== "/session" && url !== "/session/check"))
+      return refuse(response, 405, "not a request of the page");
     if (session.checkOrigin(request)) return refuse(response, 403, CATALOGUE["web.forbidden"]);
     const body = await readBody(request);
     if (body === undefined) return refuse(response, 413, "too long");
-    const granted = session.exchange(tokenIn(body));
+    if (url === "/session/check") {
+      const refused = session.checkKey(request, fieldOf(sessionCheck, body, "key"));
+      return refused ? refuse(response, 403, CATALOGUE["web.forbidden"]) : void response.writeHead(204, headers).end();
+    }
+    const granted = session.exchange(fieldOf(sessionRequest, body, "token"));
     if (!granted) return refuse(response, 403, CATALOGUE["web.forbidden"]);
     answer(response, 200, "application/json", JSON.stringify({ key: granted.key }), { "Set-Cookie": granted.setCookie });
   });
 }
 
-function tokenIn(body: string): string {
+function fieldOf<F extends string>(schema: z.ZodType<Record<F, string>>, body: string, field: F): string {
   try {
-    return sessionRequest.parse(JSON.parse(body)).token;
+    return schema.parse(JSON.parse(body))[field];
   } catch {
     return "";
   }

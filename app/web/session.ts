@@ -58,12 +58,20 @@ export class Session {
     return { setCookie: `${this.#cookieName}=${this.#cookie}; Path=/; HttpOnly; SameSite=Strict`, key: this.#key };
   }
 
+  #cookieFits(request: IncomingMessage): boolean {
+    const cookies = (request.headers.cookie ?? "").split(";").map((cookie) => cookie.trim());
+    return cookies.some((given) => same(given, `${this.#cookieName}=${this.#cookie}`));
+  }
+
+  /** Does a page that was reloaded still hold the session? */
+  checkKey(request: IncomingMessage, key: string): Refusal | undefined {
+    return this.#cookieFits(request) && same(key, this.#key) ? undefined : "session";
+  }
+
   /** For a WebSocket: Host, Origin, cookie and key. */
   checkSocket(request: IncomingMessage): Refusal | undefined {
-    const cookies = (request.headers.cookie ?? "").split(";").map((cookie) => cookie.trim());
     const offered = (request.headers["sec-websocket-protocol"] ?? "").split(",").map((protocol) => protocol.trim());
-    const cookie = cookies.some((given) => same(given, `${this.#cookieName}=${this.#cookie}`));
     const key = offered.includes(WEB_SUBPROTOCOL) && offered.some((given) => same(given, keySubprotocol(this.#key)));
-    return this.checkHost(request) ?? this.checkOrigin(request) ?? (cookie && key ? undefined : "session");
+    return this.checkHost(request) ?? this.checkOrigin(request) ?? (this.#cookieFits(request) && key ? undefined : "session");
   }
 }

@@ -1,0 +1,159 @@
+/**
+ * The command line, parsed strictly: what is not known is refused with the usage. Options end at `--`, or at the first word that is
+ * no option where a workload follows; from there on every byte belongs to the workload.
+ */
+import { readFileSync } from "node:fs";
+import { ProblemError } from "../contract/index.ts";
+
+/** What a verb takes. `flag`: no value; `value`: one; `values`: may be repeated. */
+export type OptionTable = Readonly<Record<string, "flag" | "value" | "values">>;
+
+export interface Parsed {
+  readonly flags: ReadonlySet<string>;
+  readonly values: Readonly<Record<string, string>>;
+  readonly lists: Readonly<Record<string, readonly Buffer[]>>;
+  /** words that are no options, before the workload */
+  readonly words: readonly string[];
+  readonly rawWords: readonly Buffer[];
+  /** the workload's program and arguments */
+  readonly workload: readonly Buffer[];
+}
+
+/**
+ * The arguments as the system gave them. Node decodes them as UTF-8 and loses bytes that are none, so on Linux they are read from
+ * the process's own command line; elsewhere arguments are Unicode anyway.
+ */
+export function rawArguments(): Buffer[] {
+  const decoded = process.argv.slice(2);
+  try {
+    const all = splitAtNul(readFileSync("/proc/self/cmdline"));
+    return decoded.length === 0 ? [] : all.slice(-decoded.length);
+  } catch {
+    return decoded.map((argument) => Buffer.from(argument));
+  }
+}
+
+function splitAtNul(bytes: Buffer): Buffer[] {
+  const parts: Buffer[] = [];
+  for (let from = 0; from < bytes.length; ) {
+    const end = bytes.indexOf(0, from);
+    parts.push(bytes.subarray(from, end < 0 ? bytes.length : end));
+    from = (end < 0 ? bytes.length : end) + 1;
+  }
+  return parts;
+}
+
+export function usage(message: string, next = "Run `cloche help` for the commands."): ProblemError {
+  return new ProblemError({ code: "usage", message, next: [next] });
+}
+
+/**
+ * @param workloadAfter words before the workload begins without `--`; absent: there is no workload
+ */
+export function parse(args: readonly Buffer[], table: OptionTable, workloadAfter?: number): Parsed {
+  const flags = new Set<string>();
+  const values: Record<string, string> = {};
+  const lists: Record<string, Buffer[]> = {};
+  const rawWords: Buffer[] = [];
+  let workload: readonly Buffer[] = [];
+  for (let at = 0; at < args.length; at++) {
+    const raw = args[at] ?? Buffer.alloc(0);
+    const word = raw.toString("utf8");
+    if (word === "--") {
+      workload = args.slice(at + 1);
+      if (workloadAfter === undefined) rawWords.push(...workload);
+      break;
+    }
+    if (!word.startsWith("-") || word === "-") {
+      if (workloadAfter !== undefined && rawWords.length === workloadAfter) {
+        workload = args.slice(at);
+        break;
+      }
+      rawWords.push(raw);
+      continue;
+    }
+    const equals = word.startsWith("--") ? raw.indexOf(0x3d) : -1;
+    const name = equals < 0 ? word : raw.subarray(0, equals).toString("utf8");
+    const kind = table[name];
+    if (kind === undefined) throw usage(`There is no option ${JSON.stringify(name)} here.`);
+    if (kind === "flag") {
+      if (equals >= 0) throw usage(`The option ${name} takes no value.`);
+      flags.add(name);
+      continue;
+    }
+    const value = equals >= 0 ? raw.subarray(equals + 1) : args[++at];
+    if (value === undefined) throw usage(`The option ${name} needs a value.`);
+    if (kind === "values") {
+      const list = lists[name] ?? [];
+      list.push(value);
+      lists[name] = list;
+    } else if (name in values) throw usage(`The option ${name} was given twice.`);
+    else values[name] = value.toString("utf8");
+  }
+  return {
+    flags,
+    values,
+    lists,
+    words: rawWords.map((word) => word.toString("utf8")),
+    rawWords,
+    workload: workloadAfter === undefined ? [] : workload,
+  };
+}
+
+/** `30s`, `5m`, `2h`, `1d` or a number of seconds, in ms. */
+export function duration(text: string, option: string): number {
+  const match = /^([0-9]{1,9})(ms|s|m|h|d)?$/.exec(text);
+  const unit = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }[match?.[2] ?? "s"] ?? 1000;
+  const value = Number(match?.[1] ?? 0) * unit;
+  if (!match || value === 0) throw usage(`${option} takes a time such as 30s, 5m or 2h, not ${JSON.stringify(text)}.`);
+  return value;
+}
+
+export function wholeNumber(text: string, option: string): number {
+  if (!/^[0-9]{1,9}$/.test(text)) throw usage(`${option} takes a whole number, not ${JSON.stringify(text)}.`);
+  return Number(text);
+}
+
+/** `2g`, `512m` or a number of MiB, in MiB. */
+export function memoryMib(text: string, option: string): number {
+  const match = /^([0-9]{1,7})([mMgG])?(i?[bB])?$/.exec(text);
+  if (!match) throw usage(`${option} takes a size such as 512m or 2g, not ${JSON.stringify(text)}.`);
+  return Number(match[1]) * ((match[2] ?? "m").toLowerCase() === "g" ? 1024 : 1);
+}
+
+export interface ShareArgument {
+  readonly path: Buffer;
+  readonly mode?: "ro" | "rw" | "review";
+  readonly guestPath?: string;
+}
+
+/**
+ * `DIR[:mode][=/guest/path]`. A mode is only a final `:ro`, `:rw` or `:review`, so `C:\x:rw` parses, and a guest path is only what
+ * follows a `=/` after the mode; a folder whose own name holds such an end is written with the mode after it.
+ */
+export function shareArgument(argument: Buffer): ShareArgument {
+  const text = argument.toString("latin1");
+  const match = /^(.*?)(?::(ro|rw|review))(?:=(\/.*))?$/s.exec(text) ?? /^(.*?)()(?:=(\/.*))?$/s.exec(text);
+  const [, path = "", mode = "", guest] = match ?? [];
+  if (path === "") throw usage("--share needs a folder: --share DIR:ro or --share DIR:rw.");
+  return {
+    path: Buffer.from(path, "latin1"),
+    ...(mode === "" ? {} : { mode: mode as "ro" | "rw" | "review" }),
+    ...(guest === undefined ? {} : { guestPath: Buffer.from(guest, "latin1").toString("utf8") }),
+  };
+}
+
+/** `K=V`, or `K` alone for the value that it has here. */
+export function environmentArguments(list: readonly Buffer[]): Record<string, string> {
+  const env: Record<string, string> = {};
+  for (const entry of list) {
+    const text = entry.toString("utf8");
+    const equals = text.indexOf("=");
+    const name = equals < 0 ? text : text.slice(0, equals);
+    if (!/^[A-Za-z_][A-Za-z0-9_]{0,127}$/.test(name)) throw usage(`--env takes NAME=VALUE, not ${JSON.stringify(text)}.`);
+    const value = equals < 0 ? process.env[name] : text.slice(equals + 1);
+    if (value === undefined) throw usage(`--env ${name}: there is no variable of that name here.`);
+    env[name] = value;
+  }
+  return env;
+}

@@ -1,0 +1,195 @@
+/**
+ * `cloche cp`: files and folders into and out of a task, over sftp. The guest's sftp server is hostile: a name that it gives may be
+ * anything, so only plain names are made on the host, below the place that was asked for, and no link of the guest's is followed.
+ */
+import { constants } from "node:fs";
+import { type FileHandle, lstat, mkdir, open, readdir, rename, rm } from "node:fs/promises";
+import { basename, join } from "node:path";
+import ssh2, { type SFTPWrapper, type Stats } from "ssh2";
+import { ProblemError } from "../../contract/index.ts";
+import { openStream } from "../../contract/node/index.ts";
+import { parse, usage } from "../args.ts";
+import { note, type Session } from "../session.ts";
+
+const CHUNK_BYTES = 32_768;
+const GUEST_HOME = "/home/you";
+/** folders deeper than that are not copied out: a guest can make them without end */
+const MAX_DEPTH = 64;
+const MAX_ENTRIES = 1_000_000;
+
+type Place = { readonly task: string; readonly path: string } | { readonly task?: undefined; readonly path: string };
+
+export async function cp(session: Session, args: readonly Buffer[]): Promise<number> {
+  const parsed = parse(args, {});
+  const [from, to, ...rest] = parsed.words;
+  if (from === undefined || to === undefined || rest.length > 0)
+    throw usage("`cloche cp` takes two places: cloche cp SRC TASK:PATH, or TASK:PATH DEST.");
+  const source = place(from);
+  const target = place(to);
+  if ((source.task === undefined) === (target.task === undefined))
+    throw usage("One place of `cloche cp` is in a task, written TASK:PATH; the other is here.");
+  const task = source.task ?? target.task ?? "";
+  const guest = await openSftp(session, task);
+  let copied: Counts;
+  try {
+    copied =
+      source.task === undefined ? await copyIn(guest.sftp, source.path, target.path) : await copyOut(guest.sftp, source.path, target.path);
+  } finally {
+    guest.end();
+  }
+  note(
+    `cloche: ${copied.files} file${copied.files === 1 ? "" : "s"}, ${copied.bytes} bytes copied${copied.skipped > 0 ? `; ${copied.skipped} skipped (links and special files)` : ""}.`,
+  );
+  return 0;
+}
+
+/** `TASK:PATH`, unless a path separator comes before the colon: that is a path here. */
+function place(text: string): Place {
+  const colon = text.indexOf(":");
+  if (colon <= 0 || text.slice(0, colon).includes("/")) return { path: text };
+  const path = text.slice(colon + 1);
+  return { task: text.slice(0, colon), path: path.startsWith("/") ? path : `${GUEST_HOME}/${path.replace(/^~\//, "")}` };
+}
+
+interface Counts {
+  files: number;
+  bytes: number;
+  skipped: number;
+}
+
+const failed = (what: string, error: unknown, next: string) =>
+  new ProblemError({ code: "copy.failed", message: what, evidence: error instanceof Error ? error.message : String(error), next: [next] });
+
+async function openSftp(session: Session, task: string): Promise<{ sftp: SFTPWrapper; end: () => void }> {
+  const { ticket, user, privateKey, hostKey } = await (await session.keeper()).call("tasks.ssh", { task });
+  const sock = await openStream(ticket);
+  const client = new ssh2.Client();
+  const expected = Buffer.from(hostKey.split(" ")[1] ?? "", "base64");
+  try {
+    await new Promise<void>((resolve, reject) => {
+      client.once("ready", resolve).once("error", reject);
+      client.once("close", () => reject(new Error("the guest closed the connection")));
+      client.connect({ sock, username: user, privateKey, hostVerifier: (key: Buffer) => key.equals(expected), readyTimeout: 30_000 });
+    });
+    client.on("error", () => {}); // a copy under way fails by itself
+    const sftp = await new Promise<SFTPWrapper>((resolve, reject) =>
+      client.sftp((error, opened) => (error ? reject(error) : resolve(opened))),
+    );
+    return { sftp, end: () => client.destroy() };
+  } catch (error) {
+    client.destroy();
+    throw failed("The guest's file service did not answer, so nothing was copied.", error, "Look at `cloche logs TASK --console`.");
+  }
+}
+
+// ssh2's calls as promises; each rejects with the server's status
+
+const stat = (sftp: SFTPWrapper, path: string) =>
+  new Promise<Stats>((resolve, reject) => sftp.lstat(path, (error, found) => (error ? reject(error) : resolve(found))));
+
+async function guestKind(sftp: SFTPWrapper, path: string): Promise<"folder" | "file" | "other" | "missing"> {
+  try {
+    const found = await stat(sftp, path);
+    return found.isDirectory() ? "folder" : found.isFile() ? "file" : "other";
+  } catch {
+    return "missing";
+  }
+}
+
+async function copyIn(sftp: SFTPWrapper, from: string, to: string): Promise<Counts> {
+  const counts: Counts = { files: 0, bytes: 0, skipped: 0 };
+  const target = (await guestKind(sftp, to)) === "folder" ? `${to.replace(/\/+$/, "")}/${basename(from)}` : to;
+  const one = async (source: string, path: string): Promise<void> => {
+    const found = await lstat(source);
+    if (found.isDirectory()) {
+      if ((await guestKind(sftp, path)) !== "folder") {
+        await new Promise<void>((resolve, reject) =>
+          sftp.mkdir(path, { mode: found.mode & 0o777 }, (error) => (error ? reject(error) : resolve())),
+        );
+      }
+      for (const name of await readdir(source)) await one(join(source, name), `${path}/${name}`);
+    } else if (found.isFile()) {
+      await new Promise<void>((resolve, reject) =>
+        sftp.fastPut(source, path, { mode: found.mode & 0o777 }, (error) => (error ? reject(error) : resolve())),
+      );
+      counts.files++;
+      counts.bytes += found.size;
+    } else counts.skipped++;
+  };
+  try {
+    await one(from, target);
+  } catch (error) {
+    throw failed(
+      `${JSON.stringify(from)} was not copied whole into the task.`,
+      error,
+      "Check both paths; what was copied so far is there.",
+    );
+  }
+  return counts;
+}
+
+async function copyOut(sftp: SFTPWrapper, from: string, to: string): Promise<Counts> {
+  const counts: Counts = { files: 0, bytes: 0, skipped: 0 };
+  let entries = 0;
+  const existing = await lstat(to).catch(() => undefined);
+  const target = existing?.isDirectory() ? join(to, basename(from)) : to;
+  const one = async (source: string, path: string, depth: number): Promise<void> => {
+    if (++entries > MAX_ENTRIES || depth > MAX_DEPTH) throw new Error("the folder is too large or too deep");
+    const found = await stat(sftp, source);
+    if (found.isDirectory()) {
+      const there = await lstat(path).catch(() => undefined);
+      if (there && !there.isDirectory()) throw new Error(`${path} is there and is no folder`);
+      if (!there) await mkdir(path, { mode: 0o755 });
+      for (const name of await guestNames(sftp, source)) await one(`${source}/${name}`, join(path, name), depth + 1);
+    } else if (found.isFile()) {
+      counts.bytes += await receive(sftp, source, path, found.mode & 0o777);
+      counts.files++;
+    } else counts.skipped++;
+  };
+  try {
+    await one(from, target, 0);
+  } catch (error) {
+    throw failed(
+      `${JSON.stringify(from)} was not copied whole out of the task.`,
+      error,
+      "Check both paths; what was copied so far is there.",
+    );
+  }
+  return counts;
+}
+
+/** The names in a folder of the guest's; one that is no plain name ends the copy. */
+async function guestNames(sftp: SFTPWrapper, path: string): Promise<string[]> {
+  const list = await new Promise<{ filename: string }[]>((resolve, reject) =>
+    sftp.readdir(path, (error, found) => (error ? reject(error) : resolve(found))),
+  );
+  const names = list.map((entry) => entry.filename).filter((name) => name !== "." && name !== "..");
+  const bad = names.find((name) => name === "" || /[/\\\0]/.test(name));
+  if (bad !== undefined) throw new Error(`the guest gave a name that is none: ${JSON.stringify(bad)}`);
+  return names;
+}
+
+/** Receives beside the target and renames: a copy that breaks leaves what was there. A link at the target is replaced, not followed. */
+async function receive(sftp: SFTPWrapper, source: string, path: string, mode: number): Promise<number> {
+  const partial = `${path}.cloche-part`;
+  let file: FileHandle | undefined;
+  let bytes = 0;
+  try {
+    await rm(partial, { force: true });
+    file = await open(partial, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, mode & 0o755);
+    const stream = sftp.createReadStream(source, { highWaterMark: CHUNK_BYTES });
+    for await (const chunk of stream as AsyncIterable<Buffer>) {
+      await file.write(chunk);
+      bytes += chunk.length;
+    }
+    await file.sync();
+    await file.close();
+    file = undefined;
+    await rename(partial, path);
+    return bytes;
+  } catch (error) {
+    await file?.close();
+    await rm(partial, { force: true });
+    throw error;
+  }
+}

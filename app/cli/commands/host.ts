@@ -1,0 +1,100 @@
+/** `doctor`, `image`, `web`, `completion`: the host's side. */
+import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { ProblemError } from "../../contract/index.ts";
+import { componentsPath } from "../../contract/node/index.ts";
+import { parse, usage } from "../args.ts";
+import { completionScript } from "../help.ts";
+import { columns, note, print, printJson, type Session } from "../session.ts";
+
+export async function doctor(session: Session, args: readonly Buffer[]): Promise<number> {
+  const parsed = parse(args, { "--json": "flag" });
+  const { checks } = await (await session.keeper()).call("doctor", {});
+  if (parsed.flags.has("--json")) await printJson({ checks });
+  else {
+    const mark = { ok: "ok", warning: "warning", failed: "FAILED" } as const;
+    for (const check of checks) {
+      await print(`${mark[check.status].padEnd(8)} ${check.name}: ${check.message}`);
+      if (check.status !== "ok" && check.evidence) {
+        for (const line of check.evidence.trimEnd().split("\n").slice(-5)) await print(`         | ${line}`);
+      }
+      for (const step of check.next) await print(`         → ${step}`);
+    }
+  }
+  return checks.some((check) => check.status === "failed") ? 125 : 0;
+}
+
+export async function image(session: Session, args: readonly Buffer[]): Promise<number> {
+  const [verb, ...rest] = args;
+  switch (verb?.toString()) {
+    case "ls":
+      return imageList(session, rest);
+    case "verify": {
+      parse(rest, {});
+      const { image: found } = await (await session.keeper()).call("images.verify", {});
+      note(`cloche: image ${found.id.slice(0, 12)}: every byte of ${found.files.length} files matches the manifest.`);
+      return 0;
+    }
+    case "build":
+      return imageBuild(rest);
+    default:
+      throw usage("`cloche image` takes ls, build or verify.");
+  }
+}
+
+async function imageList(session: Session, args: readonly Buffer[]): Promise<number> {
+  const parsed = parse(args, { "--json": "flag" });
+  const { images } = await (await session.keeper()).call("images.list", {});
+  if (parsed.flags.has("--json")) await printJson({ images });
+  else {
+    const rows = images.map((found) => [
+      found.id.slice(0, 12),
+      found.arch,
+      found.guest,
+      found.kernel,
+      `${Math.round(found.sizeBytes / 1e6)} MB`,
+    ]);
+    await print(columns([["IMAGE", "ARCH", "GUEST", "KERNEL", "SIZE"], ...rows]));
+  }
+  return 0;
+}
+
+/** The image is built by the repository's own script; an installed Cloche fetches its image and has none. */
+function imageBuild(args: readonly Buffer[]): Promise<number> {
+  const script = join(dirname(componentsPath(process.argv[1] ?? "")), "..", "build", "image.mjs");
+  if (!existsSync(script)) {
+    throw new ProblemError({
+      code: "image.missing",
+      message: "This installation has no image sources, so it cannot build one.",
+      next: ["Build it in the repository: npm run image."],
+    });
+  }
+  return inherit(process.execPath, [script, ...args.map((argument) => argument.toString())]);
+}
+
+export async function web(session: Session, args: readonly Buffer[]): Promise<number> {
+  return inherit(process.execPath, [session.components.app.web, ...args.map((argument) => argument.toString())]);
+}
+
+/** Runs a program of ours in this one's place: its streams, its status, our signals. */
+function inherit(file: string, args: readonly string[]): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(file, args, { stdio: "inherit" });
+    // a terminal's Ctrl-C reaches the child by itself; other signals are passed on
+    const pass = (signal: NodeJS.Signals) => child.kill(signal);
+    process.on("SIGINT", () => {});
+    process.on("SIGTERM", pass);
+    process.on("SIGHUP", pass);
+    child.once("error", reject);
+    child.once("exit", (status) => resolve(status ?? 125));
+  });
+}
+
+export async function completion(_session: Session, args: readonly Buffer[]): Promise<number> {
+  const parsed = parse(args, {});
+  const script = completionScript(parsed.words[0] ?? "bash");
+  if (script === undefined || parsed.words.length > 1) throw usage("`cloche completion` takes bash, zsh or fish.");
+  await print(script);
+  return 0;
+}

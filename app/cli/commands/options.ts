@@ -1,0 +1,44 @@
+/** Options that `run` and `new` share: what a task is made of. */
+import { resolve } from "node:path";
+import type { Client, NewTask } from "../../contract/index.ts";
+import { environmentArguments, memoryMib, type OptionTable, type Parsed, shareArgument, usage, wholeNumber } from "../args.ts";
+
+export const TASK_OPTIONS: OptionTable = {
+  "--share": "values",
+  "--network": "value",
+  "--env": "values",
+  "--name": "value",
+  "--cpus": "value",
+  "--memory": "value",
+  "--disk": "value",
+  "--no-sudo": "flag",
+};
+
+/** Makes the grants and the request for a new task. */
+export async function newTaskParams(keeper: Client, parsed: Parsed, ephemeral: boolean): Promise<NewTask> {
+  const { values, lists, flags } = parsed;
+  if (values["--network"] !== undefined && values["--network"] !== "none") {
+    throw usage(`--network ${values["--network"]} is not served in this version: a task has no network at all.`, "Leave --network out.");
+  }
+  const shares: NewTask["shares"] = [];
+  for (const argument of lists["--share"] ?? []) {
+    const { path, mode, guestPath } = shareArgument(argument);
+    const { grant } = await keeper.call("grants.create", { path: absolutePath(path).toString("base64") });
+    shares.push({ grant, ...(mode ? { mode } : {}), ...(guestPath === undefined ? {} : { guestPath }) });
+  }
+  return {
+    shares,
+    ephemeral,
+    sudo: !flags.has("--no-sudo"),
+    env: environmentArguments(lists["--env"] ?? []),
+    ...(values["--name"] === undefined ? {} : { name: values["--name"] }),
+    ...(values["--cpus"] === undefined ? {} : { cpus: wholeNumber(values["--cpus"], "--cpus") }),
+    ...(values["--memory"] === undefined ? {} : { memoryMib: memoryMib(values["--memory"], "--memory") }),
+    ...(values["--disk"] === undefined ? {} : { diskGib: Math.ceil(memoryMib(values["--disk"], "--disk") / 1024) }),
+  };
+}
+
+/** A path's bytes made absolute by this process's folder; Node's own `resolve` would decode them. */
+function absolutePath(path: Buffer): Buffer {
+  return path[0] === 0x2f || process.platform === "win32" ? path : Buffer.concat([Buffer.from(`${resolve(".")}/`), path]);
+}

@@ -1,0 +1,199 @@
+/** `cloche run`: a task made, started, worked in, and gone. `cloche exec` and `cloche shell` work in one that is there. */
+import { type Client, type Problem, ProblemError, type TaskView, toProblem } from "../../contract/index.ts";
+import { duration, environmentArguments, type OptionTable, type Parsed, parse, usage } from "../args.ts";
+import { type AttachOptions, attach, type Ended, type RunningCommand } from "../attach.ts";
+import { showProgress } from "../progress.ts";
+import { note, noteProblem, type Session, writeResult } from "../session.ts";
+import { newTaskParams, TASK_OPTIONS } from "./options.ts";
+
+const EXEC_OPTIONS: OptionTable = { "--env": "values", "--timeout": "value", "--result": "value", "-t": "flag", "-T": "flag" };
+const RUN_OPTIONS: OptionTable = { ...TASK_OPTIONS, ...EXEC_OPTIONS, "--keep": "flag" };
+
+/** status of everything that is ours and not the workload's */
+const OURS = 125;
+/** what an interrupted command may take to end by itself before the task is stopped under it */
+const INTERRUPT_GRACE_MS = 3_000;
+
+interface RunResult {
+  version: 1;
+  task: string;
+  status: number;
+  signal?: string;
+  startMs?: number;
+  totalMs: number;
+  problem?: Problem;
+}
+
+export async function run(session: Session, args: readonly Buffer[]): Promise<number> {
+  const parsed = parse(args, RUN_OPTIONS, 0);
+  if (parsed.workload.length === 0) throw usage("`cloche run` needs a command: cloche run --share DIR:rw -- COMMAND.");
+  const began = performance.now();
+  const keep = parsed.flags.has("--keep");
+  const result: RunResult = { version: 1, task: "", status: OURS, totalMs: 0 };
+  const interrupts = new Interrupts();
+  let keeper: Client | undefined;
+  try {
+    keeper = await session.keeper();
+    interrupts.check();
+    const task = await keeper.call("tasks.create", await newTaskParams(keeper, parsed, !keep));
+    result.task = task.name;
+    interrupts.onStop = () => endQuietly(keeper, task, keep);
+    interrupts.check();
+    note(`cloche: ${task.wall}`);
+    const running = await showProgress(keeper, task, () => (keeper as Client).call("tasks.start", { task: task.id, lease: "client" }));
+    if (running.state.at === "running") result.startMs = running.state.startMs;
+    const ended = await attach(keeper, attachOptions(parsed, task.id, parsed.workload, interrupts));
+    finishTimeout(parsed, ended, began);
+    Object.assign(result, ended);
+  } catch (error) {
+    result.status = interrupts.status ?? OURS;
+    if (interrupts.status === undefined) {
+      result.problem = toProblem(error);
+      noteProblem(result.problem);
+    }
+  }
+  if (interrupts.status !== undefined && result.signal === undefined) result.status = interrupts.status;
+  try {
+    if (result.task !== "") await end(keeper, result.task, keep);
+    if (keep && result.task !== "") note(`cloche: kept as ${result.task}; \`cloche start ${result.task}\` starts it again.`);
+  } catch (error) {
+    noteProblem(toProblem(error));
+  }
+  interrupts.end();
+  result.totalMs = Math.round(performance.now() - began);
+  if (parsed.values["--result"] !== undefined) writeResult(parsed.values["--result"], result);
+  return result.status;
+}
+
+export async function exec(session: Session, args: readonly Buffer[]): Promise<number> {
+  const parsed = parse(args, EXEC_OPTIONS, 1);
+  if (parsed.words.length !== 1 || parsed.workload.length === 0)
+    throw usage("`cloche exec` needs a task and a command: cloche exec TASK -- COMMAND.");
+  return inTask(session, parsed, parsed.workload, false);
+}
+
+export async function shell(session: Session, args: readonly Buffer[]): Promise<number> {
+  const parsed = parse(args, EXEC_OPTIONS);
+  if (parsed.words.length !== 1) throw usage("`cloche shell` needs a task: cloche shell TASK.");
+  return inTask(session, parsed, undefined, true);
+}
+
+async function inTask(session: Session, parsed: Parsed, command: readonly Buffer[] | undefined, terminal: boolean): Promise<number> {
+  const keeper = await session.keeper();
+  const task = parsed.words[0] ?? "";
+  const began = performance.now();
+  const interrupts = new Interrupts();
+  interrupts.onStop = async () => session.close();
+  try {
+    const ended = await attach(keeper, attachOptions(parsed, task, command, interrupts, terminal));
+    finishTimeout(parsed, ended, began);
+    const result: RunResult = { version: 1, task, ...ended, totalMs: Math.round(performance.now() - began) };
+    if (parsed.values["--result"] !== undefined) writeResult(parsed.values["--result"], result);
+    return ended.status;
+  } catch (error) {
+    if (interrupts.status !== undefined) return interrupts.status;
+    throw error;
+  } finally {
+    interrupts.end();
+  }
+}
+
+function attachOptions(
+  parsed: Parsed,
+  task: string,
+  command: readonly Buffer[] | undefined,
+  interrupts: Interrupts,
+  terminal = false,
+): AttachOptions {
+  const { flags, values, lists } = parsed;
+  if (flags.has("-t") && flags.has("-T")) throw usage("-t and -T exclude each other.");
+  const both = process.stdin.isTTY === true && process.stdout.isTTY === true;
+  return {
+    task,
+    ...(command ? { command } : {}),
+    env: environmentArguments(lists["--env"] ?? []),
+    terminal: flags.has("-t") || (!flags.has("-T") && (both || terminal)),
+    ...(values["--timeout"] === undefined ? {} : { timeoutMs: duration(values["--timeout"], "--timeout") }),
+    onCommand: (running) => {
+      interrupts.command = running;
+    },
+  };
+}
+
+/** A command that was ended because its time was up says so; its status stays the signal's. */
+function finishTimeout(parsed: Parsed, ended: Ended, began: number): void {
+  const limit = parsed.values["--timeout"];
+  if (limit === undefined || ended.status < 128 || performance.now() - began < duration(limit, "--timeout")) return;
+  noteProblem({
+    code: "exec.timeout",
+    message: `The command ran longer than ${limit} and was ended.`,
+    next: ["Give it more time with --timeout."],
+  });
+}
+
+async function end(keeper: Client | undefined, task: string, keep: boolean): Promise<void> {
+  if (!keeper) return;
+  try {
+    if (keep) await keeper.call("tasks.stop", { task, now: false });
+    else await keeper.call("tasks.remove", { task });
+  } catch (error) {
+    // already gone, by an interrupt that came first
+    if (!(error instanceof ProblemError && ["task.unknown", "keeper.lost"].includes(error.problem.code))) throw error;
+  }
+}
+
+async function endQuietly(keeper: Client | undefined, task: TaskView, keep: boolean): Promise<void> {
+  try {
+    await end(keeper, task.id, keep);
+  } catch (error) {
+    noteProblem(toProblem(error));
+  }
+}
+
+/**
+ * Ctrl-C and friends. While a command runs the first one goes to the command, as in a shell; a second one, or one that nothing takes,
+ * stops the task. A terminal in raw mode sends its Ctrl-C as a byte and never comes here.
+ */
+class Interrupts {
+  command: RunningCommand | undefined;
+  onStop: () => Promise<void> = async () => {};
+  /** the status a shell gives for the signal that came, once the task is stopped for it */
+  status: number | undefined;
+  #forwarded = false;
+  readonly #listeners: (readonly [NodeJS.Signals, () => void])[];
+
+  constructor() {
+    const numbers = { SIGINT: 2, SIGTERM: 15, SIGHUP: 1 } as const;
+    this.#listeners = (Object.keys(numbers) as (keyof typeof numbers)[]).map(
+      (name) => [name, () => this.#got(name, numbers[name])] as const,
+    );
+    for (const [name, listener] of this.#listeners) process.on(name, listener);
+  }
+
+  /** Throws when a signal came before there was anything to stop. */
+  check(): void {
+    if (this.status !== undefined) throw new ProblemError({ code: "machine.stopped", message: "Interrupted.", next: [] });
+  }
+
+  #got(name: NodeJS.Signals, number: number): void {
+    if (this.command && name === "SIGINT" && !this.#forwarded) {
+      this.#forwarded = true;
+      this.command.signal("INT");
+      setTimeout(() => {
+        if (this.command) this.#stop(number);
+      }, INTERRUPT_GRACE_MS).unref();
+      return;
+    }
+    this.#stop(number);
+  }
+
+  #stop(number: number): void {
+    if (this.status !== undefined) return;
+    this.status = 128 + number;
+    void this.onStop();
+  }
+
+  end(): void {
+    for (const [name, listener] of this.#listeners) process.off(name, listener);
+  }
+}

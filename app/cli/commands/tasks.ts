@@ -1,0 +1,129 @@
+/** `new`, `start`, `stop`, `pause`, `resume`, `rm`, `ls`, `show`: tasks and their life. */
+import { formatProblem, ProblemError, type TaskView } from "../../contract/index.ts";
+import { type OptionTable, type Parsed, parse, usage } from "../args.ts";
+import { showProgress } from "../progress.ts";
+import { columns, note, noteProblem, print, printJson, type Session, stateWord } from "../session.ts";
+import { newTaskParams, TASK_OPTIONS } from "./options.ts";
+
+const JSON_OPTION: OptionTable = { "--json": "flag" };
+
+export async function create(session: Session, args: readonly Buffer[]): Promise<number> {
+  const parsed = parse(args, { ...TASK_OPTIONS, ...JSON_OPTION });
+  const [name, ...rest] = parsed.words;
+  if (rest.length > 0) throw usage("`cloche new` takes one name: cloche new NAME --share DIR:rw.");
+  if (name !== undefined && parsed.values["--name"] !== undefined) throw usage("The name was given twice.");
+  const keeper = await session.keeper();
+  const params = await newTaskParams(keeper, parsed, false);
+  const task = await keeper.call("tasks.create", name === undefined ? params : { ...params, name });
+  note(`cloche: ${task.wall}`);
+  await (parsed.flags.has("--json") ? printJson(task) : print(task.name));
+  return 0;
+}
+
+export async function start(session: Session, args: readonly Buffer[]): Promise<number> {
+  const { task, parsed } = oneTask(args, "start", JSON_OPTION);
+  const keeper = await session.keeper();
+  const before = await keeper.call("tasks.get", { task });
+  note(`cloche: ${before.wall}`);
+  const running = await showProgress(keeper, before, () => keeper.call("tasks.start", { task: before.id, lease: "keeper" }));
+  if (parsed.flags.has("--json")) await printJson(running);
+  else if (running.state.at === "running")
+    note(`cloche: ${running.name} runs, started in ${(running.state.startMs / 1000).toFixed(1)} s (${running.state.accelerator}).`);
+  return 0;
+}
+
+export async function stop(session: Session, args: readonly Buffer[]): Promise<number> {
+  const parsed = parse(args, { "--now": "flag" });
+  if (parsed.words.length === 0) throw usage("`cloche stop` needs a task: cloche stop TASK….");
+  const keeper = await session.keeper();
+  return each(parsed.words, async (task) => {
+    const { name } = await keeper.call("tasks.stop", { task, now: parsed.flags.has("--now") });
+    note(`cloche: ${name} is stopped.`);
+  });
+}
+
+export async function pause(session: Session, args: readonly Buffer[]): Promise<number> {
+  const { task } = oneTask(args, "pause", {});
+  const { name } = await (await session.keeper()).call("tasks.pause", { task });
+  note(`cloche: ${name} is paused.`);
+  return 0;
+}
+
+export async function resume(session: Session, args: readonly Buffer[]): Promise<number> {
+  const { task } = oneTask(args, "resume", {});
+  const { name } = await (await session.keeper()).call("tasks.resume", { task });
+  note(`cloche: ${name} runs again.`);
+  return 0;
+}
+
+export async function remove(session: Session, args: readonly Buffer[]): Promise<number> {
+  const parsed = parse(args, {});
+  if (parsed.words.length === 0) throw usage("`cloche rm` needs a task: cloche rm TASK….");
+  const keeper = await session.keeper();
+  return each(parsed.words, async (task) => {
+    const { name } = await keeper.call("tasks.get", { task });
+    await keeper.call("tasks.remove", { task });
+    note(`cloche: ${name} is removed. Your folders are as it left them.`);
+  });
+}
+
+export async function list(session: Session, args: readonly Buffer[]): Promise<number> {
+  const parsed = parse(args, { ...JSON_OPTION, "--quiet": "flag", "-q": "flag" });
+  if (parsed.words.length > 0) throw usage("`cloche ls` takes no task; `cloche show TASK` does.");
+  const { tasks } = await (await session.keeper()).call("tasks.list", {});
+  if (parsed.flags.has("--json")) await printJson({ tasks });
+  else if (parsed.flags.has("--quiet") || parsed.flags.has("-q")) {
+    if (tasks.length > 0) await print(tasks.map((task) => task.name).join("\n"));
+  } else if (tasks.length === 0) note("cloche: no tasks. Make one: cloche new --share DIR:rw, or run a command: cloche run -- COMMAND.");
+  else await print(columns([["NAME", "STATE", "FOLDERS"], ...tasks.map((task) => [task.name, stateWord(task), folders(task)])]));
+  return 0;
+}
+
+const folders = (task: TaskView) => task.shares.map((share) => `${share.name}:${share.mode}`).join(" ") || "–";
+
+export async function show(session: Session, args: readonly Buffer[]): Promise<number> {
+  const { task: ref, parsed } = oneTask(args, "show", JSON_OPTION);
+  const task = await (await session.keeper()).call("tasks.get", { task: ref });
+  if (parsed.flags.has("--json")) {
+    await printJson(task);
+    return 0;
+  }
+  const rows = [
+    ["name", task.name],
+    ["state", stateWord(task)],
+    ["made", task.created],
+    ["wall", task.wall],
+    ...task.shares.map((share) => ["folder", `${share.name} (${share.mode}) at ${share.guestPath}`]),
+    ["machine", `${task.cpus} CPU, ${task.memoryMib} MiB memory, ${task.diskGib} GiB disk (sparse), sudo ${task.sudo ? "on" : "off"}`],
+    ["commands", `${task.running} running`],
+  ];
+  if (task.state.at === "running") {
+    rows.push(["started", `in ${(task.state.startMs / 1000).toFixed(2)} s with ${task.state.accelerator}`]);
+    for (const step of task.state.steps) rows.push([`  ${step.step}`, `${step.beganMs} – ${step.endedMs ?? "…"} ms`]);
+  }
+  await print(columns(rows));
+  if (task.state.at === "failed") await print(`\n${formatProblem(task.state.problem)}`);
+  return 0;
+}
+
+function oneTask(args: readonly Buffer[], verb: string, table: OptionTable): { task: string; parsed: Parsed } {
+  const parsed = parse(args, table);
+  const [task, ...rest] = parsed.words;
+  if (task === undefined || rest.length > 0) throw usage(`\`cloche ${verb}\` needs one task: cloche ${verb} TASK.`);
+  return { task, parsed };
+}
+
+/** Does every one, tells of those that fail, and answers with the status of the whole. */
+async function each(tasks: readonly string[], work: (task: string) => Promise<void>): Promise<number> {
+  let status = 0;
+  for (const task of tasks) {
+    try {
+      await work(task);
+    } catch (error) {
+      if (!(error instanceof ProblemError)) throw error;
+      noteProblem(error.problem);
+      status = 125;
+    }
+  }
+  return status;
+}

@@ -1,0 +1,74 @@
+/** The CLI in one screen, and completion made from the same table. */
+
+/** verb, what follows it, what it does */
+export const VERBS: readonly (readonly [string, string, string])[] = [
+  ["run", "[opts] [--] CMD…", "run a command in a machine of its own, then remove the machine"],
+  ["new", "[NAME] [opts]", "make a task that stays"],
+  ["start", "TASK", "start its machine"],
+  ["stop", "TASK… [--now]", "stop it; works even when the guest hangs"],
+  ["pause", "TASK", "freeze it"],
+  ["resume", "TASK", "let it go on"],
+  ["rm", "TASK…", "remove it, with its own disk; your folders stay"],
+  ["ls", "[--json|-q]", "the tasks there are"],
+  ["show", "TASK [--json]", "one task: state, wall, folders, steps of its start"],
+  ["shell", "TASK", "a shell in it"],
+  ["exec", "TASK [opts] -- CMD…", "a command in it"],
+  ["cp", "SRC TASK:PATH | TASK:PATH DEST", "copy a file or folder in or out"],
+  ["logs", "TASK [-f] [--console]", "what its commands wrote, or the guest's console"],
+  ["events", "[TASK] [-f] [--since 1h]", "what happened"],
+  ["web", "[--port N]", "the page, on this machine only"],
+  ["doctor", "[--json]", "what this host has and lacks, with the fix"],
+  ["image", "ls|build|verify", "the guest image"],
+  ["completion", "bash|zsh|fish", "print shell completion"],
+  ["help", "", "this"],
+];
+
+const TASK_VERBS = ["start", "stop", "pause", "resume", "rm", "show", "shell", "exec", "logs", "events"];
+
+export function helpText(): string {
+  const width = Math.max(...VERBS.map(([verb, rest]) => verb.length + rest.length + 1));
+  const lines = VERBS.map(([verb, rest, what]) => `  cloche ${`${verb} ${rest}`.padEnd(width)}  ${what}`);
+  return `Cloche gives every task its own small Linux computer. It sees only the folders you pick.
+
+${lines.join("\n")}
+
+options of run and new:
+  --share DIR:ro|rw[=/guest/path]   a folder, read only or changed directly; may be repeated
+  --env NAME=VALUE   --name NAME   --cpus N   --memory 2g   --disk 16g   --no-sudo
+options of run and exec:
+  --timeout 30m   -t/-T a terminal, or none   --result FILE   (run only) --keep
+
+A command's exit status passes through; 125 is ours, 126 and 127 are the shell's, 128+n a signal's.`;
+}
+
+export function completionScript(shell: string): string | undefined {
+  const verbs = VERBS.map(([verb]) => verb).join(" ");
+  const onTask = TASK_VERBS.join("|");
+  switch (shell) {
+    case "bash":
+      return `_cloche() {
+  local word=\${COMP_WORDS[COMP_CWORD]}
+  if [ "$COMP_CWORD" -eq 1 ]; then COMPREPLY=($(compgen -W "${verbs}" -- "$word")); return; fi
+  case \${COMP_WORDS[1]} in
+    ${onTask}) COMPREPLY=($(compgen -W "$(cloche ls -q 2>/dev/null)" -- "$word")) ;;
+    *) COMPREPLY=($(compgen -f -- "$word")) ;;
+  esac
+}
+complete -o filenames -F _cloche cloche`;
+    case "zsh":
+      return `#compdef cloche
+_cloche() {
+  if (( CURRENT == 2 )); then compadd ${verbs}; return; fi
+  case $words[2] in
+    ${onTask}) compadd \${(f)"$(cloche ls -q 2>/dev/null)"} ;;
+    *) _files ;;
+  esac
+}
+compdef _cloche cloche`;
+    case "fish":
+      return `complete -c cloche -f -n "__fish_use_subcommand" -a "${verbs}"
+complete -c cloche -f -n "__fish_seen_subcommand_from ${TASK_VERBS.join(" ")}" -a "(cloche ls -q 2>/dev/null)"`;
+    default:
+      return undefined;
+  }
+}

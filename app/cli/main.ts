@@ -1,0 +1,71 @@
+/** The command line's entry: one verb, one exit status. 125 is ours; a workload's own passes through. */
+import { formatProblem, ProblemError, toProblem } from "../contract/index.ts";
+import { componentsPath, readComponents } from "../contract/node/index.ts";
+import { rawArguments } from "./args.ts";
+import { completion, doctor, image, web } from "./commands/host.ts";
+import { exec, run, shell } from "./commands/run.ts";
+import * as tasks from "./commands/tasks.ts";
+import { events, logs } from "./commands/watch.ts";
+import { helpText } from "./help.ts";
+import { openSession, print, type Session } from "./session.ts";
+
+type Verb = (session: Session, args: readonly Buffer[]) => Promise<number>;
+
+const help: Verb = async () => {
+  await print(helpText());
+  return 0;
+};
+
+const VERBS: Readonly<Record<string, Verb>> = {
+  run,
+  exec,
+  shell,
+  new: tasks.create,
+  start: tasks.start,
+  stop: tasks.stop,
+  pause: tasks.pause,
+  resume: tasks.resume,
+  rm: tasks.remove,
+  ls: tasks.list,
+  show: tasks.show,
+  // its ssh library is loaded by this verb only
+  cp: async (session, args) => (await import("./commands/cp.ts")).cp(session, args),
+  logs,
+  events,
+  doctor,
+  image,
+  web,
+  completion,
+  help,
+  "--help": help,
+  "-h": help,
+};
+
+const OURS = 125;
+
+async function main(): Promise<number> {
+  const [verb, ...args] = rawArguments();
+  const name = verb?.toString("utf8") ?? "help";
+  const handler = Object.hasOwn(VERBS, name) ? VERBS[name] : undefined;
+  const session = openSession(() => readComponents(componentsPath(import.meta.filename)));
+  try {
+    if (!handler) {
+      throw new ProblemError({
+        code: "usage",
+        message: `There is no command ${JSON.stringify(name)}.`,
+        next: ["Run `cloche help` for the commands."],
+      });
+    }
+    return await handler(session, args);
+  } catch (error) {
+    process.stderr.write(`cloche: ${formatProblem(toProblem(error))}\n`);
+    return OURS;
+  } finally {
+    session.close();
+  }
+}
+
+process.exitCode = await main();
+// streams that are still open (a terminal's input, a pipe nobody writes to) must not hold the process
+if (process.stdout.writableLength === 0 && process.stderr.writableLength === 0) process.exit();
+else process.stdout.once("drain", () => process.exit());

@@ -1,0 +1,69 @@
+/** What every verb needs: the keeper, a way to print, and where the parts are. */
+import { renameSync, writeFileSync } from "node:fs";
+import { type Client, formatProblem, type Problem, type TaskView } from "../contract/index.ts";
+import { type Components, connectKeeper } from "../contract/node/index.ts";
+
+export interface Session {
+  readonly components: Components;
+  /** connects on first use; starts the keeper when none runs */
+  keeper(): Promise<Client>;
+  close(): void;
+}
+
+export function openSession(components: () => Components): Session {
+  let client: Promise<Client> | undefined;
+  return {
+    get components() {
+      return components();
+    },
+    keeper() {
+      const parts = components();
+      client ??= connectKeeper("cli", { node: parts.node, entry: parts.app.keeper });
+      return client;
+    },
+    close() {
+      void client?.then((open) => open.close()).catch(() => {});
+    },
+  };
+}
+
+/** Ours, to the person: always standard error, so that standard output is the workload's alone. */
+export function note(text: string): void {
+  process.stderr.write(`${text}\n`);
+}
+
+export function noteProblem(problem: Problem): void {
+  note(`cloche: ${formatProblem(problem)}`);
+}
+
+/** A verb's result, on standard output. Resolves when it is written. */
+export function print(text: string): Promise<void> {
+  return new Promise((resolve) => process.stdout.write(text.endsWith("\n") ? text : `${text}\n`, () => resolve()));
+}
+
+export const printJson = (value: unknown) => print(JSON.stringify(value, null, 2));
+
+/** A result where a workload cannot forge it: a file, written whole or not at all. */
+export function writeResult(path: string, value: unknown): void {
+  writeFileSync(`${path}.new`, `${JSON.stringify(value, null, 2)}\n`, { mode: 0o600 });
+  renameSync(`${path}.new`, path);
+}
+
+/** Columns padded to their widest cell, two spaces apart. */
+export function columns(rows: readonly (readonly string[])[]): string {
+  const widths = rows.reduce<number[]>((widest, row) => row.map((cell, index) => Math.max(widest[index] ?? 0, cell.length)), []);
+  return rows
+    .map((row) =>
+      row
+        .map((cell, index) => (index === row.length - 1 ? cell : cell.padEnd(widths[index] ?? 0)))
+        .join("  ")
+        .trimEnd(),
+    )
+    .join("\n");
+}
+
+export function stateWord(task: TaskView): string {
+  if (task.state.at !== "starting") return task.state.at;
+  const open = task.state.steps.find((step) => step.endedMs === undefined);
+  return open ? `starting (${open.step})` : "starting";
+}
