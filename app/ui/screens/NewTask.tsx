@@ -1,0 +1,146 @@
+/** The form for a new task. Folders come from the dialog on the host; the page only ever holds a grant and a name. */
+import { type FormEvent, useState } from "react";
+import { type ShareMode, taskName } from "../../contract/index.ts";
+import type { PickedFolder } from "../actions.ts";
+import { addressOf, useActions, usePageState } from "../page.ts";
+import { ProblemNote } from "../parts/ProblemNote.tsx";
+import { text } from "../text.ts";
+import { visible } from "../visible.ts";
+
+type Folder = PickedFolder & { readonly mode: ShareMode };
+
+export function NewTask() {
+  const actions = useActions();
+  const problem = usePageState((state) => state.problems.new);
+  const [folders, setFolders] = useState<readonly Folder[]>([]);
+  const [name, setName] = useState("");
+  const [cpus, setCpus] = useState("");
+  const [memory, setMemory] = useState("");
+  const [busy, setBusy] = useState<"picking" | "creating">();
+  const nameFits = name === "" || taskName.safeParse(name).success;
+
+  const pick = async () => {
+    setBusy("picking");
+    const picked = await actions.pickFolder();
+    setBusy(undefined);
+    if (picked) setFolders((before) => [...before, { ...picked, mode: "ro" }]);
+  };
+  const create = async (event: FormEvent) => {
+    event.preventDefault();
+    if (busy || !nameFits) return;
+    setBusy("creating");
+    const task = await actions.create({
+      ...(name === "" ? {} : { name }),
+      shares: folders.map(({ grant, mode }) => ({ grant, mode })),
+      env: {},
+      ...(cpus === "" ? {} : { cpus: Number(cpus) }),
+      ...(memory === "" ? {} : { memoryMib: Math.round(Number(memory) * 1024) }),
+      sudo: true,
+      ephemeral: false,
+    });
+    setBusy(undefined);
+    if (task) location.hash = addressOf({ at: "task", id: task.id });
+  };
+
+  return (
+    <form className="new" onSubmit={create}>
+      <h1>{text.form.title}</h1>
+      {problem && <ProblemNote problem={problem} onDismiss={() => actions.dismiss("new")} />}
+      <fieldset>
+        <legend>{text.folders}</legend>
+        <p className="hint">{text.form.foldersHint}</p>
+        {folders.length > 0 && (
+          <>
+            <ul className="picked">
+              {folders.map((folder) => (
+                <FolderRow
+                  key={folder.grant}
+                  folder={folder}
+                  setMode={(mode) => setFolders(folders.map((other) => (other === folder ? { ...folder, mode } : other)))}
+                  remove={() => setFolders(folders.filter((other) => other !== folder))}
+                />
+              ))}
+            </ul>
+            <p className="hint">{text.modeReason}</p>
+          </>
+        )}
+        <button type="button" onClick={pick} disabled={busy !== undefined}>
+          {folders.length === 0 ? text.form.pick : text.form.pickAnother}
+        </button>
+        {busy === "picking" && <p role="status">{text.form.picking}</p>}
+      </fieldset>
+      <div className="field">
+        <label htmlFor="name">{text.form.name}</label>
+        <input
+          id="name"
+          value={name}
+          onChange={(event) => setName(event.target.value)}
+          maxLength={48}
+          autoComplete="off"
+          spellCheck={false}
+          aria-describedby="name-hint"
+          aria-invalid={!nameFits}
+        />
+        <p id="name-hint" className={nameFits ? "hint" : "bad"}>
+          {nameFits ? text.form.nameHint : text.form.nameBad}
+        </p>
+      </div>
+      <details>
+        <summary>{text.form.more}</summary>
+        <p className="hint">{text.form.sizeHint}</p>
+        <div className="pair">
+          <div className="field">
+            <label htmlFor="cpus">{text.form.cpus}</label>
+            <input id="cpus" type="number" min="1" max="64" step="1" value={cpus} onChange={(event) => setCpus(event.target.value)} />
+          </div>
+          <div className="field">
+            <label htmlFor="memory">{text.form.memory}</label>
+            <input
+              id="memory"
+              type="number"
+              min="0.25"
+              max="256"
+              step="0.25"
+              value={memory}
+              onChange={(event) => setMemory(event.target.value)}
+            />
+          </div>
+        </div>
+      </details>
+      <div className="actions">
+        <button type="submit" className="primary" disabled={busy !== undefined || !nameFits}>
+          {busy === "creating" ? text.form.creating : text.form.create}
+        </button>
+        <a className="button" href={addressOf({ at: "list" })}>
+          {text.form.cancel}
+        </a>
+      </div>
+    </form>
+  );
+}
+
+type RowProps = Readonly<{ folder: Folder; setMode: (mode: ShareMode) => void; remove: () => void }>;
+
+function FolderRow({ folder, setMode, remove }: RowProps) {
+  const modes: readonly ShareMode[] = ["ro", "rw"];
+  return (
+    <li>
+      <strong>{visible(folder.name)}</strong>
+      <select
+        aria-label={text.form.mode(folder.name)}
+        value={folder.mode}
+        onChange={(event) => setMode(modes.find((mode) => mode === event.target.value) ?? "ro")}
+      >
+        {modes.map((mode) => (
+          <option key={mode} value={mode}>
+            {text.mode[mode]}
+          </option>
+        ))}
+        <option disabled>{text.reviewOption}</option>
+      </select>
+      <button type="button" onClick={remove} aria-label={text.form.removeLabel(folder.name)}>
+        {text.form.remove}
+      </button>
+    </li>
+  );
+}

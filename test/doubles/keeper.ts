@@ -1,0 +1,429 @@
+/**
+ * A keeper without machines, for unit tests of its clients and for looking at the page: it speaks the whole contract over the
+ * real socket with the real proof, moves tasks through their states, writes events, and has a toy shell that runs each line with
+ * `sh -c` in a home folder made of links to the shared folders. Nothing is confined: never a promise's test.
+ *
+ * As a program (`node test/doubles/keeper.ts`) it is what `connectKeeper` starts. `CLOCHE_DOUBLE_STEP_MS` slows each start step.
+ */
+import { spawn } from "node:child_process";
+import { createHash, randomBytes } from "node:crypto";
+import { mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { createServer, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import { argv } from "node:process";
+import {
+  type Actor,
+  type ClientKind,
+  CONTRACT_VERSION,
+  type EventEnvelope,
+  type EventKind,
+  encodeFrame,
+  FAILED,
+  Frame,
+  FrameDecoder,
+  framesOf,
+  type Handlers,
+  keeperProtocol,
+  type Problem,
+  ProblemError,
+  RpcError,
+  RpcPeer,
+  type StepRecord,
+  startStep,
+  type TaskState,
+  type TaskView,
+  toProblem,
+} from "../../app/contract/index.ts";
+import { type Endpoint, endpoint, privateDirectory, proveAsServer, socketTransport } from "../../app/contract/node/index.ts";
+
+const WAITS: Record<string, string> = {
+  image: "the image's files to be compared with their manifest",
+  disk: "the task's disk",
+  helper: "the helper's hello",
+  boot: "the guest's kernel",
+  agent: "the agent's call",
+  shares: "the guest to see the folders",
+  egress: "the proxy",
+  ready: "ssh to answer",
+};
+
+interface Task {
+  view: TaskView;
+  paths: string[];
+  home: string | undefined;
+  stops: Set<() => void>;
+}
+
+export interface KeeperDouble {
+  readonly at: Endpoint;
+  /** every method that reached it, in order */
+  readonly called: string[];
+  close(): void;
+}
+
+const refusal = (code: Problem["code"], message: string, next: string, evidence?: string) =>
+  new ProblemError({ code, message, next: [next], ...(evidence ? { evidence } : {}) });
+
+export async function startKeeperDouble(at: Endpoint, stepMs = Number(process.env.CLOCHE_DOUBLE_STEP_MS ?? "10")): Promise<KeeperDouble> {
+  privateDirectory(at.runtime);
+  const token = randomBytes(32).toString("hex");
+  rmSync(at.socket, { force: true });
+  const called: string[] = [];
+  const tasks = new Map<string, Task>();
+  const grants = new Map<string, string>();
+  const tickets = new Map<string, { task: Task; columns: number; rows: number; exec: number; command: string[] | undefined }>();
+  const events: EventEnvelope[] = [];
+  const sockets = new Set<Socket>();
+  let wake = Promise.withResolvers<void>();
+  let execs = 0;
+
+  const emit = (kind: EventKind, task: Task | undefined, data: Record<string, unknown>, by: Actor = { kind: "keeper" }) => {
+    const bare = {
+      version: 1,
+      id: events.length + 1,
+      time: new Date().toISOString(),
+      ...(task ? { task: task.view.id } : {}),
+      kind,
+      source: kind.startsWith("guest.") ? ("guest" as const) : ("host" as const),
+      actor: by,
+      data,
+    };
+    const chain = createHash("sha256")
+      .update(`${events.at(-1)?.chain}${JSON.stringify(bare)}`)
+      .digest("hex");
+    events.push({ ...bare, chain });
+    wake.resolve();
+    wake = Promise.withResolvers<void>();
+  };
+  const find = (ref: string) => {
+    const task = [...tasks.values()].find(({ view }) => view.id === ref || view.name === ref);
+    if (task) return task;
+    throw refusal("task.unknown", `No task is called ${ref}.`, "Run `cloche ls`.");
+  };
+  const set = (task: Task, state: TaskState) => {
+    task.view = { ...task.view, state };
+  };
+  const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
+  async function start(task: Task, by: Actor): Promise<void> {
+    const began = performance.now();
+    const since = () => Math.round(performance.now() - began);
+    emit("task.starting", task, { wall: task.view.wall, accelerator: "double" }, by);
+    const steps: StepRecord[] = [];
+    for (const step of startStep.options) {
+      const waitingFor = WAITS[step] ?? step;
+      const record: StepRecord = { step, beganMs: since(), waitingFor };
+      steps.push(record);
+      set(task, { at: "starting", steps: [...steps] });
+      emit("task.step", task, { step, phase: "began", atMs: since(), waitingFor });
+      await pause(stepMs);
+      if (task.view.state.at !== "starting")
+        throw refusal("machine.stopped", `The start of ${task.view.name} was stopped.`, "Start it again when you want it.");
+      const lost = step === "shares" ? task.paths.find((path) => !isFolder(path)) : undefined;
+      if (lost !== undefined) {
+        const problem: Problem = {
+          code: "share.not-found",
+          message: `Folder ${basename(lost)} is not where it was picked, so ${task.view.name} was not started. Its disk and other folders are as they were.`,
+          evidence: `stat: ENOENT: no such file or directory (${basename(lost)})`,
+          next: ["Put the folder back where it was, then start the task again.", "Or make a new task with the folder's new place."],
+        };
+        set(task, { at: "failed", problem });
+        emit("task.failed", task, { problem });
+        throw new ProblemError(problem);
+      }
+      steps[steps.length - 1] = { ...record, endedMs: since() };
+      set(task, { at: "starting", steps: [...steps] });
+      emit("task.step", task, { step, phase: "ended", atMs: since(), waitingFor });
+      if (step === "agent") emit("guest.hello", task, { version: "1", image: "double", kernel: "6.12.57", bootMs: since() });
+    }
+    task.home = mkdtempSync(join(tmpdir(), "cloche-double-home-"));
+    task.view.shares.forEach((share, at) => {
+      symlinkSync(task.paths[at] ?? "/nowhere", join(task.home ?? "", basename(share.guestPath)));
+    });
+    set(task, { at: "running", since: new Date().toISOString(), startMs: since(), accelerator: "double", steps });
+    emit("task.running", task, { startMs: since(), accelerator: "double" });
+  }
+
+  async function stop(task: Task, by: Actor): Promise<void> {
+    if (task.view.state.at === "stopped" || task.view.state.at === "failed") return;
+    set(task, { at: "stopping" });
+    emit("task.stopping", task, { reason: "the user asked" }, by);
+    for (const end of task.stops) end();
+    await pause(stepMs);
+    set(task, { at: "stopped" });
+    if (task.home) rmSync(task.home, { recursive: true, force: true });
+    task.home = undefined;
+    emit("task.stopped", task, { reason: "the user asked", ranMs: 1 });
+  }
+
+  function handlersFor(): Handlers<typeof keeperProtocol> {
+    let kind: ClientKind = "cli";
+    const by = (): Actor => ({ kind: "user", via: kind });
+    return {
+      hello: async ({ client }) => {
+        kind = client;
+        return { contract: CONTRACT_VERSION, version: "double", pid: process.pid, home: at.home };
+      },
+      "grants.create": async ({ path }) => {
+        const text = Buffer.from(path, "base64").toString("utf8");
+        if (!isFolder(text))
+          throw refusal("share.not-found", `Folder ${basename(text)} does not exist, so it was not shared.`, "Pick another.", text);
+        const grant = randomBytes(16).toString("hex");
+        grants.set(grant, text);
+        return { grant, name: basename(text) };
+      },
+      "tasks.create": async (wanted) => {
+        const shares = wanted.shares.map(({ grant, mode }) => {
+          const path = grants.get(grant);
+          if (!path) throw refusal("share.grant", "A folder of this task is not known any more.", "Pick it again.");
+          if (!mode || mode === "review")
+            throw refusal("share.mode-required", "A folder needs a mode in this version.", "Choose Read only or Change directly.");
+          return { name: basename(path), mode, guestPath: `/home/you/${basename(path)}` };
+        });
+        const name =
+          wanted.name ??
+          freeName(
+            (shares[0]?.name ?? "task")
+              .toLowerCase()
+              .replace(/[^a-z0-9-]+/g, "-")
+              .slice(0, 40),
+          );
+        if ([...tasks.values()].some(({ view }) => view.name === name))
+          throw refusal("task.exists", `A task called ${name} is there already. Nothing was made.`, "Choose another name.");
+        const can = shares.map((share) => `${share.mode === "ro" ? "read" : "change files in"} ${share.name}`);
+        const wall = `This task can ${can.length > 0 ? can.join(", ") : "see no folder of yours"}, reach no host, and nothing else.`;
+        const view: TaskView = {
+          id: randomBytes(8).toString("hex"),
+          name,
+          created: new Date().toISOString(),
+          ephemeral: wanted.ephemeral,
+          state: { at: "stopped" },
+          shares,
+          cpus: wanted.cpus ?? 2,
+          memoryMib: wanted.memoryMib ?? 2048,
+          diskGib: wanted.diskGib ?? 16,
+          sudo: wanted.sudo,
+          wall,
+          workingDirectory: shares[0]?.guestPath ?? "/home/you/files",
+          running: 0,
+        };
+        const task: Task = { view, paths: wanted.shares.map(({ grant }) => grants.get(grant) ?? ""), home: undefined, stops: new Set() };
+        tasks.set(view.id, task);
+        emit("task.created", task, { name, shares, wall }, by());
+        return view;
+      },
+      "tasks.list": async () => ({ tasks: [...tasks.values()].map(({ view }) => view) }),
+      "tasks.get": async ({ task }) => find(task).view,
+      "tasks.start": async ({ task }) => {
+        const found = find(task);
+        if (found.view.state.at === "stopped" || found.view.state.at === "failed") await start(found, by());
+        return found.view;
+      },
+      "tasks.stop": async ({ task }) => {
+        const found = find(task);
+        await stop(found, by());
+        return found.view;
+      },
+      "tasks.pause": async ({ task }) => {
+        const found = find(task);
+        set(found, { at: "paused", since: new Date().toISOString() });
+        emit("task.paused", found, {}, by());
+        return found.view;
+      },
+      "tasks.resume": async ({ task }) => find(task).view,
+      "tasks.remove": async ({ task }) => {
+        const found = find(task);
+        await stop(found, by());
+        tasks.delete(found.view.id);
+        emit("task.removed", found, { name: found.view.name }, by());
+        return {};
+      },
+      "tasks.exec": async ({ task, terminal, command }) => {
+        const found = find(task);
+        if (found.view.state.at !== "running")
+          throw refusal("task.state", `${found.view.name} is not running, so no command was started.`, "Start the task first.");
+        const ticket = randomBytes(16).toString("hex");
+        const exec = ++execs;
+        const argv = command?.map((word) => Buffer.from(word, "base64").toString("utf8"));
+        tickets.set(ticket, { task: found, exec, columns: terminal?.columns ?? 80, rows: terminal?.rows ?? 24, command: argv });
+        emit("exec.started", found, { exec, command: argv?.join(" ") ?? "login shell", terminal: terminal !== undefined }, by());
+        return { ticket, exec };
+      },
+      "tasks.ssh": async () => ({ ticket: "0".repeat(32), user: "you", privateKey: "", hostKey: "" }),
+      "tasks.stats": async () => {
+        throw refusal("guest.silent", "The double has no guest.", "Use a real one.");
+      },
+      "events.read": async ({ task, after, limit, waitMs }) => {
+        const id = task === undefined ? undefined : find(task).view.id;
+        const fresh = () => events.slice(after).filter((event) => id === undefined || event.task === id);
+        const until = performance.now() + waitMs;
+        while (fresh().length === 0 && performance.now() < until) {
+          const timer = Promise.withResolvers<void>();
+          const handle = setTimeout(timer.resolve, until - performance.now());
+          await Promise.race([wake.promise, timer.promise]);
+          clearTimeout(handle);
+        }
+        const found = fresh().slice(0, limit);
+        return { events: found, next: found.at(-1)?.id ?? Math.max(after, task === undefined ? events.length : after) };
+      },
+      "logs.read": async ({ offset }) => ({ bytes: "", next: offset, ended: true }),
+      doctor: async () => ({ checks: [] }),
+      "images.list": async () => ({ images: [] }),
+      "images.verify": async () => {
+        throw refusal("image.missing", "The double has no image.", "Use a real one.");
+      },
+      "keeper.end": async () => ({}),
+    };
+  }
+
+  function freeName(base: string): string {
+    const taken = new Set([...tasks.values()].map(({ view }) => view.name));
+    let name = base;
+    for (let n = 2; taken.has(name); n++) name = `${base}-${n}`;
+    return name;
+  }
+
+  const server = createServer(async (socket) => {
+    sockets.add(socket);
+    socket.on("close", () => sockets.delete(socket)).on("error", () => {});
+    try {
+      await proveAsServer(socket, token);
+    } catch {
+      return socket.destroy();
+    }
+    socket.once("readable", () => {
+      const first = readLine(socket);
+      const opening = JSON.parse(first) as { open: string; ticket?: string };
+      if (opening.open === "stream") {
+        const given = tickets.get(opening.ticket ?? "");
+        tickets.delete(opening.ticket ?? "");
+        if (!given) {
+          const problem = { code: "exec.ticket", message: "This stream's ticket is not known.", next: ["Ask for a new one."] };
+          return socket.end(encodeFrame(Frame.problem, Buffer.from(JSON.stringify(problem))));
+        }
+        return toyShell(socket, given, () => emit("exec.ended", given.task, { exec: given.exec, status: 0, ranMs: 1 }));
+      }
+      const handlers = handlersFor();
+      for (const [method, handler] of Object.entries(handlers))
+        Object.assign(handlers, {
+          [method]: (params: never) => {
+            called.push(method);
+            return (handler as (params: never) => Promise<unknown>)(params);
+          },
+        });
+      new RpcPeer({
+        transport: socketTransport(socket),
+        remote: { requests: {}, notifications: {} },
+        local: {
+          protocol: keeperProtocol,
+          handlers,
+          toError: (error) => new RpcError(FAILED, toProblem(error).message.slice(0, 8192), toProblem(error)),
+        },
+      });
+    });
+  });
+  await new Promise<void>((resolve, reject) => server.once("error", reject).listen(at.socket, resolve));
+  writeFileSync(at.tokenFile, token, { mode: 0o600 });
+  emit("keeper.started", undefined, { pid: process.pid, swept: [] });
+  return {
+    at,
+    called,
+    close() {
+      for (const socket of sockets) socket.destroy();
+      server.close();
+      rmSync(at.tokenFile, { force: true });
+    },
+  };
+}
+
+function isFolder(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
+}
+
+function readLine(socket: Socket): string {
+  const bytes = (socket.read() as Buffer | null) ?? Buffer.from("{}");
+  const newline = bytes.indexOf(0x0a);
+  if (newline >= 0 && newline + 1 < bytes.length) socket.unshift(bytes.subarray(newline + 1));
+  return bytes.subarray(0, newline < 0 ? bytes.length : newline).toString("utf8");
+}
+
+/** Echoes what is typed, runs each line with sh, and knows the terminal's size. */
+function toyShell(
+  socket: Socket,
+  given: { task: Task; columns: number; rows: number; command: string[] | undefined },
+  ended: () => void,
+): void {
+  const { task } = given;
+  let { columns, rows } = given;
+  let line = "";
+  const write = (bytes: Uint8Array | string) => {
+    for (const frame of framesOf(Frame.stdout, typeof bytes === "string" ? Buffer.from(bytes) : bytes)) socket.write(frame);
+  };
+  const exit = () => {
+    if (socket.writable) socket.end(encodeFrame(Frame.exit, new Uint8Array(4)));
+  };
+  const prompt = () => write(`\x1b[32myou@${task.view.name}\x1b[0m:\x1b[38;2;120;140;255m~\x1b[0m$ `);
+  const execute = (command: string) => {
+    if (command === "exit") return exit();
+    if (command === "stty size") {
+      write(`${rows} ${columns}\r\n`);
+      return prompt();
+    }
+    const child = spawn("sh", ["-c", command], { env: { HOME: task.home ?? "/", PATH: "/usr/bin:/bin" }, cwd: task.home });
+    const show = (chunk: Buffer) => {
+      write(chunk.toString("latin1").replaceAll("\n", "\r\n"));
+      if (socket.writableLength > 1_048_576) {
+        child.stdout.pause();
+        socket.once("drain", () => child.stdout.resume());
+      }
+    };
+    child.stdout.on("data", show);
+    child.stderr.on("data", show);
+    child.on("close", prompt);
+    socket.once("close", () => child.kill());
+  };
+  const decoder = new FrameDecoder();
+  socket.on("data", (chunk: Buffer) => {
+    for (const { type, payload } of decoder.push(chunk)) {
+      if (type === Frame.resize) {
+        const size = new DataView(payload.buffer, payload.byteOffset, 4);
+        columns = size.getUint16(0);
+        rows = size.getUint16(2);
+      }
+      if (type === Frame.stdinEnd) exit();
+      if (type !== Frame.stdin) continue;
+      for (const character of Buffer.from(payload).toString("utf8")) {
+        if (character === "\r") {
+          write("\r\n");
+          const typed = line;
+          line = "";
+          execute(typed);
+        } else if (character === "\x04") exit();
+        else if (character === "\x7f") {
+          if (line.length > 0) write("\b \b");
+          line = line.slice(0, -1);
+        } else {
+          line += character;
+          write(character);
+        }
+      }
+    }
+  });
+  task.stops.add(exit);
+  task.view = { ...task.view, running: task.view.running + 1 };
+  socket.on("close", () => {
+    task.stops.delete(exit);
+    task.view = { ...task.view, running: task.view.running - 1 };
+    ended();
+  });
+  if (given.command) execute(given.command.join(" "));
+  else prompt();
+}
+
+if (argv[1] === import.meta.filename) {
+  const at = endpoint();
+  mkdirSync(at.home, { recursive: true });
+  await startKeeperDouble(at);
+  console.log("ready");
+}
