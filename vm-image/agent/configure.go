@@ -1,0 +1,138 @@
+package main
+
+import (
+	"encoding/json"
+	"strings"
+
+	"cloche/contract"
+	"golang.org/x/sys/unix"
+)
+
+type configureParams struct {
+	Protocol    int64             `json:"protocol"`
+	Hostname    string            `json:"hostname"`
+	User        guestUser         `json:"user"`
+	Environment map[string]string `json:"environment"`
+	TimeUnixNs  string            `json:"timeUnixNs"`
+	Entropy     string            `json:"entropy"`
+	SSH         sshParams         `json:"ssh"`
+}
+
+type configureResult struct {
+	// guest clock when the root was there, and when ssh listened, in ms
+	RootMs int64 `json:"rootMs"`
+	SSHMs  int64 `json:"sshMs"`
+}
+
+type configuration struct {
+	configureParams
+	timeNs  int64
+	entropy []byte
+}
+
+func parseConfigure(raw json.RawMessage) (*configuration, error) {
+	c := &configuration{}
+	if err := contract.Params(raw, &c.configureParams); err != nil {
+		return nil, err
+	}
+	var err error
+	if c.timeNs, err = parseUnixNs("timeUnixNs", c.TimeUnixNs); err != nil {
+		return nil, err
+	}
+	if c.entropy, err = parseBase64("entropy", c.Entropy, maxEntropyText); err != nil {
+		return nil, err
+	}
+	for _, err := range []error{
+		checkInt("protocol", c.Protocol, 1, 1<<53-1),
+		checkHostname(c.Hostname),
+		c.User.check(),
+		checkEnvironment(c.Environment),
+		c.SSH.check(),
+	} {
+		if err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// handleConfigure makes the machine this task's. What does not need the root is done while the root is being made.
+func (a *agent) handleConfigure(raw json.RawMessage) (any, error) {
+	c, err := parseConfigure(raw)
+	if err != nil {
+		return nil, err
+	}
+	if c.Protocol != protocolVersion {
+		return nil, contract.Errorf("protocol.version", "the agent speaks protocol %d, the host %d", protocolVersion, c.Protocol)
+	}
+	if !a.configuring.CompareAndSwap(false, true) {
+		return nil, contract.Errorf("protocol.order", "configure was called before")
+	}
+	if _, err := setClock(c.timeNs); err != nil {
+		return nil, nativeError("agent.native", "the clock cannot be set", err)
+	}
+	if err := addEntropy(c.entropy); err != nil {
+		return nil, nativeError("agent.native", "the host's randomness cannot be added", err)
+	}
+	if err := unix.Sethostname([]byte(c.Hostname)); err != nil {
+		return nil, nativeError("agent.native", "the host name cannot be set", err)
+	}
+	if err := bringUpLoopback(); err != nil {
+		return nil, nativeError("agent.native", "the loopback device cannot be set up", err)
+	}
+	if err := a.root.wait(); err != nil {
+		return nil, err
+	}
+	if err := a.groups.make(); err != nil {
+		// without groups everything works but the bound on a fork bomb
+		a.tell("warning", "processes are not bounded: %v", err)
+	}
+	if err := writeNames(c.Hostname); err != nil {
+		return nil, nativeError("agent.native", "the machine's names cannot be written", err)
+	}
+	if err := c.User.make(); err != nil {
+		return nil, err
+	}
+	a.user = c.User
+	close(a.configured)
+	if err := a.ssh.start(c.SSH, c.User, c.Environment, a.groups.sessions); err != nil {
+		return nil, err
+	}
+	result := configureResult{RootMs: a.root.ms, SSHMs: uptimeMs()}
+	logf("ssh at %d ms", result.SSHMs)
+	return result, nil
+}
+
+// writeNames gives the machine its names. There is no resolver yet; without a nameserver the C library asks 127.0.0.1, where nobody
+// listens, and fails at once instead of waiting.
+func writeNames(hostname string) error {
+	hosts := "127.0.0.1\tlocalhost\n127.0.1.1\t" + hostname + "\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+	for _, file := range [][2]string{
+		{"/etc/hostname", hostname + "\n"},
+		{"/etc/hosts", hosts},
+		{"/etc/resolv.conf", "# This machine has no network card.\noptions timeout:1 attempts:1\n"},
+	} {
+		if err := putFile(file[0], file[1], 0o644, 0, 0); err != nil {
+			return err
+		}
+	}
+	return makeMachineID()
+}
+
+// makeMachineID fills an empty /etc/machine-id: it names the task's disk, so it stays once it is there.
+func makeMachineID() error {
+	var st unix.Stat_t
+	if unix.Stat("/etc/machine-id", &st) == nil && st.Size > 0 {
+		return nil
+	}
+	var b [16]byte
+	if _, err := unix.Getrandom(b[:], 0); err != nil {
+		return err
+	}
+	var id strings.Builder
+	for _, x := range b {
+		id.WriteByte(hexDigits[x>>4])
+		id.WriteByte(hexDigits[x&15])
+	}
+	return putFile("/etc/machine-id", id.String()+"\n", 0o444, 0, 0)
+}

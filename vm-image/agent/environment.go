@@ -1,0 +1,109 @@
+package main
+
+import (
+	"encoding/json"
+	"sort"
+	"strings"
+
+	"cloche/contract"
+)
+
+// The variables of everything that runs in the machine. They reach a process in two ways:
+//   - sshd's SetEnv, one line of its configuration, which each new connection reads; the user cannot break it;
+//   - /run/cloche/environment, in the shell's words, for what sources it (the login shells' profile, scripts).
+//
+// ~/.ssh/environment was the other choice: the user can delete it, and it cannot hold a quote sshd would not misread.
+
+const (
+	environmentFile = runDir + "/environment"
+	// sshd hands its configuration to its session program in a message of at most 256 KiB.
+	maxEnvironmentBytes = 128 << 10
+)
+
+// defaultEnvironment is what a person expects to find set; the host's variables go over it.
+func defaultEnvironment(u guestUser) map[string]string {
+	return map[string]string{
+		"PATH":            u.home() + "/.local/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		"LANG":            "C.UTF-8",
+		"XDG_RUNTIME_DIR": "/run/user/" + itoa(int(u.UID)),
+	}
+}
+
+func checkEnvironment(env map[string]string) error {
+	total := 0
+	for name, value := range env {
+		if err := checkVariableName(name); err != nil {
+			return err
+		}
+		if err := checkLength("environment."+name, value, maxVariableValue); err != nil {
+			return err
+		}
+		if strings.ContainsAny(value, "\x00\n") {
+			return contract.BadParams("environment.%s holds a line break or NUL, which sshd cannot pass on; send it with the command", name)
+		}
+		total += len(name) + len(value) + 4
+	}
+	if total > maxEnvironmentBytes {
+		return contract.BadParams("environment is larger than %d bytes in all", maxEnvironmentBytes)
+	}
+	return nil
+}
+
+// merged gives the pairs in the order of their names, so that the files are the same for the same variables.
+func merged(u guestUser, env map[string]string) [][2]string {
+	all := defaultEnvironment(u)
+	for name, value := range env {
+		all[name] = value
+	}
+	pairs := make([][2]string, 0, len(all))
+	for name, value := range all {
+		pairs = append(pairs, [2]string{name, value})
+	}
+	sort.Slice(pairs, func(i, j int) bool { return pairs[i][0] < pairs[j][0] })
+	return pairs
+}
+
+// sshdWords writes the pairs for one SetEnv line: only the first such line counts. sshd's argv_split knows quotes and, in them,
+// backslashes before quotes and backslashes.
+func sshdWords(pairs [][2]string) string {
+	var b strings.Builder
+	for _, p := range pairs {
+		b.WriteString(` "` + p[0] + "=")
+		for i := 0; i < len(p[1]); i++ {
+			if c := p[1][i]; c == '"' || c == '\\' {
+				b.WriteByte('\\')
+			}
+			b.WriteByte(p[1][i])
+		}
+		b.WriteByte('"')
+	}
+	return b.String()
+}
+
+// shellLines writes the pairs for a shell to source.
+func shellLines(pairs [][2]string) string {
+	var b strings.Builder
+	for _, p := range pairs {
+		b.WriteString("export " + p[0] + "='" + strings.ReplaceAll(p[1], "'", `'\''`) + "'\n")
+	}
+	return b.String()
+}
+
+type setEnvironmentParams struct {
+	Environment map[string]string `json:"environment"`
+}
+
+// handleSetEnvironment replaces the host's variables for connections that begin after it.
+func (a *agent) handleSetEnvironment(raw json.RawMessage) (any, error) {
+	var p setEnvironmentParams
+	if err := contract.Params(raw, &p); err != nil {
+		return nil, err
+	}
+	if err := checkEnvironment(p.Environment); err != nil {
+		return nil, err
+	}
+	if err := a.waitConfigured(); err != nil {
+		return nil, err
+	}
+	return nil, a.ssh.setEnvironment(a.user, p.Environment)
+}

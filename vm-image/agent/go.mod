@@ -1,0 +1,10 @@
+module cloche/agent
+
+go 1.25
+
+require (
+	cloche/contract v0.0.0
+	golang.org/x/sys v0.30.0
+)
+
+replace cloche/contract => ../../helpers/contract/go

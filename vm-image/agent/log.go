@@ -1,0 +1,34 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Lines of the agent go to the kernel's log, which puts its time before them and shows them on the console, where the
+// host reads them. Level 3 is the lowest that `quiet` lets through.
+const logPrefix = "<3>cloche-agent: "
+
+// logFd stays open for good: after the switch of roots and while the machine ends it is still there.
+var logFd = -1
+
+func openLog() {
+	if logFd < 0 {
+		logFd, _ = unix.Open("/dev/kmsg", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+		// The kernel would drop lines above ten in five seconds, also the one that says why.
+		_ = writeFile("/proc/sys/kernel/printk_devkmsg", "on\n")
+	}
+}
+
+func logf(format string, args ...any) {
+	if logFd < 0 {
+		return
+	}
+	line := fmt.Sprintf(format, args...)
+	if len(line) > 900 { // a record of the kernel's log ends at 1024 bytes
+		line = line[:900]
+	}
+	_, _ = unix.Write(logFd, []byte(logPrefix+strings.ReplaceAll(line, "\n", " | ")))
+}

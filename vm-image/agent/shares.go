@@ -1,0 +1,275 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"cloche/contract"
+	"golang.org/x/sys/unix"
+)
+
+// The user's folders: the kernel's 9P client on a stream to the share server of the folder.
+
+const mountMsize = 524_288
+
+// mountOptions: `trans=fd` on the connected stream. `access=any`: one attach for the whole guest, as the server shows every file as the
+// user's and knows no others. `cache=mmap`: see README, "Folders".
+func mountOptions(fd int) string {
+	n := itoa(fd)
+	return "trans=fd,rfdno=" + n + ",wfdno=" + n + ",version=9p2000.L,msize=" + itoa(mountMsize) + ",access=any,cache=mmap"
+}
+
+type shareTable struct {
+	mu     sync.Mutex
+	mounts map[string]*share // by guest path; nil while being mounted
+}
+
+// share is a mounted folder. Its mount id finds it again when the user has renamed a folder above it.
+type share struct{ mountID uint64 }
+
+func newShareTable() *shareTable { return &shareTable{mounts: map[string]*share{}} }
+
+type mountParams struct {
+	Port      int64  `json:"port"`
+	GuestPath string `json:"guestPath"`
+	Mode      string `json:"mode"`
+}
+
+type mountResult struct {
+	GuestPath string `json:"guestPath"`
+}
+
+func (a *agent) handleMount(raw json.RawMessage) (any, error) {
+	var p mountParams
+	if err := contract.Params(raw, &p); err != nil {
+		return nil, err
+	}
+	if err := checkInt("port", p.Port, firstPort, lastPort); err != nil {
+		return nil, err
+	}
+	if p.Mode != "ro" && p.Mode != "rw" {
+		return nil, contract.BadParams("mode is neither ro nor rw")
+	}
+	if _, err := splitGuestPath(p.GuestPath, ""); err != nil {
+		return nil, err
+	}
+	if err := a.waitConfigured(); err != nil {
+		return nil, err
+	}
+	parts, err := splitGuestPath(p.GuestPath, a.user.home())
+	if err != nil {
+		return nil, err
+	}
+	if !a.shares.claim(p.GuestPath) {
+		return nil, contract.Errorf("agent.path", "a folder is mounted at %q already", p.GuestPath)
+	}
+	mounted, err := mountShare(uint32(p.Port), parts, p.Mode, a.user)
+	if err != nil {
+		a.shares.release(p.GuestPath)
+		return nil, nativeError("agent.mount", "the folder cannot be mounted at "+strconv.Quote(p.GuestPath), err)
+	}
+	a.shares.hold(p.GuestPath, mounted)
+	return mountResult{p.GuestPath}, nil
+}
+
+// waitConfigured lets the host send its requests one after the other without waiting for answers.
+func (a *agent) waitConfigured() error {
+	if err := a.root.wait(); err != nil {
+		return err
+	}
+	select {
+	case <-a.configured:
+		return nil
+	case <-time.After(10 * time.Second):
+		return contract.Errorf("protocol.order", "configure comes first")
+	}
+}
+
+func mountShare(port uint32, parts []string, mode string, u guestUser) (*share, error) {
+	rootFd, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(rootFd)
+	point, err := openGuestPath(rootFd, parts, int(u.UID), int(u.GID))
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: "/" + strings.Join(parts, "/"), Err: err}
+	}
+	defer unix.Close(point)
+
+	stream, err := dialHost(port)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := blockingFd(stream)
+	stream.Close()
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd) // the mount holds its own reference
+
+	// What the host refuses is refused there; the flags only tell programs in their own words.
+	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOATIME)
+	if mode == "ro" {
+		flags |= unix.MS_RDONLY
+	}
+	if err := unix.Mount("cloche", "/proc/self/fd/"+itoa(point), "9p", flags, mountOptions(fd)); err != nil {
+		return nil, os.NewSyscallError("mount 9p", err)
+	}
+	return seeShare(rootFd, parts)
+}
+
+// seeShare reads the root's attributes through the mount: the claim "mounted" is made of what was seen.
+func seeShare(rootFd int, parts []string) (*share, error) {
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_BENEATH}
+	fd, err := unix.Openat2(rootFd, strings.Join(parts, "/"), &how)
+	if err != nil {
+		return nil, os.NewSyscallError("openat2", err)
+	}
+	defer unix.Close(fd)
+	var st unix.Statx_t
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_FORCE_SYNC, unix.STATX_BASIC_STATS|unix.STATX_MNT_ID, &st); err != nil {
+		return nil, os.NewSyscallError("statx", err)
+	}
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(fd, &fs); err != nil {
+		return nil, os.NewSyscallError("statfs", err)
+	}
+	const v9fsMagic = 0x01021997
+	if fs.Type != v9fsMagic {
+		return nil, errors.New("something else is mounted there")
+	}
+	return &share{mountID: st.Mnt_id}, nil
+}
+
+type unmountParams struct {
+	GuestPath string `json:"guestPath"`
+}
+
+func (a *agent) handleUnmount(raw json.RawMessage) (any, error) {
+	var p unmountParams
+	if err := contract.Params(raw, &p); err != nil {
+		return nil, err
+	}
+	if _, err := splitGuestPath(p.GuestPath, ""); err != nil {
+		return nil, err
+	}
+	s := a.shares.at(p.GuestPath)
+	if s == nil {
+		return nil, contract.Errorf("agent.path", "no folder is mounted at %q", p.GuestPath)
+	}
+	if err := s.unmount(); err != nil {
+		return nil, nativeError("agent.mount", "the folder cannot be unmounted", err)
+	}
+	a.shares.release(p.GuestPath)
+	return nil, nil
+}
+
+// unmount writes back and detaches. A folder in use is detached lazily: no new file opens in it, and the host ends the stream.
+func (s *share) unmount() error {
+	info, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	at := findMount(string(info), s.mountID)
+	if at == "" {
+		return nil // the user has unmounted it
+	}
+	s.sync(at)
+	err = unix.Unmount(at, unix.UMOUNT_NOFOLLOW)
+	if err == unix.EBUSY {
+		err = unix.Unmount(at, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	}
+	return err
+}
+
+func (s *share) sync(at string) error {
+	fd, err := unix.Open(at, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.Syncfs(fd)
+}
+
+// findMount gives the place of a mount by its id, from /proc/self/mountinfo, whose fourth field after the id is the place.
+func findMount(mountinfo string, id uint64) string {
+	want := strconv.FormatUint(id, 10) + " "
+	for _, line := range strings.Split(mountinfo, "\n") {
+		if !strings.HasPrefix(line, want) {
+			continue
+		}
+		if f := strings.Fields(line); len(f) > 4 {
+			return unescapeMount(f[4])
+		}
+	}
+	return ""
+}
+
+// unescapeMount undoes the kernel's octal escapes of blank, tab, newline and backslash.
+func unescapeMount(text string) string {
+	var b strings.Builder
+	for i := 0; i < len(text); i++ {
+		if text[i] == '\\' && i+3 < len(text) {
+			if n, err := strconv.ParseUint(text[i+1:i+4], 8, 8); err == nil {
+				b.WriteByte(byte(n))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(text[i])
+	}
+	return b.String()
+}
+
+// claim takes a place for one mount; false when it is taken.
+func (t *shareTable) claim(path string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, taken := t.mounts[path]; taken {
+		return false
+	}
+	t.mounts[path] = nil
+	return true
+}
+
+func (t *shareTable) hold(path string, s *share) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.mounts[path] = s
+}
+
+func (t *shareTable) release(path string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.mounts, path)
+}
+
+func (t *shareTable) at(path string) *share {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.mounts[path]
+}
+
+// all gives the mounted folders, the deepest path first, which is the order to unmount them in.
+func (t *shareTable) all() []*share {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	paths := make([]string, 0, len(t.mounts))
+	for path, s := range t.mounts {
+		if s != nil {
+			paths = append(paths, path)
+		}
+	}
+	sortByLength(paths)
+	list := make([]*share, len(paths))
+	for i, path := range paths {
+		list[i] = t.mounts[path]
+	}
+	return list
+}
