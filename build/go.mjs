@@ -8,8 +8,8 @@
 
 import { existsSync, mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { cacheRoot, repo } from "./bootstrap/cache.mjs";
 import { inBuilder, seenInside } from "./bootstrap/builder.mjs";
+import { cacheRoot, repo } from "./bootstrap/cache.mjs";
 import { goEnv } from "./bootstrap/go.mjs";
 import { main } from "./bootstrap/main.mjs";
 import { Problem } from "./bootstrap/problem.mjs";
@@ -33,7 +33,9 @@ await main(async ({ make }) => {
   }
   const { builder } = await make(["builder"]);
   mkdirSync(join(cacheRoot, "go-cache"), { recursive: true });
-  const passed = Object.fromEntries(Object.entries(process.env).filter(([name]) => /^(GO[A-Z]|CGO_|CLOCHE_(?!CACHE))/.test(name) && name !== "GOROOT"));
+  const passed = Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => /^(GO[A-Z]|CGO_|CLOCHE_(?!CACHE))/.test(name) && name !== "GOROOT"),
+  );
   const { status } = await inBuilder(join(builder, "root"), ["go", ...args], {
     cwd: seenInside(directory),
     env: { ...goEnv(directory), ...passed },

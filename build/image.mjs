@@ -15,7 +15,11 @@ await main(async ({ make }) => {
   const args = process.argv.slice(2);
   const unknown = args.find((arg) => !["--release", "--json"].includes(arg));
   if (unknown) {
-    throw new Problem({ code: "build.usage", message: `npm run image does not know ${unknown}.`, next: ["It takes --release and --json: npm run image -- --release"] });
+    throw new Problem({
+      code: "build.usage",
+      message: `npm run image does not know ${unknown}.`,
+      next: ["It takes --release and --json: npm run image -- --release"],
+    });
   }
   const release = args.includes("--release");
   const outputs = await make(release ? commands.release : commands.image);
@@ -24,21 +28,38 @@ await main(async ({ make }) => {
   const parts = [manifest.kernel, manifest.initramfs, ...manifest.layers, manifest.diskTemplate].map(({ file }) => {
     const path = join(directory, file);
     // A layer is compressed already, except for its hash tree, which nothing compresses.
-    return { file, sizeBytes: statSync(path).size, compressedBytes: file.endsWith(".erofs") ? statSync(path).size : compressed(readFileSync(path)) };
+    return {
+      file,
+      sizeBytes: statSync(path).size,
+      compressedBytes: file.endsWith(".erofs") ? statSync(path).size : compressed(readFileSync(path)),
+    };
   });
   const totalBytes = parts.reduce((sum, part) => sum + part.compressedBytes, 0);
-  const report = { directory, id: manifest.id, release, parts, totalBytes, limitBytes: LIMIT_BYTES, withinLimit: totalBytes <= LIMIT_BYTES };
+  const report = {
+    directory,
+    id: manifest.id,
+    release,
+    parts,
+    totalBytes,
+    limitBytes: LIMIT_BYTES,
+    withinLimit: totalBytes <= LIMIT_BYTES,
+  };
   if (args.includes("--json")) process.stdout.write(`${JSON.stringify(report)}\n`);
   else {
-    for (const part of parts) process.stdout.write(`${part.file.padEnd(22)} ${size(part.sizeBytes).padStart(10)}   compressed ${size(part.compressedBytes).padStart(10)}\n`);
-    process.stdout.write(`${"to download".padEnd(22)} ${"".padStart(10)}              ${size(totalBytes).padStart(10)}   limit for a release ${size(LIMIT_BYTES)}\n`);
+    for (const part of parts)
+      process.stdout.write(
+        `${part.file.padEnd(22)} ${size(part.sizeBytes).padStart(10)}   compressed ${size(part.compressedBytes).padStart(10)}\n`,
+      );
+    process.stdout.write(
+      `${"to download".padEnd(22)} ${"".padStart(10)}              ${size(totalBytes).padStart(10)}   limit for a release ${size(LIMIT_BYTES)}\n`,
+    );
     process.stdout.write(`${directory}\n`);
   }
   if (release && !report.withinLimit) {
     throw new Problem({
       code: "build.image-too-big",
       message: `The release image is ${size(totalBytes)} to download; the limit is ${size(LIMIT_BYTES)}.`,
-      next: ["Take packages out of vm-image/rootfs/packages.txt: `dpkg-query -W -f '${Installed-Size} ${Package}\\n' | sort -n` in a guest shows the heavy ones."],
+      next: ["Take packages out of vm-image/rootfs/packages.txt; `dpkg-query --show --showformat` in a guest shows the heavy ones."],
     });
   }
 });

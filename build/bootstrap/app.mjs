@@ -2,8 +2,8 @@
 
 import { cpSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { exec } from "./exec.mjs";
 import { removeTree, repo } from "./cache.mjs";
+import { exec } from "./exec.mjs";
 import { nodeBinary } from "./npm.mjs";
 import { arch } from "./packages.mjs";
 
@@ -45,7 +45,8 @@ export const componentsStep = {
   title: "writing the list of parts",
   deps: ["host", "npm-packages", "node", "go-programs", "vsock-device", "image", "app"],
   seconds: 1,
-  ready: ({ outputs }) => read(join(built, "components.json")) === componentsText(outputs) && read(join(built, "app", stamp)) === outputs.app,
+  ready: ({ outputs }) =>
+    read(join(built, "components.json")) === componentsText(outputs) && read(join(built, "app", stamp)) === outputs.app,
   async run({ outputs }) {
     mkdirSync(built, { recursive: true });
     const fresh = join(built, `app.${process.pid}`);

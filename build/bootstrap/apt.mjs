@@ -1,14 +1,15 @@
 // All that asks apt: what the host has, the sources it is set up with, and one package from a younger release.
 
 import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
-import { createInterface } from "node:readline/promises";
 import { join } from "node:path";
+import { createInterface } from "node:readline/promises";
 import { exec, probe } from "./exec.mjs";
 import { arch, hostPackages, vsockDevice } from "./packages.mjs";
 import { Problem } from "./problem.mjs";
 
 export async function missingHostPackages(command) {
   const wanted = hostPackages[command];
+  // biome-ignore lint/suspicious/noTemplateCurlyInString: dpkg-query's own placeholders
   const answer = (await probe(["dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Package}\n", ...wanted], { okStatus: [0, 1] })) ?? "";
   const installed = new Set(
     answer
@@ -34,7 +35,9 @@ export async function installHostPackages(names, ctx) {
   }
   if (process.stdin.isTTY && process.stderr.isTTY) {
     const ask = createInterface({ input: process.stdin, output: process.stderr });
-    const answer = await ask.question(`\nCloche needs Debian packages that are not installed. This command installs them:\n\n  ${byHand}\n\nRun it now? [y/N] `);
+    const answer = await ask.question(
+      `\nCloche needs Debian packages that are not installed. This command installs them:\n\n  ${byHand}\n\nRun it now? [y/N] `,
+    );
     ask.close();
     if (!/^y(es)?$/i.test(answer.trim())) throw needsPackages(names, byHand);
     await exec(["sudo", ...install], { stdio: "inherit", ...needsText(names, byHand) });
@@ -65,7 +68,11 @@ async function refreshIfNeeded(names, prefix, ctx, env) {
   const simulated = await probe(["apt-get", "install", "-s", "--no-install-recommends", ...names]);
   const lists = await probe(["apt-get", "indextargets", "--format", "$(FILENAME)", "Created-By: Packages"]);
   if (simulated !== null && lists) return;
-  await exec([...prefix, "apt-get", "update"], { env, log: ctx.log, next: ["Check the machine's network and its apt sources: sudo apt-get update"] });
+  await exec([...prefix, "apt-get", "update"], {
+    env,
+    log: ctx.log,
+    next: ["Check the machine's network and its apt sources: sudo apt-get update"],
+  });
 }
 
 /**
@@ -75,7 +82,15 @@ async function refreshIfNeeded(names, prefix, ctx, env) {
  * @returns {Promise<{main: string | null, security: string | null}>}
  */
 export async function debianArchives() {
-  const text = (await probe(["apt-get", "indextargets", "--no-release-info", "--format", "$(REPO_URI)\t$(ORIGIN)\t$(LABEL)", "Created-By: Packages"])) ?? "";
+  const text =
+    (await probe([
+      "apt-get",
+      "indextargets",
+      "--no-release-info",
+      "--format",
+      "$(REPO_URI)\t$(ORIGIN)\t$(LABEL)",
+      "Created-By: Packages",
+    ])) ?? "";
   const rows = [...new Set(text.split("\n"))].map((line) => line.split("\t")).filter((row) => row[1] === "Debian");
   if (rows.length === 0) return fromSources();
   return {
@@ -86,8 +101,19 @@ export async function debianArchives() {
 
 /** Before the first `apt-get update` indextargets knows addresses but neither origin nor label. */
 async function fromSources() {
-  const text = (await probe(["apt-get", "indextargets", "--no-release-info", "--format", "$(REPO_URI)\t$(RELEASE)\t$(SIGNED_BY)", "Created-By: Packages"])) ?? "";
-  const rows = text.split("\n").map((line) => line.split("\t")).filter((row) => row.length === 3 && /debian/.test(row[0]));
+  const text =
+    (await probe([
+      "apt-get",
+      "indextargets",
+      "--no-release-info",
+      "--format",
+      "$(REPO_URI)\t$(RELEASE)\t$(SIGNED_BY)",
+      "Created-By: Packages",
+    ])) ?? "";
+  const rows = text
+    .split("\n")
+    .map((line) => line.split("\t"))
+    .filter((row) => row.length === 3 && /debian/.test(row[0]));
   return {
     main: rows.find((row) => /^(bookworm|trixie|forky|sid|stable|testing|unstable)$/.test(row[1]))?.[0] ?? null,
     security: rows.find((row) => /^(bookworm|trixie|stable)-security$/.test(row[1]))?.[0] ?? null,
@@ -96,8 +122,10 @@ async function fromSources() {
 
 /** The host's way of reaching archives (proxies, retries, clocks) for apt processes with a configuration of their own. */
 export async function acquireOptions() {
-  const dump = (await probe(["apt-config", "dump", "--format", "%F \"%v\";%n", "Acquire"])) ?? "";
-  return dump.split("\n").filter((line) => /^Acquire::(http|https|ftp|Retries|Check-Valid-Until|Check-Date|ForceIPv4|ForceIPv6)\b.* "[^"]+";$/i.test(line));
+  const dump = (await probe(["apt-config", "dump", "--format", '%F "%v";%n', "Acquire"])) ?? "";
+  return dump
+    .split("\n")
+    .filter((line) => /^Acquire::(http|https|ftp|Retries|Check-Valid-Until|Check-Date|ForceIPv4|ForceIPv6)\b.* "[^"]+";$/i.test(line));
 }
 
 /**
@@ -115,7 +143,10 @@ export async function unpackVsockDevice(ctx) {
   }
   const home = join(ctx.out, "apt");
   for (const folder of ["lists/partial", "archives/partial", "empty.d"]) mkdirSync(join(home, folder), { recursive: true });
-  writeFileSync(join(home, "sources.list"), `deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${main} ${vsockDevice.suite} main\n`);
+  writeFileSync(
+    join(home, "sources.list"),
+    `deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${main} ${vsockDevice.suite} main\n`,
+  );
   writeFileSync(join(home, "status"), "");
   writeFileSync(
     join(home, "apt.conf"),

@@ -2,7 +2,7 @@
 // programs are made, so that the host's own release does not matter. Inside it the repository is at /repo and
 // the cache at /cache, whatever their places on the host: paths that end up in binaries are everywhere the same.
 
-import { mkdirSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { acquireOptions, debianArchives } from "./apt.mjs";
 import { cacheRoot, repo } from "./cache.mjs";
@@ -21,10 +21,13 @@ export async function mmdebstrap({ packages, target, format, ctx, extra = [], ba
     if (security) suites.push(`deb ${security} ${trixie}-security main`);
     if (backports) suites.push(`deb ${main} ${trixie}-backports main`);
   }
-  const withoutMirror = main || !backports
-    ? []
-    // No Debian archive in the host's sources: mmdebstrap chose one, and backports are beside it.
-    : ["--setup-hook=sed -n 's/^deb \\(.*\\) trixie main$/deb \\1 trixie-backports main/p' \"$1/etc/apt/sources.list\" >> \"$1/etc/apt/sources.list\""];
+  const withoutMirror =
+    main || !backports
+      ? []
+      : // No Debian archive in the host's sources: mmdebstrap chose one, and backports are beside it.
+        [
+          '--setup-hook=sed -n \'s/^deb \\(.*\\) trixie main$/deb \\1 trixie-backports main/p\' "$1/etc/apt/sources.list" >> "$1/etc/apt/sources.list"',
+        ];
   const argv = [
     "mmdebstrap",
     "--variant=minbase",
@@ -66,7 +69,6 @@ export async function mmdebstrap({ packages, target, format, ctx, extra = [], ba
 function temporaryFolder() {
   const folder = join(cacheRoot, "tmp");
   mkdirSync(folder, { recursive: true });
-  if (!isRoot) statSync(folder); // unshare mode: the sub-uids must be able to pass through the path
   return folder;
 }
 
@@ -86,6 +88,7 @@ export const builderStep = {
       backports: true,
       extra: ['--customize-hook=mkdir -p "$1/repo" "$1/cache"'],
     });
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: dpkg-query's own placeholders
     const versions = (await exec(["dpkg-query", `--admindir=${root}/var/lib/dpkg`, "-W", "-f", "${Package} ${Version}\n"])).stdout;
     writeFileSync(join(ctx.out, "packages.txt"), versions);
   },
@@ -123,7 +126,10 @@ export const quote = (word) => `'${String(word).replaceAll("'", `'\\''`)}'`;
 
 /** Where the builder sees a path of the repository or the cache. */
 export function seenInside(path) {
-  for (const [outside, inside] of [[cacheRoot, "/cache"], [repo, "/repo"]]) {
+  for (const [outside, inside] of [
+    [cacheRoot, "/cache"],
+    [repo, "/repo"],
+  ]) {
     const rest = relative(outside, path);
     if (!rest.startsWith("..")) return rest ? `${inside}/${rest}` : inside;
   }
@@ -131,8 +137,7 @@ export function seenInside(path) {
 }
 
 /** The builder's version of a package, for the inputs of steps whose output depends on it. */
-export async function builderVersions(builderOutput, names) {
-  const { readFileSync } = await import("node:fs");
+export function builderVersions(builderOutput, names) {
   const versions = new Map(
     readFileSync(join(builderOutput, "packages.txt"), "utf8")
       .split("\n")

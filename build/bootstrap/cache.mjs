@@ -5,7 +5,7 @@
 
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
-import { mkdirSync, readdirSync, readFileSync, lstatSync, readlinkSync, rmSync, statSync, utimesSync } from "node:fs";
+import { lstatSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, utimesSync } from "node:fs";
 import { homedir } from "node:os";
 import { dirname, join, relative, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -20,7 +20,11 @@ const KEPT_OUTPUTS = 3;
 /** @param {Array<string|{file: string}|{tree: string, skip?: (path: string) => boolean}>} inputs */
 export function hashInputs(inputs) {
   const hash = createHash("sha256");
-  const add = (tag, value) => hash.update(`${tag} ${Buffer.byteLength(value)}\n`).update(value).update("\n");
+  const add = (tag, value) =>
+    hash
+      .update(`${tag} ${Buffer.byteLength(value)}\n`)
+      .update(value)
+      .update("\n");
   for (const input of inputs) {
     if (typeof input === "string") add("string", input);
     else if (input.file) addPath(add, repo, join(repo, input.file));

@@ -20,7 +20,7 @@ export function cpio(entries) {
     push(data);
     align();
   };
-  entries.forEach((entry, index) => write(entry, index + 1));
+  for (const [index, entry] of entries.entries()) write(entry, index + 1);
   write({ name: "TRAILER!!!", mode: 0 }, 0);
   return Buffer.concat(parts);
 }

@@ -53,9 +53,7 @@ export function exec(argv, options = {}) {
       env,
       // A command that talks to the user's terminal must stay in the terminal's foreground group.
       detached: !inherit,
-      stdio: inherit
-        ? "inherit"
-        : [stdin === undefined ? "ignore" : "pipe", "pipe", "pipe", ...extraFds],
+      stdio: inherit ? "inherit" : [stdin === undefined ? "ignore" : "pipe", "pipe", "pipe", ...extraFds],
     });
     const tail = [];
     let stdout = "";

@@ -2,8 +2,8 @@
 
 import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { inBuilder, seenInside } from "./builder.mjs";
 import { cacheRoot, repo } from "./cache.mjs";
-import { builderVersions, inBuilder, seenInside } from "./builder.mjs";
 import { arch } from "./packages.mjs";
 import { Problem } from "./problem.mjs";
 
@@ -44,7 +44,9 @@ export const goStep = {
     arch.debian,
     ...goModules.map((tree) => ({ tree, skip: (path) => /(_test\.go|\.md|debian\.sum)$|(^|\/)testdata(\/|$)/.test(path) })),
     // The toolchain and every library that comes as a Debian package.
-    ...readFileSync(join(outputs.builder, "packages.txt"), "utf8").split("\n").filter((line) => line.startsWith("golang-")),
+    ...readFileSync(join(outputs.builder, "packages.txt"), "utf8")
+      .split("\n")
+      .filter((line) => line.startsWith("golang-")),
   ],
   async run(ctx) {
     const root = join(ctx.outputs.builder, "root");
@@ -52,7 +54,11 @@ export const goStep = {
     for (const [module, program] of Object.entries(programs)) {
       if (program === "cloche-agent" && !existsSync(join(repo, module, "main.go"))) {
         // FOUNDING ONLY: until the agent is written its place is taken by the bench's bare init.
-        await inBuilder(root, ["gcc", "-Os", "-static", "-s", "-o", `${seenInside(ctx.out)}/${program}`, "/repo/build/bench/bare-init/init.c"], { log: ctx.log });
+        await inBuilder(
+          root,
+          ["gcc", "-Os", "-static", "-s", "-o", `${seenInside(ctx.out)}/${program}`, "/repo/build/bench/bare-init/init.c"],
+          { log: ctx.log },
+        );
         continue;
       }
       if (!existsSync(join(repo, module, "go.mod"))) {
@@ -64,16 +70,18 @@ export const goStep = {
       }
       ctx.detail(program);
       // -trimpath and an empty build id: two builds of the same source are the same bytes, wherever they were made
-      await inBuilder(root, ["go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", `${seenInside(ctx.out)}/${program}`, "."], {
-        cwd: `/repo/${module}`,
-        env: goEnv(join(repo, module)),
-        log: ctx.log,
-        code: "build.go-program",
-        message: `The program ${program} could not be built from ${module}.`,
-        next: [`See the compiler's output above; the same by hand: node build/go.mjs ${module} build ./...`],
-      });
+      await inBuilder(
+        root,
+        ["go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", `${seenInside(ctx.out)}/${program}`, "."],
+        {
+          cwd: `/repo/${module}`,
+          env: goEnv(join(repo, module)),
+          log: ctx.log,
+          code: "build.go-program",
+          message: `The program ${program} could not be built from ${module}.`,
+          next: [`See the compiler's output above; the same by hand: node build/go.mjs ${module} build ./...`],
+        },
+      );
     }
   },
 };
-
-export const goVersion = async (builderOutput) => (await builderVersions(builderOutput, ["golang-1.27-go"]))[0];

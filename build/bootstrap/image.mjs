@@ -5,9 +5,9 @@
 //   kernel, agent ───────────────────────────────────────────┘
 
 import { createHash } from "node:crypto";
-import { copyFileSync, linkSync, readFileSync, statSync, writeFileSync, rmSync } from "node:fs";
+import { copyFileSync, linkSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { inBuilder, mmdebstrap, quote, seenInside, builderVersions } from "./builder.mjs";
+import { builderVersions, inBuilder, mmdebstrap, quote, seenInside } from "./builder.mjs";
 import { repo } from "./cache.mjs";
 import { characterDevice, cpio, directory, program } from "./cpio.mjs";
 import { exec } from "./exec.mjs";
@@ -44,7 +44,14 @@ export const rootfsStep = {
   title: "making the guest's Debian root",
   deps: ["host", "guest-npm"],
   seconds: 75,
-  inputs: ({ outputs }) => ["1", arch.debian, { file: `${folder}/packages.txt` }, { file: `${folder}/finish.sh` }, { tree: `${folder}/overlay` }, outputs["guest-npm"].split("/").at(-1)],
+  inputs: ({ outputs }) => [
+    "1",
+    arch.debian,
+    { file: `${folder}/packages.txt` },
+    { file: `${folder}/finish.sh` },
+    { tree: `${folder}/overlay` },
+    outputs["guest-npm"].split("/").at(-1),
+  ],
   async run(ctx) {
     const tar = join(ctx.out, "root.tar");
     const npm = ctx.outputs["guest-npm"];
@@ -85,7 +92,7 @@ export function layerStep(release) {
       outputs.rootfs.split("/").at(-1),
       verityAlgorithm,
       ...compression[release ? "release" : "dev"],
-      ...(await builderVersions(outputs.builder, ["erofs-utils", "cryptsetup-bin"])),
+      ...builderVersions(outputs.builder, ["erofs-utils", "cryptsetup-bin"]),
     ],
     async run(ctx) {
       const root = join(ctx.outputs.builder, "root");
@@ -105,7 +112,7 @@ export function layerStep(release) {
         `${seenInside(ctx.outputs.rootfs)}/root.tar`,
       ]);
       const verity = await addVerity(file, run);
-      writeFileSync(join(ctx.out, "layer.json"), JSON.stringify({ ...verity, ...describe(file) }));
+      writeFileSync(join(ctx.out, "layer.json"), JSON.stringify({ ...verity, ...fileEntry(file) }));
     },
   };
 }
@@ -141,7 +148,7 @@ export const diskStep = {
   title: "making the template of a task's disk",
   deps: ["builder"],
   seconds: 3,
-  inputs: async ({ outputs }) => ["3", String(diskSizeGib), ...(await builderVersions(outputs.builder, ["e2fsprogs"]))],
+  inputs: async ({ outputs }) => ["3", String(diskSizeGib), ...builderVersions(outputs.builder, ["e2fsprogs"])],
   async run(ctx) {
     const root = join(ctx.outputs.builder, "root");
     // In the builder's /tmp, which is memory: the file is 16 GiB of holes.
@@ -163,11 +170,15 @@ export const diskStep = {
       "tar -C /tmp --sparse --format=pax --sparse-version=1.0 -cf /tmp/disk.tar disk",
       `cp /tmp/disk.tar ${seenInside(ctx.out)}/disk.tar`,
     ].join("\n");
-    await inBuilder(root, ["sh", "-c", script], { log: ctx.log, readOnlyRepo: true, env: { SOURCE_DATE_EPOCH: epoch, E2FSPROGS_FAKE_TIME: epoch } });
+    await inBuilder(root, ["sh", "-c", script], {
+      log: ctx.log,
+      readOnlyRepo: true,
+      env: { SOURCE_DATE_EPOCH: epoch, E2FSPROGS_FAKE_TIME: epoch },
+    });
     const file = join(ctx.out, `disk-${diskSizeGib}g.extents`);
     const sizes = packFromTar(join(ctx.out, "disk.tar"), file);
     rmSync(join(ctx.out, "disk.tar"));
-    writeFileSync(join(ctx.out, "disk.json"), JSON.stringify({ ...describe(file), diskSizeBytes: sizes.sizeBytes }));
+    writeFileSync(join(ctx.out, "disk.json"), JSON.stringify({ ...fileEntry(file), diskSizeBytes: sizes.sizeBytes }));
   },
 };
 
@@ -178,13 +189,21 @@ export function imageStep(release) {
     title: "putting the guest image together",
     deps: ["kernel", layer, "disk", "go-programs", "rootfs"],
     seconds: 3,
-    inputs: ({ outputs }) => ["2", String(release), ...["kernel", layer, "disk"].map((name) => outputs[name].split("/").at(-1)), agentHash(outputs)],
+    inputs: ({ outputs }) => [
+      "2",
+      String(release),
+      ...["kernel", layer, "disk"].map((name) => outputs[name].split("/").at(-1)),
+      agentHash(outputs),
+    ],
     run: (ctx) => assemble(ctx, release, layer),
   };
 }
 
 const agentFile = (outputs) => join(outputs["go-programs"], "cloche-agent");
-const agentHash = (outputs) => createHash("sha256").update(readFileSync(agentFile(outputs))).digest("hex");
+const agentHash = (outputs) =>
+  createHash("sha256")
+    .update(readFileSync(agentFile(outputs)))
+    .digest("hex");
 
 async function assemble(ctx, release, layerName) {
   const { outputs, out } = ctx;
@@ -202,8 +221,8 @@ async function assemble(ctx, release, layerName) {
     version: 1,
     arch: arch.image,
     release,
-    kernel: { ...describe(join(out, kernelName)), version: readFileSync(join(outputs.kernel, "version"), "utf8").trim() },
-    initramfs: describe(initramfs),
+    kernel: { ...fileEntry(join(out, kernelName)), version: readFileSync(join(outputs.kernel, "version"), "utf8").trim() },
+    initramfs: fileEntry(initramfs),
     layers: [{ name: "base", file: layer.file, sizeBytes: layer.sizeBytes, sha256: layer.sha256, verity: layer.verity }],
     diskTemplate: disk,
     agentSha256: agentHash(outputs),
@@ -235,7 +254,7 @@ export function canonical(value) {
   return JSON.stringify(value);
 }
 
-function describe(path) {
+function fileEntry(path) {
   const bytes = readFileSync(path);
   return { file: path.split("/").at(-1), sizeBytes: bytes.length, sha256: createHash("sha256").update(bytes).digest("hex") };
 }

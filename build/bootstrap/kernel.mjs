@@ -4,8 +4,8 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { join } from "node:path";
-import { cacheRoot, hashInputs, removeTree, repo } from "./cache.mjs";
 import { builderVersions, inBuilder, seenInside } from "./builder.mjs";
+import { cacheRoot, hashInputs, removeTree, repo } from "./cache.mjs";
 import { arch } from "./packages.mjs";
 import { Problem } from "./problem.mjs";
 
@@ -32,7 +32,7 @@ export function kernelStep(kernelArch = arch.kernel) {
       { file: `${folder}/${kernelArch}.config` },
       { tree: `${folder}/patches` },
       // Not the whole builder: a new Go library must not cost a kernel build.
-      ...(await builderVersions(outputs.builder, [source, "gcc-14", "binutils"])),
+      ...builderVersions(outputs.builder, [source, "gcc-14", "binutils"]),
     ],
     run: (ctx) => build(ctx, kernelArch, target),
   };
@@ -40,7 +40,7 @@ export function kernelStep(kernelArch = arch.kernel) {
 
 async function build(ctx, kernelArch, target) {
   const root = join(ctx.outputs.builder, "root");
-  const [version] = await builderVersions(ctx.outputs.builder, [source]);
+  const [version] = builderVersions(ctx.outputs.builder, [source]);
   const work = join(cacheRoot, ctx.step, "work");
   const tree = join(work, `source-${hashInputs([version, { tree: `${folder}/patches` }])}`);
   const objects = `${tree}-${kernelArch}`;
@@ -55,7 +55,16 @@ async function build(ctx, kernelArch, target) {
     const unpacking = `${tree}.tmp`;
     removeTree(unpacking);
     mkdirSync(unpacking);
-    await run(["tar", "-xf", `/usr/src/${source}.tar.xz`, "--strip-components=1", "--exclude=*/Documentation/*/*", "--exclude=*/tools/testing/*", "-C", seenInside(unpacking)]);
+    await run([
+      "tar",
+      "-xf",
+      `/usr/src/${source}.tar.xz`,
+      "--strip-components=1",
+      "--exclude=*/Documentation/*/*",
+      "--exclude=*/tools/testing/*",
+      "-C",
+      seenInside(unpacking),
+    ]);
     for (const patch of readdirSync(join(repo, folder, "patches")).sort()) {
       await run(["patch", "-p1", "--forward", "--fuzz=0", "-i", `/repo/${folder}/patches/${patch}`], {
         cwd: seenInside(unpacking),

@@ -1,9 +1,9 @@
 // The frame of every entry script: one runner over all steps, problems printed in the one shape, a true exit status.
 
+import { isRoot } from "./builder.mjs";
 import { formatProblem } from "./problem.mjs";
 import { createRunner } from "./runner.mjs";
 import { steps } from "./steps.mjs";
-import { isRoot } from "./builder.mjs";
 
 /** @param {(tools: {make: (names: string[]) => Promise<Record<string, string>>}) => Promise<void>} body */
 export async function main(body, context = {}) {

@@ -1,7 +1,8 @@
 // What comes from the npm registry: the project's own packages, the Node that everything of ours runs on, and the
 // guest's npm. Versions and bytes are pinned; no package runs a script while it is installed.
 
-import { readFileSync, readdirSync, rmSync, mkdirSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { repo } from "./cache.mjs";
 import { exec } from "./exec.mjs";
@@ -23,8 +24,9 @@ async function unpackPackage({ spec, integrity }, target, ctx) {
   const report = JSON.parse(stdout.slice(stdout.search(/[[{]/)));
   const got = (Array.isArray(report) ? report[0] : Object.values(report)[0]).integrity;
   const file = readdirSync(target).find((name) => name.endsWith(".tgz"));
-  const { createHash } = await import("node:crypto");
-  const real = `sha512-${createHash("sha512").update(readFileSync(join(target, file))).digest("base64")}`;
+  const real = `sha512-${createHash("sha512")
+    .update(readFileSync(join(target, file)))
+    .digest("base64")}`;
   if (real !== integrity || (got && got !== integrity)) {
     throw new Problem({
       code: "build.npm-package-changed",

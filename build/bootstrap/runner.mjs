@@ -7,8 +7,8 @@
 
 import { appendFileSync, mkdirSync, readFileSync, renameSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { exec } from "./exec.mjs";
 import { cacheRoot, hashInputs, isComplete, lock, outputDir, prune, removeTree, touch } from "./cache.mjs";
+import { exec } from "./exec.mjs";
 import { Problem } from "./problem.mjs";
 
 /** Seconds between two lines of one long step: often enough to trust, rare enough to read. */
@@ -90,7 +90,10 @@ export function createRunner({ steps, say = defaultSay, context = {} }) {
     if (!announced) {
       announced = true;
       const total = [...byName.values()].reduce((sum, each) => sum + (started.has(each.name) ? each.seconds : 0), 0);
-      say("bootstrap", `preparing what is missing; from nothing this takes about ${minutes(total)} of work on two cores, in part side by side`);
+      say(
+        "bootstrap",
+        `preparing what is missing; from nothing this takes about ${minutes(total)} of work on two cores, in part side by side`,
+      );
       say("bootstrap", `kept in ${cacheRoot}; may be interrupted at any time, finished parts are not made again`);
     }
     const from = Date.now();

@@ -1,8 +1,8 @@
 // All steps, and which command needs which. A command makes only what it uses: `npm start` never fetches a browser.
 
 import { mkdirSync } from "node:fs";
-import { installHostPackages, missingHostPackages, unpackVsockDevice } from "./apt.mjs";
 import { appStep, componentsStep } from "./app.mjs";
+import { installHostPackages, missingHostPackages, unpackVsockDevice } from "./apt.mjs";
 import { builderStep, checkNamespaces } from "./builder.mjs";
 import { goStep } from "./go.mjs";
 import { diskStep, imageStep, layerStep, rootfsStep } from "./image.mjs";

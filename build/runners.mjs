@@ -1,0 +1,157 @@
+// Test runners, each behind one shape: { name, passed, failed, seconds, output }. A runner that ends badly without
+// having counted a failure has crashed, and a crash is a failure.
+
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { repo } from "./bootstrap/cache.mjs";
+import { exec } from "./bootstrap/exec.mjs";
+import { goModules } from "./bootstrap/go.mjs";
+
+const anyStatus = Array.from({ length: 256 }, (_, n) => n);
+const bin = (name) => join(repo, "node_modules", name);
+
+/** Runs a program and keeps its output; `live` shows it as it comes, for suites that take minutes. */
+async function run(argv, { live = false, env = {} } = {}) {
+  let output = "";
+  let status;
+  try {
+    ({ status } = await exec(argv, {
+      cwd: repo,
+      env: { ...process.env, ...env },
+      okStatus: anyStatus,
+      log(text) {
+        output += text;
+        if (live) process.stderr.write(text);
+      },
+    }));
+  } catch (error) {
+    // It could not start, or a signal ended it.
+    status = 1;
+    output += `\n${error.message}${error.cause ? `: ${error.cause.message}` : ""}\n`;
+  }
+  return { status, output };
+}
+
+async function counted(name, body) {
+  const from = Date.now();
+  const result = await body();
+  const crashed = result.status !== 0 && result.failed === 0;
+  return {
+    name: crashed && result.counts ? `${name} (ended with status ${result.status} without counting a failure)` : name,
+    passed: result.passed,
+    failed: result.failed + (crashed ? 1 : 0),
+    seconds: (Date.now() - from) / 1000,
+    output: result.output,
+  };
+}
+
+/** A check that has no tests of its own counts as one. */
+const whole = (name, argv) =>
+  counted(name, async () => {
+    const { status, output } = await run(argv);
+    return { status, output, passed: status === 0 ? 1 : 0, failed: 0 };
+  });
+
+export const types = (node) => whole("types", [node, bin("typescript/bin/tsc"), "--noEmit"]);
+export const lint = (node) => whole("lint", [node, bin("@biomejs/biome/bin/biome"), "check", "--error-on-warnings"]);
+
+export const vitest = (node, projects, { live = false, env = {} } = {}) =>
+  counted(`vitest ${projects.join(" ")}`, async () => {
+    const folder = mkdtempSync(join(tmpdir(), "cloche-vitest-"));
+    const report = join(folder, "report.json");
+    try {
+      const { status, output } = await run(
+        [
+          node,
+          bin("vitest/vitest.mjs"),
+          "run",
+          "--config",
+          "test/vitest.config.ts",
+          ...projects.flatMap((project) => ["--project", project]),
+          "--reporter=default",
+          "--reporter=json",
+          `--outputFile.json=${report}`,
+        ],
+        { live, env },
+      );
+      if (!existsSync(report)) return { status: status || 1, output, passed: 0, failed: 0, counts: true };
+      const { numPassedTests, numFailedTests } = JSON.parse(readFileSync(report, "utf8"));
+      return { status, output, passed: numPassedTests, failed: numFailedTests, counts: true };
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  });
+
+export const playwright = (node, { env = {} } = {}) =>
+  counted("playwright", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "cloche-playwright-"));
+    const report = join(folder, "report.json");
+    try {
+      const { status, output } = await run(
+        [node, bin("@playwright/test/cli.js"), "test", "--config", "test/playwright.config.ts", "--reporter=list,json"],
+        { live: true, env: { ...env, PLAYWRIGHT_JSON_OUTPUT_FILE: report, PLAYWRIGHT_JSON_OUTPUT_NAME: report } },
+      );
+      if (!existsSync(report)) return { status: status || 1, output, passed: 0, failed: 0, counts: true };
+      const { stats } = JSON.parse(readFileSync(report, "utf8"));
+      return { status, output, passed: stats.expected, failed: stats.unexpected + stats.flaky, counts: true };
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  });
+
+const go = (node, module, args, options) => run([node, join(repo, "build/go.mjs"), module, ...args], options);
+
+export const goVet = (node, module) =>
+  counted(`go vet ${module}`, async () => {
+    const { status, output } = await go(node, module, ["vet", "./..."]);
+    return { status, output, passed: status === 0 ? 1 : 0, failed: 0 };
+  });
+
+export const goTest = (node, module, args = []) =>
+  counted(`go test ${module}`, async () => {
+    const { status, output } = await go(node, module, ["test", "-json", ...args, "./..."]);
+    let passed = 0;
+    let failed = 0;
+    const text = [];
+    const failedPackages = [];
+    for (const line of output.split("\n")) {
+      if (!line.startsWith("{")) {
+        if (line) text.push(`${line}\n`);
+        continue;
+      }
+      const event = JSON.parse(line);
+      if (event.Output && !/^(=== |--- PASS|\s+--- PASS|PASS$|ok\s|\?\s)/.test(event.Output)) text.push(event.Output);
+      if (event.Test && event.Action === "pass") passed += 1;
+      if (event.Test && event.Action === "fail") failed += 1;
+      if (!event.Test && event.Action === "fail") failedPackages.push(event.Package);
+    }
+    return { status, output: text.join(""), passed, failed: failed || failedPackages.length, counts: true };
+  });
+
+export const existingGoModules = () => goModules.filter((module) => existsSync(join(repo, module, "go.mod")));
+
+/** Prints a result as a line, and all that the runner said if something failed. */
+export function show(result, { quietOutput = false } = {}) {
+  const verdict = result.failed ? "FAILED" : "ok";
+  process.stderr.write(
+    `${verdict.padEnd(7)} ${result.name}: ${result.passed} passed, ${result.failed} failed (${result.seconds.toFixed(1)} s)\n`,
+  );
+  if (result.failed && !quietOutput) process.stderr.write(`${result.output.trimEnd()}\n\n`);
+}
+
+/** Runs jobs with at most `width` at once: two cores do not get faster with more. */
+export async function pool(jobs, width, each) {
+  const results = [];
+  const queue = [...jobs];
+  await Promise.all(
+    Array.from({ length: width }, async () => {
+      for (let job = queue.shift(); job; job = queue.shift()) {
+        const result = await job();
+        results.push(result);
+        each(result);
+      }
+    }),
+  );
+  return results;
+}
