@@ -53,7 +53,9 @@ function ConnectionNote({ connection }: Readonly<{ connection: Connection }>) {
       return null;
     case "lost":
       return connection.problem ? (
-        <ProblemNote problem={connection.problem} />
+        <div className="frame">
+          <ProblemNote problem={connection.problem} />
+        </div>
       ) : (
         <p className="notice" role="status">
           {text.connection.lost}

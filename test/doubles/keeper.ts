@@ -57,6 +57,8 @@ interface Task {
 
 export interface KeeperDouble {
   readonly at: Endpoint;
+  /** connections that are open */
+  clients(): number;
   /** every method that reached it, in order */
   readonly called: string[];
   close(): void;
@@ -328,6 +330,7 @@ export async function startKeeperDouble(at: Endpoint, stepMs = Number(process.en
   emit("keeper.started", undefined, { pid: process.pid, swept: [] });
   return {
     at,
+    clients: () => sockets.size,
     called,
     close() {
       for (const socket of sockets) socket.destroy();
@@ -424,6 +427,11 @@ function toyShell(
 if (argv[1] === import.meta.filename) {
   const at = endpoint();
   mkdirSync(at.home, { recursive: true });
-  await startKeeperDouble(at);
+  const double = await startKeeperDouble(at);
   console.log("ready");
+  setInterval(() => {
+    if (double.clients() > 0) return;
+    double.close();
+    process.exit(0);
+  }, 5_000);
 }

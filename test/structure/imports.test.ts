@@ -40,7 +40,7 @@ function imports(file: string): string[] {
 }
 
 /** Violations of a set of files, worded with the rule's reason. */
-export function violations(files: readonly { file: string; imports: readonly string[] }[]): string[] {
+function violations(files: readonly { file: string; imports: readonly string[] }[]): string[] {
   const found: string[] = [];
   for (const { file, imports: specifiers } of files) {
     const rule = RULES.find(({ from }) => file.startsWith(`${from}/`));

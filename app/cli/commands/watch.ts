@@ -56,6 +56,8 @@ export async function events(session: Session, args: readonly Buffer[]): Promise
       ...(since === undefined ? {} : { sinceMs: duration(since, "--since") }),
     });
     after = part.next;
+    // runs that are over are in no list, but their first event names them
+    for (const { task: id, kind, data } of part.events) if (id !== undefined && kind === "task.created") names.set(id, String(data.name));
     if (json && !follow) all.push(...part.events);
     else for (const event of part.events) await print(json ? JSON.stringify(event) : eventLine(event, names));
     if (!follow && part.events.length === 0) break;

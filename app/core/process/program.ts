@@ -39,8 +39,8 @@ export class Program<P extends RpcProtocol> {
     try {
       child = spawn(options.file, options.args, {
         stdio: ["pipe", "pipe", log],
-        // a program of ours needs no variable of the user's; PATH is there for the tools it may have to find
-        env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", LANG: "C.UTF-8" },
+        // a program of ours needs no variable of the user's; the last one tells whose it is, in the host's process list
+        env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", LANG: "C.UTF-8", CLOCHE_LOG: options.log },
         cwd: "/",
       });
     } finally {

@@ -1,4 +1,5 @@
 /** One share server process: it serves one folder to one machine, confined, and ends with the machine. */
+import { rm } from "node:fs/promises";
 import type { z } from "zod";
 import { errorData, type FolderIdentity, SHARE_PROTOCOL, share } from "../../../helpers/contract/protocol.ts";
 import { ProblemError, RpcError } from "../../contract/index.ts";
@@ -150,5 +151,6 @@ export async function folderConfinement(options: {
   const identity = await identifyFolder({ ...options, name: "test folder" });
   const server = await ShareServer.start({ ...options, identity, name: "test folder", mode: "ro", owner: { uid: 1000, gid: 1000 } });
   await server.end();
+  await rm(options.listen, { force: true });
   return server.served.confinement;
 }

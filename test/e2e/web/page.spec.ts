@@ -1,0 +1,269 @@
+/** The page does with a real guest what the command line does: pick, start, work, stop. */
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Page } from "@playwright/test";
+import { type Cloche, expect, test } from "./fixtures.ts";
+
+const START_MS = 240_000;
+
+function folder(cloche: Cloche, name: string): string {
+  const path = join(cloche.files, name);
+  mkdirSync(path);
+  writeFileSync(join(path, "first.txt"), "TODO\n");
+  return path;
+}
+
+async function newTask(page: Page, cloche: Cloche, path: string, mode: string): Promise<void> {
+  cloche.answerDialog(path);
+  await page.getByRole("link", { name: "New task" }).click();
+  await page.getByRole("button", { name: "Pick a folder…" }).click();
+  await page.getByRole("combobox", { name: /What the task may do in/ }).selectOption({ label: mode });
+  await page.getByRole("button", { name: "Create task" }).click();
+  await expect(page.getByRole("button", { name: "Start" })).toBeVisible();
+}
+
+const state = (page: Page) => page.locator("header.title").getByRole("status");
+const screen = (page: Page) => page.locator(".terminal .screen .xterm-rows");
+
+/** Types a line when the shell is there to take it. */
+async function type(page: Page, line: string): Promise<void> {
+  await expect(screen(page)).toContainText("$", { timeout: 60_000 });
+  await page.locator(".terminal .xterm-helper-textarea").focus();
+  await page.keyboard.type(line);
+  await page.keyboard.press("Enter");
+}
+
+test("[E2E1] a task made, started, worked in and stopped in the page changes the picked folder", async ({ page, cloche }) => {
+  await page.goto(cloche.address);
+  await expect(page.getByRole("heading", { name: "No task yet" })).toBeVisible();
+  expect(page.url()).not.toContain("token");
+  await cloche.shot(page, "1-empty");
+
+  const path = folder(cloche, "receipts");
+  await newTask(page, cloche, path, "Change directly");
+  await expect(page.getByRole("heading", { level: 1, name: "receipts" })).toBeVisible();
+  await expect(page.locator(".wall")).toContainText("receipts");
+  await expect(page.getByText("no host", { exact: false }).or(page.locator(".wall")).first()).toBeVisible();
+
+  await page.getByRole("button", { name: "Start" }).click();
+  await expect(state(page)).toHaveText("Starting");
+  await expect(page.locator(".steps li").first()).toBeVisible();
+  await cloche.shot(page, "2-starting");
+  await expect(state(page)).toHaveText("Running", { timeout: START_MS });
+
+  await type(page, "ls ~/receipts && echo hi > ~/receipts/out.txt && echo wrote-$((40+2))");
+  await expect(screen(page)).toContainText("wrote-42");
+  await expect(screen(page)).toContainText("first.txt");
+  expect(readFileSync(join(path, "out.txt"), "utf8")).toBe("hi\n");
+  await cloche.shot(page, "3-running");
+
+  // The terminal's size follows the window's.
+  await type(page, "stty size");
+  await expect(screen(page)).toContainText(/\b\d+ \d+\b/);
+  await page.setViewportSize({ width: 800, height: 700 });
+  const columns = async () => (await screen(page).locator("> div").first().textContent())?.length;
+  await expect.poll(columns).toBeGreaterThan(0);
+  await type(page, 'clear; stty size | sed "s/^/size=/"');
+  const size = /size=(\d+) (\d+)/.exec((await expectText(page, /size=\d+ \d+/)) ?? "");
+  expect(Number(size?.[2])).toBeLessThan(110);
+  await page.setViewportSize({ width: 1280, height: 860 });
+
+  await expect(page.locator(".activity li.guest .claim").first()).toBeVisible();
+  await page.getByRole("button", { name: "Stop" }).click();
+  await expect(state(page)).toHaveText("Stopped", { timeout: 60_000 });
+  await expect(page.getByRole("button", { name: "Start" })).toBeVisible();
+  await expect(page.getByText("The terminal opens when the task runs.")).toBeVisible();
+  await page.getByRole("link", { name: "All tasks" }).click();
+  await expect(page.locator(".tasks li")).toHaveCount(1);
+  await cloche.shot(page, "4-list");
+  expect(cloche.complaints).toEqual([]);
+});
+
+async function expectText(page: Page, pattern: RegExp): Promise<string | null> {
+  await expect(screen(page)).toContainText(pattern);
+  return screen(page).textContent();
+}
+
+test("[E2E2] a read-only folder cannot be changed, and the page says Read only", async ({ page, cloche }) => {
+  const path = folder(cloche, "papers");
+  await page.goto(cloche.address);
+  await newTask(page, cloche, path, "Read only");
+  await expect(page.locator(".folders")).toContainText("Read only");
+  await page.getByRole("button", { name: "Start" }).click();
+  await expect(state(page)).toHaveText("Running", { timeout: START_MS });
+  await type(page, "cat ~/papers/first.txt; echo x > ~/papers/new.txt; echo status=$?");
+  await expect(screen(page)).toContainText("TODO");
+  await expect(screen(page)).toContainText(/status=[1-9]/);
+  expect(existsSync(join(path, "new.txt"))).toBe(false);
+  expect(cloche.complaints).toEqual([]);
+});
+
+test("[E2E3] a reload in the middle of a task comes back to it, with a new shell", async ({ page, cloche }) => {
+  await page.goto(cloche.address);
+  await newTask(page, cloche, folder(cloche, "notes"), "Read only");
+  await page.getByRole("button", { name: "Start" }).click();
+  await expect(state(page)).toHaveText("Starting");
+  await page.reload();
+  await expect(page.getByRole("heading", { level: 1, name: "notes" })).toBeVisible();
+  await expect(state(page)).toHaveText("Running", { timeout: START_MS });
+  await type(page, "echo before-$((1+1))");
+  await expect(screen(page)).toContainText("before-2");
+  await page.reload();
+  await expect(state(page)).toHaveText("Running");
+  await type(page, "echo after-$((1+2))");
+  await expect(screen(page)).toContainText("after-3");
+  await page.locator(".terminal .xterm-helper-textarea").focus();
+  await page.keyboard.type("exit");
+  await page.keyboard.press("Enter");
+  await page.getByRole("button", { name: "New shell" }).click();
+  await type(page, "echo again-$((2+2))");
+  await expect(screen(page)).toContainText("again-4");
+  expect(cloche.complaints).toEqual([]);
+});
+
+test("[E2E4] a folder that is gone fails the start with what happened and what to do; put back, it starts", async ({ page, cloche }) => {
+  const path = folder(cloche, "letters");
+  await page.goto(cloche.address);
+  await newTask(page, cloche, path, "Change directly");
+  renameSync(path, `${path}-elsewhere`);
+  await page.getByRole("button", { name: "Start" }).click();
+  const problem = page.locator(".problem");
+  await expect(problem.first()).toBeVisible({ timeout: START_MS });
+  await expect(problem).toHaveCount(1);
+  await expect(problem).toContainText("letters");
+  await expect(problem.getByText("What to do")).toBeVisible();
+  await expect(problem.locator("pre")).toHaveCount(await problem.locator("pre").count());
+  await problem.getByText("Details").click();
+  await expect(problem.locator("code")).toContainText("share.");
+  await cloche.shot(page, "5-failed");
+  renameSync(`${path}-elsewhere`, path);
+  await page.getByRole("button", { name: "Start" }).click();
+  await expect(state(page)).toHaveText("Running", { timeout: START_MS });
+  await expect(problem).toHaveCount(0);
+  expect(cloche.complaints).toEqual([]);
+});
+
+test("[E2E5] a start can be stopped, and that is no problem", async ({ page, cloche }) => {
+  await page.goto(cloche.address);
+  await newTask(page, cloche, folder(cloche, "drafts"), "Read only");
+  await page.getByRole("button", { name: "Start" }).click();
+  await expect(state(page)).toHaveText("Starting");
+  await page.getByRole("button", { name: "Stop" }).click();
+  await expect(state(page)).toHaveText("Stopped", { timeout: 60_000 });
+  await expect(page.locator(".problem")).toHaveCount(0);
+  expect(cloche.complaints).toEqual([]);
+});
+
+test("[E2E6] a hostile program in the terminal reaches nothing but the terminal", async ({ page, cloche }) => {
+  await page.context().grantPermissions(["clipboard-read", "clipboard-write"], { origin: new URL(cloche.address).origin });
+  await page.goto(cloche.address);
+  await newTask(page, cloche, folder(cloche, "hostile"), "Read only");
+  await page.getByRole("button", { name: "Start" }).click();
+  await expect(state(page)).toHaveText("Running", { timeout: START_MS });
+  await page.evaluate(() => navigator.clipboard.writeText("mine"));
+  // A title, the clipboard, a link, a window move, a notification, and markup.
+  await type(
+    page,
+    "printf '\\033]0;TAKEN\\007\\033]52;c;c3RvbGVu\\007\\033]8;;https://evil.example/\\007click\\033]8;;\\007\\033[3;9;9t\\033]777;notify;x;y\\007<img src=x onerror=alert(1)>'; echo end-$((50+5))",
+  );
+  await expect(screen(page)).toContainText("end-55");
+  expect(await page.title()).toBe("Cloche");
+  expect(await page.evaluate(() => navigator.clipboard.readText())).toBe("mine");
+  await expect(page.locator(".terminal img, .terminal a")).toHaveCount(0);
+  // A flood does not take the page down, and the terminal is usable again.
+  await type(page, "seq 1 200000; echo flood-$((6*7))");
+  await expect(screen(page)).toContainText("flood-42", { timeout: 120_000 });
+  expect(page.context().pages()).toHaveLength(1);
+  expect(cloche.complaints).toEqual([]);
+});
+
+for (const scheme of ["light", "dark"] as const) {
+  test(`[E2E7] the page fits 320 px and reads well, ${scheme}`, async ({ page, cloche }) => {
+    await page.emulateMedia({ colorScheme: scheme });
+    await page.goto(cloche.address);
+    await cloche.shot(page, `6-${scheme}-empty`);
+    await newTask(page, cloche, folder(cloche, "a-folder-with-a-rather-long-name-for-a-small-screen"), "Change directly");
+    await page.setViewportSize({ width: 320, height: 720 });
+    await fits(page);
+    await cloche.shot(page, `6-${scheme}-320-stopped`);
+    await page.getByRole("button", { name: "Start" }).click();
+    await expect(state(page)).toHaveText("Starting");
+    await fits(page);
+    await cloche.shot(page, `6-${scheme}-320-starting`);
+    await expect(state(page)).toHaveText("Running", { timeout: START_MS });
+    await type(page, "ls -la --color=always / ; echo shown-$((3+4))");
+    await expect(screen(page)).toContainText("shown-7");
+    await fits(page);
+    await cloche.shot(page, `6-${scheme}-320-running`);
+    await page.setViewportSize({ width: 1280, height: 860 });
+    await type(page, "clear; ls -la --color=always / ; echo shown-$((4+4))");
+    await expect(screen(page)).toContainText("shown-8");
+    await cloche.shot(page, `6-${scheme}-running`);
+    await page.setViewportSize({ width: 320, height: 720 });
+    await page.getByRole("link", { name: "All tasks" }).click();
+    await fits(page);
+    await cloche.shot(page, `6-${scheme}-320-list`);
+    await page.getByRole("link", { name: "New task" }).click();
+    cloche.answerDialog(cloche.files);
+    await page.getByRole("button", { name: "Pick a folder…" }).click();
+    await expect(page.getByRole("combobox").first()).toBeVisible();
+    await fits(page);
+    await cloche.shot(page, `6-${scheme}-320-new`);
+    await page.setViewportSize({ width: 1280, height: 860 });
+    await cloche.shot(page, `6-${scheme}-new`);
+    expect(cloche.complaints).toEqual([]);
+  });
+}
+
+/** Nothing wider than the screen, no target smaller than 24 px. */
+async function fits(page: Page): Promise<void> {
+  const found = await page.evaluate(() => ({
+    wide: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+    small: [...document.querySelectorAll("a, button, input, select, summary")]
+      .filter((element) => !element.closest(".xterm") && element.getClientRects().length > 0)
+      .filter((element) => element.getBoundingClientRect().height < 24 || element.getBoundingClientRect().width < 24)
+      .map((element) => element.outerHTML),
+  }));
+  expect(found).toEqual({ wide: 0, small: [] });
+}
+
+test("[E2E8] the whole way with the keyboard only", async ({ page, cloche }) => {
+  await page.goto(cloche.address);
+  await expect(page.getByRole("heading", { name: "No task yet" })).toBeVisible();
+  await tabTo(page, "New task");
+  await page.keyboard.press("Enter");
+  cloche.answerDialog(folder(cloche, "keys"));
+  await tabTo(page, "Pick a folder…");
+  await page.keyboard.press("Enter");
+  await expect(page.getByRole("combobox").first()).toBeVisible();
+  await tabTo(page, "Create task");
+  await page.keyboard.press("Enter");
+  await expect(page.getByRole("heading", { level: 1, name: "keys" })).toBeVisible();
+  await tabTo(page, "Start");
+  await page.keyboard.press("Enter");
+  await expect(state(page)).toHaveText("Running", { timeout: START_MS });
+  await type(page, "echo typed-$((5+5))");
+  await expect(screen(page)).toContainText("typed-10");
+  await page.keyboard.press("Control+F6");
+  await expect(page.locator("#terminal-leave")).toBeFocused();
+  for (let n = 0; n < 20 && (await focused(page)) !== "Stop"; n++) await page.keyboard.press("Shift+Tab");
+  // The terminal itself takes Shift+Tab; from its other side the button is reached by Tab from the top.
+  if ((await focused(page)) !== "Stop") {
+    await page.keyboard.press("Control+F6");
+    await page.locator(".brand").focus();
+    await tabTo(page, "Stop");
+  }
+  await page.keyboard.press("Enter");
+  await expect(state(page)).toHaveText("Stopped", { timeout: 60_000 });
+  expect(cloche.complaints).toEqual([]);
+});
+
+const focused = (page: Page) => page.evaluate(() => document.activeElement?.textContent ?? "");
+
+async function tabTo(page: Page, name: string): Promise<void> {
+  for (let n = 0; n < 40; n++) {
+    await page.keyboard.press("Tab");
+    if ((await focused(page)) === name) return;
+  }
+  throw new Error(`Tab never reached ${name}`);
+}

@@ -1,0 +1,31 @@
+/** What of a Cloche is on the host: processes, sockets, mounts. Read from /proc, so that nothing of ours is asked. */
+import { readdirSync, readFileSync } from "node:fs";
+
+export interface HostState {
+  readonly processes: string[];
+  readonly sockets: string[];
+  readonly mounts: number;
+}
+
+/** @param marks texts that only this Cloche's processes and sockets carry: its home and its runtime directory */
+export function hostState(marks: readonly string[]): HostState {
+  const carries = (text: string) => marks.some((mark) => text.includes(mark));
+  const processes: string[] = [];
+  for (const pid of readdirSync("/proc").filter((name) => /^[0-9]+$/.test(name))) {
+    try {
+      const command = readFileSync(`/proc/${pid}/cmdline`, "latin1");
+      const environment = readFileSync(`/proc/${pid}/environ`, "latin1");
+      const state = /^State:\s+(\S)/m.exec(readFileSync(`/proc/${pid}/status`, "latin1"))?.[1];
+      if (state !== "Z" && Number(pid) !== process.pid && (carries(command) || carries(environment))) {
+        processes.push(`${pid} ${command.replaceAll("\0", " ").slice(0, 160)}`);
+      }
+    } catch {
+      // the process ended while it was looked at
+    }
+  }
+  const sockets = readFileSync("/proc/net/unix", "latin1")
+    .split("\n")
+    .map((line) => line.trim().split(/\s+/)[7] ?? "")
+    .filter(carries);
+  return { processes, sockets: [...new Set(sockets)], mounts: readFileSync("/proc/self/mounts", "latin1").trim().split("\n").length };
+}
