@@ -11,3 +11,14 @@ require (
 replace cloche/contract => ../contract/go
 
 replace golang.org/x/sys => /usr/share/gocode/src/golang.org/x/sys
+
+// For bench/ only.
+require (
+	github.com/hugelgupf/p9 v0.3.1
+	github.com/u-root/uio v0.0.0-20240224005618-d2acac8f3701 // indirect
+)
+
+replace (
+	github.com/hugelgupf/p9 => /usr/share/gocode/src/github.com/hugelgupf/p9
+	github.com/u-root/uio => /usr/share/gocode/src/github.com/u-root/uio
+)

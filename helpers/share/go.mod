@@ -8,3 +8,9 @@ require (
 )
 
 replace cloche/contract => ../contract/go
+
+// For bench/ only.
+require (
+	github.com/hugelgupf/p9 v0.3.1
+	github.com/u-root/uio v0.0.0-20240224005618-d2acac8f3701 // indirect
+)

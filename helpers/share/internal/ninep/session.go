@@ -3,6 +3,7 @@ package ninep
 import (
 	"errors"
 	"io"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -127,7 +128,8 @@ func (s *session) next() (r *request, more bool, err error) {
 		return nil, false, err
 	}
 	r = &request{tag: tag, message: message, buffer: frame}
-	if _, isVersion := message.(*wire.Tversion); isVersion != (tag == wire.NoTag) {
+	// Tversion should carry NoTag, yet Go's p9 client sends another; nothing hangs on it.
+	if _, isVersion := message.(*wire.Tversion); !isVersion && tag == wire.NoTag {
 		return nil, false, wire.ErrMalformed
 	}
 	s.flight.Lock()
@@ -166,13 +168,13 @@ func (s *session) work(r *request) {
 func (s *session) version(t *wire.Tversion) wire.Message {
 	s.ready.Store(false)
 	s.fids.clear()
-	if t.MSize < minMSize || t.Version != "9P2000.L" {
+	if t.MSize < minMSize || !speaks(t.Version) {
 		return &wire.Rversion{MSize: min(t.MSize, maxMSize), Version: "unknown"}
 	}
 	msize := min(t.MSize, maxMSize)
 	s.msize.Store(msize)
 	s.ready.Store(true)
-	return &wire.Rversion{MSize: msize, Version: "9P2000.L"}
+	return &wire.Rversion{MSize: msize, Version: dialect}
 }
 
 // flush is answered when the request it names has been, as the client may use that tag again after it.
@@ -216,3 +218,11 @@ func (s *session) send(r *request, frame []byte) {
 		s.reply(f, &wire.Rflush{})
 	}
 }
+
+// speaks holds a version string against 9P's rule: what follows a further dot is an extension, which a server that
+// does not know it leaves off in its answer.
+func speaks(version string) bool {
+	return version == dialect || strings.HasPrefix(version, dialect+".")
+}
+
+const dialect = "9P2000.L"
