@@ -11,6 +11,7 @@ import { arch, builderPackages, trixie } from "./packages.mjs";
 import { Problem } from "./problem.mjs";
 
 export const isRoot = process.getuid() === 0;
+const asNamespaceRoot = isRoot ? [] : ["--map-root-user", "--map-auto"];
 
 /** mmdebstrap's arguments that both roots share. */
 export async function mmdebstrap({ packages, target, format, ctx, extra = [], backports = false }) {
@@ -31,7 +32,7 @@ export async function mmdebstrap({ packages, target, format, ctx, extra = [], ba
   const argv = [
     "mmdebstrap",
     "--variant=minbase",
-    isRoot ? "--mode=root" : "--mode=unshare",
+    "--mode=root", // of the machine, or of the user namespace below
     `--format=${format}`,
     `--include=${packages.join(",")}`,
     '--aptopt=APT::Install-Recommends "false"',
@@ -48,8 +49,10 @@ export async function mmdebstrap({ packages, target, format, ctx, extra = [], ba
     target,
     ...suites,
   ];
-  // A process namespace of its own ends apt and dpkg with mmdebstrap, also when that is killed.
-  const contained = isRoot ? ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", ...argv] : argv;
+  // A process namespace of its own ends apt and dpkg with mmdebstrap, also when that is killed. Without root the user
+  // becomes root of a user namespace: mmdebstrap's own unshare mode makes a sub-uid root instead, which may not
+  // enter a home directory of mode 0700.
+  const contained = ["unshare", ...asNamespaceRoot, "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", ...argv];
   await exec(contained, {
     // mmdebstrap unpacks below TMPDIR when it makes an archive; /tmp may be a small memory disk.
     env: { ...process.env, TMPDIR: temporaryFolder(), ...ctx.env },
@@ -116,8 +119,7 @@ export function inBuilder(root, argv, { env = {}, cwd = "/repo", readOnlyRepo = 
       .map(([name, value]) => quote(`${name}=${value}`))
       .join(" ")} sh -c 'cd "$1" && shift && exec "$@"' sh ${quote(cwd)} ${argv.map(quote).join(" ")}`,
   ].join("\n");
-  const user = isRoot ? [] : ["--map-root-user", "--map-auto"];
-  return exec(["unshare", ...user, "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", setUp], options);
+  return exec(["unshare", ...asNamespaceRoot, "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", setUp], options);
 }
 
 const baseEnv = { PATH: "/usr/lib/go-1.27/bin:/usr/sbin:/usr/bin:/sbin:/bin", HOME: "/tmp", LC_ALL: "C.UTF-8", TZ: "UTC" };

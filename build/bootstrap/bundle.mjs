@@ -26,7 +26,7 @@ for (const name of programs) {
     file: join(out, `${name}.mjs`),
     format: "esm",
     sourcemap: true,
-    inlineDynamicImports: true,
+    codeSplitting: false,
     // CommonJS packages inside the bundle ask for `require`, which an ES module has not.
     banner: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);',
   });
