@@ -369,11 +369,8 @@ function toyShell(
   const prompt = () => write(`\x1b[32myou@${task.view.name}\x1b[0m:\x1b[38;2;120;140;255m~\x1b[0m$ `);
   const execute = (command: string) => {
     if (command === "exit") return exit();
-    if (command === "stty size") {
-      write(`${rows} ${columns}\r\n`);
-      return prompt();
-    }
-    const child = spawn("sh", ["-c", command], { env: { HOME: task.home ?? "/", PATH: "/usr/bin:/bin" }, cwd: task.home });
+    const script = command.replace("stty size", `echo ${rows} ${columns}`);
+    const child = spawn("sh", ["-c", script], { env: { HOME: task.home ?? "/", PATH: "/usr/bin:/bin" }, cwd: task.home });
     const show = (chunk: Buffer) => {
       write(chunk.toString("latin1").replaceAll("\n", "\r\n"));
       if (socket.writableLength > 1_048_576) {

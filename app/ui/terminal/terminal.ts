@@ -4,7 +4,7 @@
  */
 import { FitAddon } from "@xterm/addon-fit";
 import { type ITheme, Terminal } from "@xterm/xterm";
-import { openStyleSafe, styleSafeDocument } from "./styles.ts";
+import { openStyleSafe } from "./styles.ts";
 
 /** Operating system commands that end here, unread: titles, working directory, links, notifications, clipboard, iTerm2's own. */
 const SWALLOWED_OSC = [0, 1, 2, 7, 8, 9, 52, 99, 777, 1337];
@@ -67,7 +67,6 @@ export interface OpenTerminal {
 export function openTerminal(parent: HTMLElement, leave: () => void): OpenTerminal {
   const scheme = matchMedia("(prefers-color-scheme: dark)");
   const terminal = new Terminal({
-    documentOverride: styleSafeDocument(),
     theme: scheme.matches ? DARK : LIGHT,
     fontFamily: 'ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace',
     fontSize: 13,

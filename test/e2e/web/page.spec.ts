@@ -43,7 +43,6 @@ test("[E2E1] a task made, started, worked in and stopped in the page changes the
   await newTask(page, cloche, path, "Change directly");
   await expect(page.getByRole("heading", { level: 1, name: "receipts" })).toBeVisible();
   await expect(page.locator(".wall")).toContainText("receipts");
-  await expect(page.getByText("no host", { exact: false }).or(page.locator(".wall")).first()).toBeVisible();
 
   await page.getByRole("button", { name: "Start" }).click();
   await expect(state(page)).toHaveText("Starting");
@@ -58,14 +57,13 @@ test("[E2E1] a task made, started, worked in and stopped in the page changes the
   await cloche.shot(page, "3-running");
 
   // The terminal's size follows the window's.
-  await type(page, "stty size");
-  await expect(screen(page)).toContainText(/\b\d+ \d+\b/);
-  await page.setViewportSize({ width: 800, height: 700 });
-  const columns = async () => (await screen(page).locator("> div").first().textContent())?.length;
-  await expect.poll(columns).toBeGreaterThan(0);
-  await type(page, 'clear; stty size | sed "s/^/size=/"');
-  const size = /size=(\d+) (\d+)/.exec((await expectText(page, /size=\d+ \d+/)) ?? "");
-  expect(Number(size?.[2])).toBeLessThan(110);
+  await type(page, 'stty size | sed "s/^/wide=/"');
+  const wide = /wide=\d+ (\d+)/.exec(await shown(page, /wide=\d+ \d+/))?.[1];
+  await page.setViewportSize({ width: 700, height: 700 });
+  await type(page, 'stty size | sed "s/^/slim=/"');
+  const slim = /slim=\d+ (\d+)/.exec(await shown(page, /slim=\d+ \d+/))?.[1];
+  expect(Number(slim)).toBeGreaterThan(20);
+  expect(Number(slim)).toBeLessThan(Number(wide));
   await page.setViewportSize({ width: 1280, height: 860 });
 
   await expect(page.locator(".activity li.guest .claim").first()).toBeVisible();
@@ -74,14 +72,14 @@ test("[E2E1] a task made, started, worked in and stopped in the page changes the
   await expect(page.getByRole("button", { name: "Start" })).toBeVisible();
   await expect(page.getByText("The terminal opens when the task runs.")).toBeVisible();
   await page.getByRole("link", { name: "All tasks" }).click();
-  await expect(page.locator(".tasks li")).toHaveCount(1);
+  await expect(page.locator(".tasks > li")).toHaveCount(1);
   await cloche.shot(page, "4-list");
   expect(cloche.complaints).toEqual([]);
 });
 
-async function expectText(page: Page, pattern: RegExp): Promise<string | null> {
+async function shown(page: Page, pattern: RegExp): Promise<string> {
   await expect(screen(page)).toContainText(pattern);
-  return screen(page).textContent();
+  return (await screen(page).textContent()) ?? "";
 }
 
 test("[E2E2] a read-only folder cannot be changed, and the page says Read only", async ({ page, cloche }) => {
@@ -132,7 +130,6 @@ test("[E2E4] a folder that is gone fails the start with what happened and what t
   await expect(problem).toHaveCount(1);
   await expect(problem).toContainText("letters");
   await expect(problem.getByText("What to do")).toBeVisible();
-  await expect(problem.locator("pre")).toHaveCount(await problem.locator("pre").count());
   await problem.getByText("Details").click();
   await expect(problem.locator("code")).toContainText("share.");
   await cloche.shot(page, "5-failed");
@@ -155,12 +152,17 @@ test("[E2E5] a start can be stopped, and that is no problem", async ({ page, clo
 });
 
 test("[E2E6] a hostile program in the terminal reaches nothing but the terminal", async ({ page, cloche }) => {
-  await page.context().grantPermissions(["clipboard-read", "clipboard-write"], { origin: new URL(cloche.address).origin });
+  const writes: string[] = [];
+  await page.exposeFunction("clipboardWritten", (what: string) => void writes.push(what));
+  await page.addInitScript(() => {
+    const report = (window as unknown as { clipboardWritten(what: string): void }).clipboardWritten;
+    navigator.clipboard.writeText = async (what) => report(what);
+    document.addEventListener("copy", () => report("copy event"));
+  });
   await page.goto(cloche.address);
   await newTask(page, cloche, folder(cloche, "hostile"), "Read only");
   await page.getByRole("button", { name: "Start" }).click();
   await expect(state(page)).toHaveText("Running", { timeout: START_MS });
-  await page.evaluate(() => navigator.clipboard.writeText("mine"));
   // A title, the clipboard, a link, a window move, a notification, and markup.
   await type(
     page,
@@ -168,7 +170,7 @@ test("[E2E6] a hostile program in the terminal reaches nothing but the terminal"
   );
   await expect(screen(page)).toContainText("end-55");
   expect(await page.title()).toBe("Cloche");
-  expect(await page.evaluate(() => navigator.clipboard.readText())).toBe("mine");
+  expect(writes).toEqual([]);
   await expect(page.locator(".terminal img, .terminal a")).toHaveCount(0);
   // A flood does not take the page down, and the terminal is usable again.
   await type(page, "seq 1 200000; echo flood-$((6*7))");
@@ -184,31 +186,31 @@ for (const scheme of ["light", "dark"] as const) {
     await cloche.shot(page, `6-${scheme}-empty`);
     await newTask(page, cloche, folder(cloche, "a-folder-with-a-rather-long-name-for-a-small-screen"), "Change directly");
     await page.setViewportSize({ width: 320, height: 720 });
-    await fits(page);
     await cloche.shot(page, `6-${scheme}-320-stopped`);
+    await fits(page);
     await page.getByRole("button", { name: "Start" }).click();
     await expect(state(page)).toHaveText("Starting");
-    await fits(page);
     await cloche.shot(page, `6-${scheme}-320-starting`);
+    await fits(page);
     await expect(state(page)).toHaveText("Running", { timeout: START_MS });
     await type(page, "ls -la --color=always / ; echo shown-$((3+4))");
     await expect(screen(page)).toContainText("shown-7");
-    await fits(page);
     await cloche.shot(page, `6-${scheme}-320-running`);
+    await fits(page);
     await page.setViewportSize({ width: 1280, height: 860 });
     await type(page, "clear; ls -la --color=always / ; echo shown-$((4+4))");
     await expect(screen(page)).toContainText("shown-8");
     await cloche.shot(page, `6-${scheme}-running`);
     await page.setViewportSize({ width: 320, height: 720 });
     await page.getByRole("link", { name: "All tasks" }).click();
-    await fits(page);
     await cloche.shot(page, `6-${scheme}-320-list`);
+    await fits(page);
     await page.getByRole("link", { name: "New task" }).click();
     cloche.answerDialog(cloche.files);
     await page.getByRole("button", { name: "Pick a folder…" }).click();
     await expect(page.getByRole("combobox").first()).toBeVisible();
-    await fits(page);
     await cloche.shot(page, `6-${scheme}-320-new`);
+    await fits(page);
     await page.setViewportSize({ width: 1280, height: 860 });
     await cloche.shot(page, `6-${scheme}-new`);
     expect(cloche.complaints).toEqual([]);
