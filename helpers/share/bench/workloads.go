@@ -179,7 +179,7 @@ func createWriteUnlink(m *mount) error {
 		if _, err := f.WriteAt(data, 0); err != nil {
 			return err
 		}
-		if err := f.Remove(); err != nil { // clunks as well; diod 1.0.24 has no Tunlinkat
+		if err := f.(interface{ Remove() error }).Remove(); err != nil { // clunks as well; diod 1.0.24 has no Tunlinkat
 			return err
 		}
 	}
