@@ -36,7 +36,7 @@ type Log struct {
 }
 
 // Create makes (or empties) the file at path, for its owner only.
-func Create(path string, limit int64) (*os.File, error) {
+func Create(path string) (*os.File, error) {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"cloche/helper/internal/console"
 	"cloche/helper/internal/plan"
 	"cloche/helper/internal/qemu"
+	"cloche/helper/internal/tsc"
 	"cloche/helper/internal/vsock"
 )
 
@@ -55,7 +56,8 @@ type Machine struct {
 	programs Programs
 	listener Listener
 	// Log receives free text for the helper's own log.
-	log func(format string, args ...any)
+	log   func(format string, args ...any)
+	clock tsc.Clock // begun with the helper, so that it has run a while when a machine starts
 
 	lock       sync.Mutex // guards all below
 	state      State
@@ -77,7 +79,7 @@ type Machine struct {
 
 // New makes an idle machine.
 func New(programs Programs, listener Listener, log func(string, ...any)) *Machine {
-	return &Machine{programs: programs, listener: listener, log: log, state: Idle, begin: make(chan struct{}), gone: make(chan struct{}), quiet: make(chan struct{}), told: make(chan struct{})}
+	return &Machine{programs: programs, listener: listener, log: log, clock: tsc.Begin(), state: Idle, begin: make(chan struct{}), gone: make(chan struct{}), quiet: make(chan struct{}), told: make(chan struct{})}
 }
 
 // Begin lets notifications flow; call it once, when the answer to start has been sent.

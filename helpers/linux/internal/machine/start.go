@@ -78,6 +78,9 @@ func (s *start) run() error {
 	if len(s.config.Disks) > plan.MaxDisks {
 		return contract.Errorf("helper.unsupported", "%d disks were asked for; this machine type has room for %d", len(s.config.Disks), plan.MaxDisks)
 	}
+	if length := len(s.config.Cmdline); length > plan.CmdlineRoom {
+		return contract.Errorf("helper.unsupported", "the kernel's command line has %d bytes; this machine type has room for %d", length, plan.CmdlineRoom)
+	}
 	for _, path := range []string{s.config.Kernel, s.config.Initramfs} {
 		if err := readable(path); err != nil {
 			return failed(err, "the boot file %s cannot be read", path)
@@ -86,7 +89,7 @@ func (s *start) run() error {
 	if err := privateFolder(s.config.RunDir); err != nil {
 		return failed(err, "runDir %s is not usable", s.config.RunDir)
 	}
-	log, err := console.Create(s.config.ConsoleLog, s.config.ConsoleLimitBytes)
+	log, err := console.Create(s.config.ConsoleLog)
 	if err != nil {
 		return failed(err, "the console log %s cannot be made", s.config.ConsoleLog)
 	}
@@ -171,6 +174,9 @@ func (s *start) connectDevice(path string) (*os.File, error) {
 }
 
 func (s *start) startQEMU(host plan.Host) error {
+	if s.config.Accelerator == plan.TCG {
+		host.TSCKHz = s.m.clock.KHz()
+	}
 	planned := plan.PlanQEMU(s.config, host)
 	qmpEnd, err := s.pair()
 	if err != nil {

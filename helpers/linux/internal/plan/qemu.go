@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"cloche/helper/internal/child"
 )
@@ -26,6 +27,7 @@ type Host struct {
 	QEMU      string
 	Transport Transport
 	GuestCID  uint32 // for VhostVsock: the one that was reserved
+	TSCKHz    uint64 // speed of the host's time stamp counter; 0 means unknown or unsteady
 }
 
 // Role names what a descriptor is for.
@@ -59,8 +61,8 @@ func PlanQEMU(c Config, host Host) QEMU {
 	add("-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none", "-no-reboot", "-S")
 	add("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny")
 
-	// acpi=on hangs about one boot in four before the first byte. usb and graphics have no place here; the timers and
-	// interrupt controllers that stay are those with which a guest boots fastest, see README "Measured".
+	// acpi=on hangs about one boot in four before the first byte, and so does pit=off; other switches gain nothing, see
+	// README "Measured".
 	add("-M", machine)
 	add("-m", fmt.Sprintf("%dM", c.MemoryMib), "-smp", strconv.FormatInt(c.CPUs, 10))
 	// shared, because vhost-user devices map the guest's memory
@@ -71,7 +73,7 @@ func PlanQEMU(c Config, host Host) QEMU {
 	default:
 		add("-accel", "tcg,tb-size=128", "-cpu", "max") // tb-size bounds the translation cache, in MiB
 	}
-	add("-kernel", c.Kernel, "-initrd", c.Initramfs, "-append", c.Cmdline)
+	add("-kernel", c.Kernel, "-initrd", c.Initramfs, "-append", Cmdline(c, host))
 
 	add("-chardev", "socket,id=qmp,fd="+file("qmp", 0), "-mon", "chardev=qmp,mode=control")
 	add("-chardev", "socket,id=console,fd="+file("console", 0), "-serial", "chardev:console")
@@ -103,6 +105,28 @@ func PlanQEMU(c Config, host Host) QEMU {
 	}
 	return q
 }
+
+// maxKernelCmdline is COMMAND_LINE_SIZE of x86 less its end mark; QEMU appends " virtio_mmio.device=512@0xfeb00e00:12"
+// for each of the eight places. What passes it would be cut off, and with it a disk.
+const (
+	maxKernelCmdline = 2047
+	mmioPlaces       = 8
+	mmioArgument     = len(" virtio_mmio.device=512@0xfeb00e00:12")
+)
+
+// Cmdline is the keeper's kernel command line and what belongs to this hypervisor, last:
+// reboot=t, because microvm has no keyboard controller and the kernel's other ways to reset take 2.3 s (measured);
+// under TCG the speed of the time stamp counter, see internal/tsc.
+func Cmdline(c Config, host Host) string {
+	line := c.Cmdline + " reboot=t"
+	if c.Accelerator == TCG && host.TSCKHz != 0 {
+		line += fmt.Sprintf(" tsc=reliable tsc_early_khz=%d", host.TSCKHz)
+	}
+	return strings.TrimSpace(line)
+}
+
+// CmdlineRoom is how many bytes the keeper's command line may have.
+const CmdlineRoom = maxKernelCmdline - mmioPlaces*mmioArgument - len(" reboot=t tsc=reliable tsc_early_khz=99999999")
 
 const machine = "microvm,acpi=off,memory-backend=mem"
 

@@ -1,0 +1,4 @@
+package tsc
+
+// read gives the counter's value.
+func read() uint64
