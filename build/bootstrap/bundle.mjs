@@ -23,12 +23,15 @@ for (const name of programs) {
     },
   });
   await bundle.write({
-    file: join(out, `${name}.mjs`),
+    dir: out,
+    entryFileNames: `${name}.mjs`,
+    // What a program loads only for one of its verbs stays out of every other start.
+    chunkFileNames: `${name}-[name].mjs`,
     format: "esm",
     sourcemap: true,
-    codeSplitting: false,
-    // CommonJS packages inside the bundle ask for `require`, which an ES module has not.
-    banner: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);',
+    // CommonJS packages inside the bundle ask for what an ES module has not.
+    banner:
+      'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url), __filename = import.meta.filename, __dirname = import.meta.dirname;',
   });
   await bundle.close();
 }

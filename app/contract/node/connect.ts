@@ -13,6 +13,7 @@ import { proveAsClient } from "./proof.ts";
 export type Opening = { open: "rpc" } | { open: "stream"; ticket: string };
 
 const START_DEADLINE_MS = 20_000;
+const BUSY_PAUSE_MS = 25;
 
 function dial(path: string): Promise<Socket> {
   return new Promise((resolve, reject) => {
@@ -76,38 +77,47 @@ export async function connectKeeper(kind: ClientKind, program: KeeperProgram, at
  */
 async function startKeeper(program: KeeperProgram, at: Endpoint): Promise<Socket> {
   const until = performance.now() + START_DEADLINE_MS;
-  let said = "";
   while (performance.now() < until) {
-    const child = spawn(program.node, [program.entry], { detached: true, stdio: ["ignore", "pipe", "ignore"], env: process.env });
-    said = await firstLine(child.stdout, until - performance.now());
-    child.stdout.destroy();
-    child.unref();
+    const said = await spawnKeeper(program, until - performance.now());
     if (said.startsWith("{")) throw new ProblemError(JSON.parse(said));
     const socket = await openConnection(at, { open: "rpc" });
     if (socket) return socket;
+    await new Promise((resolve) => setTimeout(resolve, BUSY_PAUSE_MS)); // another one is starting or ending
   }
-  throw new ProblemError({
-    code: "keeper.unreachable",
-    message: "The keeper, which runs the tasks, did not answer within 20 s. Nothing was started.",
-    evidence: said === "" ? "the keeper said nothing" : `the keeper said: ${said}`,
-    next: ["Run `cloche doctor`.", `Look at ${at.home}/keeper.log.`],
-  });
+  throw unreachable(at, "did not answer within 20 s", "");
 }
 
-function firstLine(stream: NodeJS.ReadableStream, timeoutMs: number): Promise<string> {
-  return new Promise((resolve) => {
-    let held = "";
-    const timer = setTimeout(() => resolve(held), Math.max(1, timeoutMs));
-    const done = () => {
+const unreachable = (at: Endpoint, what: string, evidence: string) =>
+  new ProblemError({
+    code: "keeper.unreachable",
+    message: `The keeper, which runs the tasks, ${what}. Nothing was started.`,
+    ...(evidence === "" ? {} : { evidence }),
+    next: [`Look at ${at.home}/keeper.log.`, "Run `npm start` to build what may be missing."],
+  });
+
+/** Answers with the one line that a new keeper says; throws when it ends without a word. */
+function spawnKeeper(program: KeeperProgram, timeoutMs: number): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(program.node, [program.entry], { detached: true, stdio: ["ignore", "pipe", "pipe"], env: process.env });
+    let said = "";
+    let complaint = "";
+    const done = (settle: () => void) => {
       clearTimeout(timer);
-      resolve(held.split("\n")[0] ?? "");
+      child.stdout.destroy();
+      child.stderr.destroy();
+      child.unref();
+      settle();
     };
-    stream.on("data", (chunk: Buffer) => {
-      held += chunk.toString("utf8");
-      if (held.includes("\n")) done();
+    const timer = setTimeout(() => done(() => resolve("")), Math.max(1, timeoutMs));
+    child.once("error", (error) => done(() => reject(unreachable(endpoint(), "could not be run", error.message))));
+    child.stderr.on("data", (chunk: Buffer) => {
+      complaint = (complaint + chunk.toString("utf8")).slice(-4_000);
     });
-    stream.on("end", done);
-    stream.on("error", done);
+    child.stdout.on("data", (chunk: Buffer) => {
+      said += chunk.toString("utf8");
+      if (said.includes("\n")) done(() => resolve(said.split("\n")[0] ?? ""));
+    });
+    child.once("close", () => done(() => reject(unreachable(endpoint(), "ended at once", complaint))));
   });
 }
 
