@@ -52,15 +52,6 @@ export const goStep = {
     const root = join(ctx.outputs.builder, "root");
     mkdirSync(join(cacheRoot, "go-cache"), { recursive: true });
     for (const [module, program] of Object.entries(programs)) {
-      if (program === "cloche-agent" && !existsSync(join(repo, module, "main.go"))) {
-        // FOUNDING ONLY: until the agent is written its place is taken by the bench's bare init.
-        await inBuilder(
-          root,
-          ["gcc", "-Os", "-static", "-s", "-o", `${seenInside(ctx.out)}/${program}`, "/repo/build/bench/bare-init/init.c"],
-          { log: ctx.log },
-        );
-        continue;
-      }
       if (!existsSync(join(repo, module, "go.mod"))) {
         throw new Problem({
           code: "build.no-go-module",
