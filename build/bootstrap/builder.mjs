@@ -2,7 +2,7 @@
 // programs are made, so that the host's own release does not matter. Inside it the repository is at /repo and
 // the cache at /cache, whatever their places on the host: paths that end up in binaries are everywhere the same.
 
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { acquireOptions, debianArchives } from "./apt.mjs";
 import { cacheRoot, repo } from "./cache.mjs";
@@ -55,7 +55,7 @@ export async function mmdebstrap({ packages, target, format, ctx, extra = [], ba
   const contained = ["unshare", ...asNamespaceRoot, "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", ...argv];
   await exec(contained, {
     // mmdebstrap unpacks below TMPDIR when it makes an archive; /tmp may be a small memory disk.
-    env: { ...process.env, TMPDIR: temporaryFolder(), ...ctx.env },
+    env: { ...process.env, TMPDIR: await temporaryFolder(ctx.step), ...ctx.env },
     log: ctx.log,
     onLine: (line) => ctx.detail(line.replace(/^I: /, "").slice(0, 80)),
     code: "build.debian-root",
@@ -69,8 +69,10 @@ export async function mmdebstrap({ packages, target, format, ctx, extra = [], ba
   });
 }
 
-function temporaryFolder() {
-  const folder = join(cacheRoot, "tmp");
+/** Emptied first: the step's lock is held, so what lies there is of a build that was killed. */
+async function temporaryFolder(step) {
+  const folder = join(cacheRoot, "tmp", step);
+  if (existsSync(folder)) await exec(isRoot ? ["rm", "-rf", folder] : ["unshare", ...asNamespaceRoot, "rm", "-rf", folder]);
   mkdirSync(folder, { recursive: true });
   return folder;
 }

@@ -97,7 +97,7 @@ export function layerStep(release) {
     async run(ctx) {
       const root = join(ctx.outputs.builder, "root");
       const file = join(ctx.out, "base.erofs");
-      ctx.bytes(() => statSync(file, { throwIfNoEntry: false })?.size ?? 0);
+      ctx.bytes(() => (statSync(file, { throwIfNoEntry: false })?.blocks ?? 0) * 512); // its apparent size is of no meaning while it grows
       const run = (argv, options) => inBuilder(root, argv, { readOnlyRepo: true, log: ctx.log, ...options });
       await run([
         "mkfs.erofs",

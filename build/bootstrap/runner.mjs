@@ -90,10 +90,7 @@ export function createRunner({ steps, say = defaultSay, context = {} }) {
     if (!announced) {
       announced = true;
       const total = [...byName.values()].reduce((sum, each) => sum + (started.has(each.name) ? each.seconds : 0), 0);
-      say(
-        "bootstrap",
-        `preparing what is missing; from nothing this takes about ${minutes(total)} of work on two cores, in part side by side`,
-      );
+      say("bootstrap", `preparing what is missing; all of it from nothing is ${minutes(total)} of work on two cores, in part side by side`);
       say("bootstrap", `kept in ${cacheRoot}; may be interrupted at any time, finished parts are not made again`);
     }
     const from = Date.now();

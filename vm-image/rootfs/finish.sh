@@ -38,6 +38,9 @@ rm -f "$root"/etc/ssh/ssh_host_* "$root/etc/hostname" "$root/etc/resolv.conf" "$
 rm -f "$root/etc/apt/apt.conf.d/99mmdebstrap" "$root/etc/dpkg/dpkg.cfg.d/99mmdebstrap"
 rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin "$root"/var/cache/apt/archives/*.deb \
   "$root"/var/cache/debconf/*-old "$root"/var/lib/dpkg/*-old "$root"/var/cache/ldconfig/aux-cache \
-  "$root"/var/log/* "$root"/tmp/* "$root"/var/tmp/* "$root"/run/* "$root"/root/.cache \
+  "$root"/var/log/* "$root"/var/tmp/* "$root"/run/* "$root"/root/.cache \
   "$root"/usr/share/info/* "$root"/usr/share/lintian "$root"/usr/share/linda "$root"/usr/share/bug
 mkdir -p "$root/var/lib/apt/lists/partial"
+# /tmp holds the apt configuration that mmdebstrap itself still needs: without it, its last `apt-get update` would
+# run on the host and empty the host's package lists.
+find "$root/tmp" -mindepth 1 -not -name 'mmdebstrap.apt.conf.*' -delete
