@@ -63,6 +63,10 @@ func PlanQEMU(c Config, host Host) QEMU {
 
 	// acpi=on hangs about one boot in four before the first byte, and so does pit=off; other switches gain nothing, see
 	// README "Measured".
+	machine := "microvm,acpi=off,memory-backend=mem"
+	if knowsTSC(c, host) {
+		machine += ",pic=off" // 8 % less work to boot; without the TSC the kernel needs the PIC's timer to measure by
+	}
 	add("-M", machine)
 	add("-m", fmt.Sprintf("%dM", c.MemoryMib), "-smp", strconv.FormatInt(c.CPUs, 10))
 	// shared, because vhost-user devices map the guest's memory
@@ -119,7 +123,7 @@ const (
 // under TCG the speed of the time stamp counter, see internal/tsc.
 func Cmdline(c Config, host Host) string {
 	line := c.Cmdline + " reboot=t"
-	if c.Accelerator == TCG && host.TSCKHz != 0 {
+	if knowsTSC(c, host) {
 		line += fmt.Sprintf(" tsc=reliable tsc_early_khz=%d", host.TSCKHz)
 	}
 	return strings.TrimSpace(line)
@@ -128,7 +132,8 @@ func Cmdline(c Config, host Host) string {
 // CmdlineRoom is how many bytes the keeper's command line may have.
 const CmdlineRoom = maxKernelCmdline - mmioPlaces*mmioArgument - len(" reboot=t tsc=reliable tsc_early_khz=99999999")
 
-const machine = "microvm,acpi=off,memory-backend=mem"
+// knowsTSC: kvm-clock needs nobody to tell it, so this is for TCG alone.
+func knowsTSC(c Config, host Host) bool { return c.Accelerator == TCG && host.TSCKHz != 0 }
 
 // blockdev describes one disk. Raw is said, never guessed: a guest can write another format's header into its first
 // block. Locking is left on: layers are opened for reading only, and QEMU's read locks are shared by any number of
