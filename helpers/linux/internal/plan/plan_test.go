@@ -74,26 +74,6 @@ func TestQEMU_AcceleratorAndProcessor(t *testing.T) {
 	}
 }
 
-func TestQEMU_InterruptControllerGoes_OnlyWhenTheClockIsKnown(t *testing.T) {
-	known := host
-	known.TSCKHz = 2_600_000
-	for _, x := range []struct {
-		accelerator Accelerator
-		host        Host
-		want        string
-	}{
-		{TCG, known, "microvm,acpi=off,memory-backend=mem,pic=off"},
-		{TCG, host, "microvm,acpi=off,memory-backend=mem"},
-		{KVM, known, "microvm,acpi=off,memory-backend=mem"},
-	} {
-		c := good()
-		c.Accelerator = x.accelerator
-		if got := values(PlanQEMU(c, x.host).Args, "-M"); got[0] != x.want {
-			t.Errorf("%s: %q", x.accelerator, got)
-		}
-	}
-}
-
 func TestQEMU_Memory(t *testing.T) {
 	args := PlanQEMU(good(), host).Args
 	if got := values(args, "-object")[0]; got != "memory-backend-memfd,id=mem,size=1024M,share=on" {
