@@ -104,7 +104,8 @@ export const text = {
 
   activity: {
     title: "Activity",
-    empty: "Nothing has happened yet.",
+    empty: "Nothing happened in the last day.",
+    span: "Of the last day. In a terminal, cloche events tells all of it.",
     claim: "Claim of the guest",
   },
 

@@ -190,7 +190,7 @@ export class Machine {
       mode: share.mode,
       identity: share.identity,
       listen: `${this.#place.streams}_${port}`,
-      owner: USER,
+      owner: { uid: USER.uid, gid: USER.gid },
     });
     this.#shares.push(server);
     if (this.#phase === "ending") return server.end();

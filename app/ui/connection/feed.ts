@@ -7,8 +7,8 @@ import type { Store } from "../store/store.ts";
 import { connect } from "./client.ts";
 import { checkSession } from "./session.ts";
 
-/** Events per answer, and how long one waits: well below every idle limit on the way. */
-const READ = { limit: 1000, waitMs: 25_000 };
+/** Events per answer, how long one waits, and how far back the page looks: a day (the whole log is the CLI's). */
+const READ = { limit: 1000, waitMs: 25_000, sinceMs: 86_400_000 };
 const FIRST_RETRY_MS = 300;
 const LAST_RETRY_MS = 5_000;
 

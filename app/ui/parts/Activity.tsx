@@ -23,6 +23,7 @@ export function Activity({ events = NONE }: Readonly<{ events?: readonly EventEn
           ))}
         </ol>
       )}
+      {events.length > 0 && <p className="hint">{text.activity.span}</p>}
     </section>
   );
 }
