@@ -4,7 +4,7 @@
  * Back-pressure is by acknowledgement in each direction (see app/contract/web.ts). Pausing the WebSocket instead would also hold
  * up the page's acknowledgements, and a guest that writes before it reads would wait for ever.
  */
-import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import type { WebSocket } from "ws";
 import {
   ackMessage,
@@ -22,9 +22,9 @@ const FROM_PAGE = new Set<number>([Frame.stdin, Frame.stdinEnd, Frame.resize, Fr
 const FROM_KEEPER = new Set<number>([Frame.stdout, Frame.stderr, Frame.exit, Frame.problem]);
 
 /** `connect` opens the ticket's stream. */
-export async function relayStream(socket: WebSocket, connect: () => Promise<Socket>): Promise<void> {
+export async function relayStream(socket: WebSocket, connect: () => Promise<Duplex>): Promise<void> {
   socket.pause();
-  let keeper: Socket;
+  let keeper: Duplex;
   try {
     keeper = await connect();
   } catch (error) {

@@ -2,7 +2,6 @@
 import { EventEmitter } from "node:events";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
-import type { Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Duplex } from "node:stream";
@@ -411,7 +410,7 @@ class FakePage extends EventEmitter {
 test("input beyond the window is cut off while the guest takes none; up to the window it waits", async () => {
   const page = new FakePage();
   const keeperSocket = new Stuck();
-  await relayStream(page as unknown as WebSocket, async () => keeperSocket as Socket);
+  await relayStream(page as unknown as WebSocket, async () => keeperSocket);
   const frame = Buffer.from(encodeFrame(Frame.stdin, new Uint8Array(65_536)));
   for (let sent = 0; sent < STREAM_WINDOW_BYTES; sent += 65_536) page.emit("message", frame, true);
   expect(page.closedWith).toBeUndefined();
