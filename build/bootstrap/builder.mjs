@@ -116,8 +116,10 @@ export function inBuilder(root, argv, { env = {}, cwd = "/repo", readOnlyRepo = 
     "mount --rbind /dev dev",
     "mount -t tmpfs -o mode=1777 tmpfs tmp",
     `mount -o remount,bind,ro ${quote(root)} 2>/dev/null || true`,
+    // Not chroot: in one, the kernel refuses new user namespaces, and tests of sandboxes need them.
+    "pivot_root . . && umount -l .",
     // -i: the host's environment must not reach a build
-    `exec chroot . env -i ${Object.entries({ ...baseEnv, ...env })
+    `exec env -i ${Object.entries({ ...baseEnv, ...env })
       .map(([name, value]) => quote(`${name}=${value}`))
       .join(" ")} sh -c 'cd "$1" && shift && exec "$@"' sh ${quote(cwd)} ${argv.map(quote).join(" ")}`,
   ].join("\n");
