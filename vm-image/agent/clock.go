@@ -39,12 +39,16 @@ type setTimeResult struct {
 	SteppedMs int64 `json:"steppedMs"`
 }
 
-func (a *agent) handleSetTime(raw json.RawMessage) (any, error) {
+func parseSetTime(raw json.RawMessage) (int64, error) {
 	var p setTimeParams
 	if err := contract.Params(raw, &p); err != nil {
-		return nil, err
+		return 0, err
 	}
-	ns, err := parseUnixNs("timeUnixNs", p.TimeUnixNs)
+	return parseUnixNs("timeUnixNs", p.TimeUnixNs)
+}
+
+func (a *agent) handleSetTime(raw json.RawMessage) (any, error) {
+	ns, err := parseSetTime(raw)
 	if err != nil {
 		return nil, err
 	}

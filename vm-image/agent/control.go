@@ -143,8 +143,11 @@ func (a *agent) handlePing(raw json.RawMessage) (any, error) { return nil, noPar
 
 func noParams(raw json.RawMessage) error { return contract.Params(raw, &struct{}{}) }
 
-// nativeError is a failed system call as an error of the protocol.
+// nativeError is a failed system call as an error of the protocol. What is one already passes unchanged.
 func nativeError(code, what string, err error) *contract.Error {
+	if e, ok := err.(*contract.Error); ok {
+		return e
+	}
 	e := contract.Errorf(code, "%s: %v", what, err)
 	var errno unix.Errno
 	if errors.As(err, &errno) {

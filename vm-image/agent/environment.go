@@ -93,13 +93,17 @@ type setEnvironmentParams struct {
 	Environment map[string]string `json:"environment"`
 }
 
+func parseSetEnvironment(raw json.RawMessage) (p setEnvironmentParams, err error) {
+	if err = contract.Params(raw, &p); err != nil {
+		return p, err
+	}
+	return p, checkEnvironment(p.Environment)
+}
+
 // handleSetEnvironment replaces the host's variables for connections that begin after it.
 func (a *agent) handleSetEnvironment(raw json.RawMessage) (any, error) {
-	var p setEnvironmentParams
-	if err := contract.Params(raw, &p); err != nil {
-		return nil, err
-	}
-	if err := checkEnvironment(p.Environment); err != nil {
+	p, err := parseSetEnvironment(raw)
+	if err != nil {
 		return nil, err
 	}
 	if err := a.waitConfigured(); err != nil {

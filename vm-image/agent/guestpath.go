@@ -63,8 +63,7 @@ func openGuestPath(root int, parts []string, uid, gid int) (int, error) {
 
 func openOrMake(at int, name string, uid, gid int) (int, error) {
 	const flags = unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
-	fd, err := unix.Openat(at, name, flags, 0)
-	if err != unix.ENOENT {
+	if fd, err := unix.Openat(at, name, flags, 0); err != unix.ENOENT {
 		return fd, err
 	}
 	if err := unix.Mkdirat(at, name, 0o755); err != nil && err != unix.EEXIST {

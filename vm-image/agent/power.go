@@ -16,12 +16,16 @@ type shutdownParams struct {
 	GraceMs int64 `json:"graceMs"`
 }
 
-func (a *agent) handleShutdown(raw json.RawMessage) (any, error) {
-	var p shutdownParams
-	if err := contract.Params(raw, &p); err != nil {
-		return nil, err
+func parseShutdown(raw json.RawMessage) (p shutdownParams, err error) {
+	if err = contract.Params(raw, &p); err != nil {
+		return p, err
 	}
-	if err := checkInt("graceMs", p.GraceMs, 0, maxGraceMs); err != nil {
+	return p, checkInt("graceMs", p.GraceMs, 0, maxGraceMs)
+}
+
+func (a *agent) handleShutdown(raw json.RawMessage) (any, error) {
+	p, err := parseShutdown(raw)
+	if err != nil {
 		return nil, err
 	}
 	if !a.ending.CompareAndSwap(false, true) {

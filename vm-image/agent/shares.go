@@ -44,18 +44,23 @@ type mountResult struct {
 	GuestPath string `json:"guestPath"`
 }
 
-func (a *agent) handleMount(raw json.RawMessage) (any, error) {
-	var p mountParams
-	if err := contract.Params(raw, &p); err != nil {
-		return nil, err
+func parseMount(raw json.RawMessage) (p mountParams, err error) {
+	if err = contract.Params(raw, &p); err != nil {
+		return p, err
 	}
-	if err := checkInt("port", p.Port, firstPort, lastPort); err != nil {
-		return nil, err
+	if err = checkInt("port", p.Port, firstPort, lastPort); err != nil {
+		return p, err
 	}
 	if p.Mode != "ro" && p.Mode != "rw" {
-		return nil, contract.BadParams("mode is neither ro nor rw")
+		return p, contract.BadParams("mode is neither ro nor rw")
 	}
-	if _, err := splitGuestPath(p.GuestPath, ""); err != nil {
+	_, err = splitGuestPath(p.GuestPath, "")
+	return p, err
+}
+
+func (a *agent) handleMount(raw json.RawMessage) (any, error) {
+	p, err := parseMount(raw)
+	if err != nil {
 		return nil, err
 	}
 	if err := a.waitConfigured(); err != nil {
@@ -97,6 +102,9 @@ func mountShare(port uint32, parts []string, mode string, u guestUser) (*share, 
 	}
 	defer unix.Close(rootFd)
 	point, err := openGuestPath(rootFd, parts, int(u.UID), int(u.GID))
+	if err == unix.ENOTDIR || err == unix.ELOOP {
+		return nil, contract.Errorf("agent.path", "a part of %q is a link or a file, and no folder", "/"+strings.Join(parts, "/"))
+	}
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: "/" + strings.Join(parts, "/"), Err: err}
 	}
@@ -151,12 +159,17 @@ type unmountParams struct {
 	GuestPath string `json:"guestPath"`
 }
 
-func (a *agent) handleUnmount(raw json.RawMessage) (any, error) {
-	var p unmountParams
-	if err := contract.Params(raw, &p); err != nil {
-		return nil, err
+func parseUnmount(raw json.RawMessage) (p unmountParams, err error) {
+	if err = contract.Params(raw, &p); err != nil {
+		return p, err
 	}
-	if _, err := splitGuestPath(p.GuestPath, ""); err != nil {
+	_, err = splitGuestPath(p.GuestPath, "")
+	return p, err
+}
+
+func (a *agent) handleUnmount(raw json.RawMessage) (any, error) {
+	p, err := parseUnmount(raw)
+	if err != nil {
 		return nil, err
 	}
 	s := a.shares.at(p.GuestPath)

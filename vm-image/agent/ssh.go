@@ -19,8 +19,20 @@ const (
 	hostKeyFile       = sshDir + "/host_key"
 	authorizedKeyFile = sshDir + "/authorized_keys"
 	sshdConfigFile    = sshDir + "/sshd_config"
-	sshdProgram       = "/usr/sbin/sshd"
 )
+
+// sshdPrograms: OpenSSH as the image builds it for the guest, static and without Kerberos, PAM and audit, when the image has it; else Debian's.
+var sshdPrograms = []string{"/usr/lib/cloche/sshd", "/usr/sbin/sshd"}
+
+func findSshd() (string, error) {
+	var err error
+	for _, path := range sshdPrograms {
+		if _, err = os.Stat(path); err == nil {
+			return path, nil
+		}
+	}
+	return "", err
+}
 
 type sshParams struct {
 	Port          int64  `json:"port"`
@@ -89,6 +101,7 @@ func sshdConfig(u guestUser, env map[string]string) string {
 type sshService struct {
 	procs *registry
 
+	program  string     // set before the first stream
 	mu       sync.Mutex // guards the rest
 	listener *os.File
 	closed   bool
@@ -113,7 +126,8 @@ func (s *sshService) start(p sshParams, u guestUser, env map[string]string, grou
 	if err := s.setEnvironment(u, env); err != nil {
 		return err
 	}
-	if _, err := os.Stat(sshdProgram); err != nil {
+	program, err := findSshd()
+	if err != nil {
 		return fail("sshd is missing", err)
 	}
 	listener, err := listenHost(uint32(p.Port))
@@ -121,7 +135,7 @@ func (s *sshService) start(p sshParams, u guestUser, env map[string]string, grou
 		return fail("the ssh port cannot be opened", err)
 	}
 	s.mu.Lock()
-	s.listener = listener
+	s.listener, s.program = listener, program
 	s.mu.Unlock()
 	go s.accept(listener, group)
 	return nil
@@ -162,8 +176,9 @@ func (s *sshService) accept(listener *os.File, group func() int) {
 // serve starts one sshd on the stream. Its messages go to the kernel's log, below the console's level.
 func (s *sshService) serve(fd, group int) error {
 	_, err := s.procs.start(command{
-		path:  sshdProgram,
-		args:  []string{"sshd", "-i", "-e", "-f", sshdConfigFile},
+		path: s.program,
+		args: []string{s.program, // sshd wants its own full path
+			"-i", "-e", "-f", sshdConfigFile},
 		env:   []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"},
 		files: []uintptr{uintptr(fd), uintptr(fd), uintptr(logFd)},
 		group: group,

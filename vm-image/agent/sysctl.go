@@ -4,8 +4,8 @@ package main
 var sysctls = [][2]string{
 	{"fs/inotify/max_user_watches", "1048576"}, // a dev server watches all of node_modules
 	{"fs/inotify/max_user_instances", "1024"},
-	{"vm/max_map_count", "1048576"}, // databases, JVMs, sanitizers
-	{"kernel/pid_max", "4194304"},   // the control group bounds processes, not this
+	{"vm/max_map_count", "1048576"},              // databases, JVMs, sanitizers
+	{"kernel/pid_max", "4194304"},                // the control group bounds processes, not this
 	{"net/ipv4/ip_unprivileged_port_start", "0"}, // the machine has one user, and its network ends at the machine
 }
 

@@ -22,6 +22,15 @@ const (
 	sectorsInBlock = blockSize / 512
 )
 
+// kernelDigest gives the kernel's name of an algorithm. It would choose SHA-256 in AVX2 by itself; emulated vectors are slow (36 MB/s
+// under QEMU's TCG against 60 MB/s for the plain C code), and every byte of a start passes through here.
+func kernelDigest(algorithm, cpuinfo string) string {
+	if algorithm == "sha256" && strings.Contains(cpuinfo, "QEMU TCG") {
+		return "sha256-generic"
+	}
+	return algorithm
+}
+
 // verityTable is the target's parameters: the kernel's Documentation/admin-guide/device-mapper/verity.rst, version 1.
 func verityTable(device string, l layer) string {
 	return fmt.Sprintf("1 %s %s %d %d %d %d %s %s %s", device, device, blockSize, blockSize, l.dataBlocks, l.hashStartBlock, l.algorithm, l.rootHash, l.salt)
@@ -48,14 +57,18 @@ const (
 	dmOffsetName        = 48
 )
 
-type deviceMapper struct{ fd int }
+type deviceMapper struct {
+	fd      int
+	cpuinfo string
+}
 
 func openDeviceMapper() (*deviceMapper, error) {
 	fd, err := unix.Open("/dev/mapper/control", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: "/dev/mapper/control", Err: err}
 	}
-	return &deviceMapper{fd}, nil
+	cpuinfo, err := os.ReadFile("/proc/cpuinfo")
+	return &deviceMapper{fd, string(cpuinfo)}, err
 }
 
 func (d *deviceMapper) close() { unix.Close(d.fd) }
@@ -98,6 +111,7 @@ func (d *deviceMapper) openLayer(name string, source disk, l layer) (string, err
 	if _, err := d.call(dmDevCreate, name, 0, nil); err != nil {
 		return "", fmt.Errorf("dm create: %w", err)
 	}
+	l.algorithm = kernelDigest(l.algorithm, d.cpuinfo)
 	target := targetSpec(l.dataBlocks*sectorsInBlock, "verity", verityTable(source.number, l))
 	if _, err := d.call(dmTableLoad, name, dmReadOnly, target); err != nil {
 		return "", fmt.Errorf("dm-verity table for %s: %w", source.node, err)
