@@ -61,15 +61,29 @@ export const npmPackagesStep = {
   name: "npm-packages",
   title: "installing npm packages",
   seconds: 30,
-  ready: () => installedPackagesMatch(),
+  ready: () => differences().length === 0,
   async run(ctx) {
-    await exec(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], {
+    // Not `npm ci`: it refuses a lock file that lacks the packages of other platforms, and a registry that serves
+    // only a part of them makes such a file. What was installed is compared with the lock file instead.
+    await exec(["npm", "install", "--no-save", "--ignore-scripts", "--no-audit", "--no-fund"], {
       cwd: repo,
       log: ctx.log,
       code: "build.npm-install",
       message: "npm could not install the project's packages.",
       next: network,
     });
+    const different = differences();
+    if (different.length > 0) {
+      throw new Problem({
+        code: "build.npm-packages-differ",
+        message: "npm installed other packages than package-lock.json names.",
+        evidence: different.slice(0, 20).join("\n"),
+        next: [
+          "Remove node_modules, then run the same command again.",
+          "If package.json was changed: npm install, and commit package-lock.json.",
+        ],
+      });
+    }
   },
 };
 
@@ -77,19 +91,21 @@ export const npmPackagesStep = {
  * npm writes node_modules/.package-lock.json last, so it is there only after a complete installation; it is
  * compared instead of a hash of ours, so that an `npm install` by hand is not done again.
  */
-function installedPackagesMatch() {
-  let wanted;
+function differences() {
+  const read = (file) => JSON.parse(readFileSync(join(repo, file), "utf8")).packages;
   let installed;
   try {
-    wanted = JSON.parse(readFileSync(join(repo, "package-lock.json"), "utf8")).packages;
-    installed = JSON.parse(readFileSync(join(repo, "node_modules/.package-lock.json"), "utf8")).packages;
+    installed = read("node_modules/.package-lock.json");
   } catch {
-    return false;
+    return ["nothing is installed"];
   }
-  return Object.entries(wanted).every(([path, entry]) => {
-    if (path === "" || entry.link) return true;
+  return Object.entries(read("package-lock.json")).flatMap(([path, wanted]) => {
+    if (path === "" || wanted.link) return [];
     const found = installed[path];
-    if (!found) return entry.optional === true || entry.devOptional === true || entry.peer === true;
-    return found.version === entry.version && found.integrity === entry.integrity;
+    // Packages of other platforms are in the lock file and not on the disk.
+    if (!found) return wanted.optional || wanted.devOptional || wanted.peer ? [] : [`${path}: missing`];
+    return found.version === wanted.version && found.integrity === wanted.integrity
+      ? []
+      : [`${path}: ${found.version} instead of ${wanted.version}`];
   });
 }

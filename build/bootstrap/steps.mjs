@@ -26,6 +26,7 @@ const hostStep = (name, command, title, seconds) => ({
 const vsockStep = {
   name: "vsock-device",
   title: "fetching vhost-device-vsock",
+  deps: ["host"], // which sees to it that apt knows its archives
   seconds: 10,
   inputs: () => ["1", arch.debian, JSON.stringify(vsockDevice)],
   async run(ctx) {
