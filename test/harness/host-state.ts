@@ -1,10 +1,21 @@
 /** What of a Cloche is on the host: processes, sockets, mounts. Read from /proc, so that nothing of ours is asked. */
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 
 export interface HostState {
   readonly processes: string[];
   readonly sockets: string[];
   readonly mounts: number;
+}
+
+/** A process that was given no path of this Cloche's holds its files all the same: QEMU has the task's disk open. */
+function holds(pid: string, carries: (text: string) => boolean): boolean {
+  return readdirSync(`/proc/${pid}/fd`).some((fd) => {
+    try {
+      return carries(readlinkSync(`/proc/${pid}/fd/${fd}`));
+    } catch {
+      return false; // closed in between
+    }
+  });
 }
 
 /** @param marks texts that only this Cloche's processes and sockets carry: its home and its runtime directory */
@@ -16,7 +27,8 @@ export function hostState(marks: readonly string[]): HostState {
       const command = readFileSync(`/proc/${pid}/cmdline`, "latin1");
       const environment = readFileSync(`/proc/${pid}/environ`, "latin1");
       const state = /^State:\s+(\S)/m.exec(readFileSync(`/proc/${pid}/status`, "latin1"))?.[1];
-      if (state !== "Z" && Number(pid) !== process.pid && (carries(command) || carries(environment))) {
+      if (state === "Z" || Number(pid) === process.pid) continue;
+      if (carries(command) || carries(environment) || holds(pid, carries)) {
         processes.push(`${pid} ${command.replaceAll("\0", " ").slice(0, 160)}`);
       }
     } catch {

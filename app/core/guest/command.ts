@@ -24,6 +24,8 @@ export interface GuestCommand {
   /** program and arguments; absent: the login shell */
   readonly argv?: readonly Uint8Array[];
   readonly workingDirectory: string;
+  /** make the folder when it is not there: a task without folders works in one of its own */
+  readonly makeWorkingDirectory?: boolean;
   readonly env: Readonly<Record<string, string>>;
 }
 
@@ -33,7 +35,11 @@ export interface GuestCommand {
  */
 export function commandLine(command: GuestCommand): string {
   const bytes = (text: string) => quote(Buffer.from(text));
-  const parts = [`cd -- ${bytes(command.workingDirectory)} || exit 125`];
+  const folder = bytes(command.workingDirectory);
+  const enter = command.makeWorkingDirectory
+    ? `{ cd -- ${folder} 2>/dev/null || { mkdir -p -- ${folder} && cd -- ${folder}; }; }`
+    : `cd -- ${folder}`;
+  const parts = [`${enter} || exit 125`];
   const assignments = Object.entries(command.env).map(([name, value]) => `${name}=${bytes(value)}`);
   if (assignments.length > 0) parts.push(`export ${assignments.join(" ")}`);
   parts.push(command.argv ? `exec -- ${command.argv.map(quote).join(" ")}` : 'exec -l "$SHELL"');

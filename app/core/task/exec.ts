@@ -11,6 +11,7 @@ import type { OutputLog } from "./output.ts";
 export interface ExecRequest {
   readonly argv: readonly Uint8Array[] | undefined;
   readonly workingDirectory: string;
+  readonly makeWorkingDirectory: boolean;
   readonly env: Readonly<Record<string, string>>;
   readonly terminal: { columns: number; rows: number; term: string } | undefined;
   readonly timeoutMs: number | undefined;
@@ -59,11 +60,8 @@ export function commandText(argv: readonly Uint8Array[] | undefined): string {
 
 /** Runs the command and serves `client` until both are done. Resolves with the result; rejects when there is none. */
 export async function runExec(ssh: SshConnection, request: ExecRequest, client: Socket, output: OutputLog): Promise<ExecResult> {
-  const line = commandLine({
-    ...(request.argv ? { argv: request.argv } : {}),
-    workingDirectory: request.workingDirectory,
-    env: request.env,
-  });
+  const { argv, workingDirectory, makeWorkingDirectory, env } = request;
+  const line = commandLine({ ...(argv ? { argv } : {}), workingDirectory, makeWorkingDirectory, env });
   let channel: ClientChannel;
   try {
     channel = await ssh.exec(line, request.terminal);

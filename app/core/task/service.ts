@@ -345,6 +345,7 @@ export class TaskService {
     const request: ExecRequest = {
       argv: params.command?.map((argument) => Buffer.from(argument, "base64")),
       workingDirectory: params.workingDirectory ?? workingDirectory(task),
+      makeWorkingDirectory: params.workingDirectory === undefined && task.shares.length === 0,
       env: params.env,
       terminal: params.terminal,
       timeoutMs: params.timeoutMs,

@@ -20,6 +20,7 @@ export default defineConfig({
   reporter: [["list"], ["json", { outputFile: `${root}test-results/web.json` }]],
   use: {
     viewport: { width: 1280, height: 860 },
+    actionTimeout: 30_000,
     trace: "retain-on-failure",
     launchOptions: {
       executablePath: process.env.CLOCHE_CHROMIUM ?? "/usr/bin/chromium",

@@ -1,0 +1,132 @@
+/** What the fault suites share: the one shape of a problem, the chain of events, the parts of a machine in the host's process list. */
+import { createHash } from "node:crypto";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect } from "vitest";
+import { CATALOGUE, type EventEnvelope, type Problem, problemSchema, type TaskView } from "../../../app/contract/index.ts";
+import type { Cloche, Finished } from "../../harness/index.ts";
+
+export type Code = keyof typeof CATALOGUE;
+
+/** Waits for a fact; the time is a bound for hung products, never the thing that is tested. */
+export async function until<T>(what: string, probe: () => T | Promise<T>, withinMs = 60_000): Promise<NonNullable<T>> {
+  const end = performance.now() + withinMs;
+  for (;;) {
+    const found = await probe();
+    if (found !== undefined && found !== null && found !== false) return found as NonNullable<T>;
+    if (performance.now() > end) throw new Error(`waited ${withinMs} ms in vain for ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+/** The problem is of the catalogue, says something, and tells what to do. */
+export function wellFormed(problem: Problem | undefined, code: Code): Problem {
+  const parsed = problemSchema.parse(problem);
+  expect(parsed.code, JSON.stringify(parsed)).toBe(code);
+  expect(Object.keys(CATALOGUE)).toContain(parsed.code);
+  expect(parsed.message).toMatch(/^\S.*[.]$/s);
+  expect(parsed.next.length).toBeGreaterThan(0);
+  return parsed;
+}
+
+/** A command of ours that was refused or failed: 125, and exactly one problem, in the one shape, on standard error. */
+export function refusedWith(finished: Finished, code: Code): Finished {
+  const shown = [...finished.stderr.matchAll(/^cloche: (.+) \[([a-z.-]+)\]$/gm)].map((match) => match[2]);
+  expect({ status: finished.status, shown }, finished.stderr).toEqual({ status: 125, shown: [code] });
+  expect(finished.stderr).toMatch(/^ {2}→ \S/m);
+  // what goes to a terminal cannot drive it
+  expect(finished.stderr.replaceAll(/[\n\t]/g, "")).not.toMatch(/\p{Cc}/u);
+  return finished;
+}
+
+export async function failedWith(cloche: Cloche, name: string, code: Code): Promise<Problem> {
+  const { state } = await cloche.task(name);
+  if (state.at !== "failed") throw new Error(`${name} is ${state.at}, not failed${cloche.diagnosis()}`);
+  const problem = wellFormed(state.problem, code);
+  expect((await cloche.problems()).at(-1), "the event tells what `show` tells").toEqual(problem);
+  return problem;
+}
+
+export const isStopped = async (cloche: Cloche, name: string) => expect((await cloche.task(name)).state.at).toBe("stopped");
+
+/** The pid of the one process of this Cloche whose command line has the text. */
+export function pidOf(cloche: Cloche, text: string): number {
+  const found = cloche.hostState().processes.filter((line) => line.includes(text));
+  if (found.length === 0) throw new Error(`no process of this Cloche has ${text}:\n${cloche.hostState().processes.join("\n")}`);
+  return Number.parseInt(found[0] ?? "", 10);
+}
+
+export const keeperPid = (cloche: Cloche) => Number.parseInt(readFileSync(join(cloche.runtime, "keeper.lock"), "utf8"), 10);
+
+const MACHINE = ["qemu-system", "vhost-device-vsock", "cloche-helper", "cloche-share"];
+export const machineProcesses = (cloche: Cloche) =>
+  cloche.hostState().processes.filter((line) => MACHINE.some((program) => line.includes(program)));
+
+/** Nothing of any machine is on the host: no process, no socket, no directory. The keeper may live. */
+export async function noMachineLeft(cloche: Cloche, withinMs = 5_000): Promise<void> {
+  const end = performance.now() + withinMs;
+  const look = () => ({
+    processes: machineProcesses(cloche),
+    sockets: cloche.hostState().sockets.filter((path) => !path.endsWith("keeper.sock")),
+    directories: existsSync(cloche.runtime) ? readdirSync(cloche.runtime).filter((name) => !name.startsWith("keeper.")) : [],
+  });
+  while (JSON.stringify(look()) !== '{"processes":[],"sockets":[],"directories":[]}' && performance.now() < end) {
+    await new Promise((resolve) => setTimeout(resolve, 25));
+  }
+  expect(look()).toEqual({ processes: [], sockets: [], directories: [] });
+}
+
+/** Every event file on disk: whole lines, ids that count up, a chain without a gap. Answers with all events. */
+export function historyIsWhole(cloche: Cloche): EventEnvelope[] {
+  const tasks = join(cloche.home, "tasks");
+  const files = [join(cloche.home, "audit.jsonl"), ...readdirSync(tasks).map((id) => join(tasks, id, "audit.jsonl"))];
+  return files.filter(existsSync).flatMap((file) => {
+    const text = readFileSync(file, "utf8");
+    expect(text.endsWith("\n"), file).toBe(true);
+    let chain = "0".repeat(64);
+    let id = 0;
+    return text
+      .trimEnd()
+      .split("\n")
+      .map((line) => {
+        const { chain: found, ...body } = JSON.parse(line) as EventEnvelope;
+        chain = createHash("sha256").update(chain).update(JSON.stringify(body)).digest("hex");
+        expect(found, `${file}, event ${body.id}`).toBe(chain);
+        expect(body.id).toBeGreaterThan(id);
+        id = body.id;
+        return { ...body, chain };
+      });
+  });
+}
+
+/** Events of tasks as they stand on disk, for looking at a start while it goes on. */
+export function eventsOnDisk(cloche: Cloche): EventEnvelope[] {
+  const tasks = join(cloche.home, "tasks");
+  if (!existsSync(tasks)) return [];
+  const events = readdirSync(tasks).flatMap((id) => {
+    const file = join(tasks, id, "audit.jsonl");
+    const text = existsSync(file) ? readFileSync(file, "utf8") : "";
+    return text
+      .slice(0, text.lastIndexOf("\n") + 1)
+      .split("\n")
+      .filter((line) => line !== "")
+      .map((line) => JSON.parse(line) as EventEnvelope);
+  });
+  return events.sort((a, b) => a.id - b.id);
+}
+
+export const sha256 = (bytes: string | Buffer) => createHash("sha256").update(bytes).digest("hex");
+
+/** components.json with some programs changed; answers with its path. */
+export function componentsWith(cloche: Cloche, name: string, changed: Record<string, string>): string {
+  const path = join(cloche.directory, `${name}.json`);
+  writeFileSync(path, JSON.stringify({ ...cloche.components, ...changed }));
+  return path;
+}
+
+/** Ends the keeper when it has nothing to do, so that the next command starts one with other components. */
+export async function keeperEnds(cloche: Cloche): Promise<void> {
+  await until("the idle keeper's end", () => !existsSync(join(cloche.runtime, "keeper.lock")), 15_000);
+}
+
+export type { TaskView };
