@@ -46,7 +46,19 @@ export function toProblem(error: unknown): Problem {
   };
 }
 
-/** The problem as a person reads it in a terminal: message, evidence indented, causes, next steps. No trailing newline. */
+/** Text of any origin for a terminal: control and direction characters as pictures; newlines and tabs stay. */
+export function visible(text: string): string {
+  return text.replaceAll("\r\n", "\n").replace(/[\p{Cc}\p{Cf}]/gu, (char) => {
+    if (char === "\n" || char === "\t") return char;
+    const code = char.codePointAt(0) ?? 0;
+    return code < 0x20 ? String.fromCodePoint(0x2400 + code) : "\uFFFD";
+  });
+}
+
+/**
+ * The problem as a person reads it in a terminal: message, evidence indented, causes, next steps. No trailing newline. Evidence may be
+ * the guest's console, so nothing of it reaches the terminal as it is.
+ */
 export function formatProblem(problem: Problem): string {
   const lines = [`${problem.message} [${problem.code}]`];
   for (let cause = problem.cause; cause; cause = cause.cause) lines.push(`  because: ${cause.message} [${cause.code}]`);
@@ -54,5 +66,5 @@ export function formatProblem(problem: Problem): string {
     if (at.evidence) for (const line of at.evidence.trimEnd().split("\n").slice(-12)) lines.push(`  | ${line}`);
   }
   for (const step of problem.next) lines.push(`  → ${step}`);
-  return lines.join("\n");
+  return visible(lines.join("\n"));
 }

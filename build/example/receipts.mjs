@@ -43,8 +43,8 @@ function* receipts() {
 
 /** A PDF of one page with lines of Courier (ISO 32000-1, 7.5), its cross-reference table included. */
 function pdf(lines) {
-  const escape = (line) => line.replace(/[\\()]/g, "\\$&");
-  const content = `BT /F1 12 Tf 16 TL 40 360 Td ${lines.map((line) => `(${escape(line)}) Tj T*`).join(" ")} ET`;
+  const escaped = (line) => line.replace(/[\\()]/g, "\\$&");
+  const content = `BT /F1 12 Tf 16 TL 40 360 Td ${lines.map((line) => `(${escaped(line)}) Tj T*`).join(" ")} ET`;
   const objects = [
     "<< /Type /Catalog /Pages 2 0 R >>",
     "<< /Type /Pages /Kids [3 0 R] /Count 1 >>",

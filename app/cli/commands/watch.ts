@@ -1,5 +1,5 @@
 /** `logs` and `events`: what a task did and said. Guest text is shown with its control characters made visible. */
-import type { EventEnvelope, Problem, TaskView } from "../../contract/index.ts";
+import { type EventEnvelope, type Problem, type TaskView, visible } from "../../contract/index.ts";
 import { duration, parse, usage } from "../args.ts";
 import { print, printJson, type Session } from "../session.ts";
 
@@ -26,15 +26,6 @@ export async function logs(session: Session, args: readonly Buffer[]): Promise<n
 function printBytes(bytes: Buffer, guestConsole: boolean): Promise<void> {
   const safe = process.stdout.isTTY || guestConsole ? Buffer.from(visible(bytes.toString("utf8"))) : bytes;
   return new Promise((resolve) => process.stdout.write(safe, () => resolve()));
-}
-
-/** Control and direction characters as pictures; newlines and tabs stay. */
-export function visible(text: string): string {
-  return text.replaceAll("\r\n", "\n").replace(/[\p{Cc}\p{Cf}]/gu, (char) => {
-    if (char === "\n" || char === "\t") return char;
-    const code = char.codePointAt(0) ?? 0;
-    return code < 0x20 ? String.fromCodePoint(0x2400 + code) : "\uFFFD";
-  });
 }
 
 export async function events(session: Session, args: readonly Buffer[]): Promise<number> {

@@ -74,8 +74,9 @@ export class Helper {
   status() {
     return this.#wording("The machine's state could not be read", () => this.#program.peer.call("status", {}));
   }
-  openPort(port: number) {
-    return this.#wording("A port could not be opened to the guest", () => this.#program.peer.call("openPort", { port }));
+  /** From then on the guest finds nobody at that port. */
+  async closePort(port: number): Promise<void> {
+    await this.#wording("A port could not be closed to the guest", () => this.#program.peer.call("closePort", { port }));
   }
 
   /** Ends machine and helper; answers when both are gone. Never fails: a helper that cannot be asked is killed, and its children die with it. */

@@ -148,7 +148,7 @@ export class Machine {
     signal.throwIfAborted();
     await progress.step("boot", "the guest's kernel", () => this.#boot(running, [controlPort, ...sharePorts], controlPort));
     const agent = await progress.step("agent", "the agent in the guest to call", () => this.#greet());
-    await verified;
+    await Promise.all([verified, running.closePort(controlPort)]);
     await this.#configure(agent);
     const connected = this.#connectSsh();
     connected.catch(() => {});
@@ -365,8 +365,10 @@ export class Machine {
   ): Promise<void> {
     if (this.#phase === "ending") return;
     const wasUp = this.#phase === "up";
-    // several parts notice the same death; the machine's own report says most, so the others wait for it a moment
-    if (code !== "machine.died" && code !== "share.server-died") await new Promise((resolve) => setTimeout(resolve, 300));
+    // Several parts notice the same death and the machine's own report says most, so the others wait for it. An agent that lost its
+    // host ends its machine within a second; a guest that does not is told of by the lost agent.
+    const waitMs = { "machine.died": 0, "share.server-died": 0, "machine.helper": 300, "guest.protocol": 2_000 }[code];
+    await new Promise((resolve) => setTimeout(resolve, waitMs));
     if ((this.#phase as string) === "ending" || this.#abort.signal.aborted) return;
     const consoleTail = await tail(this.#options.paths.task(this.#options.task.id).console);
     const panic = /Kernel panic[^\n]*/.exec(consoleTail);

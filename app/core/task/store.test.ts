@@ -1,0 +1,48 @@
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { Paths } from "../paths.ts";
+import { TaskStore } from "./store.ts";
+
+const v1 = readFileSync(join(import.meta.dirname, "fixtures/task.v1.json"), "utf8");
+let home: string;
+let paths: Paths;
+beforeEach(() => {
+  home = mkdtempSync(join(tmpdir(), "store-"));
+  paths = new Paths({ home, runtime: home });
+});
+afterEach(() => rmSync(home, { recursive: true }));
+
+function put(text: string): string {
+  const { directory, file } = paths.task("0123456789abcdef");
+  mkdirSync(directory, { recursive: true });
+  writeFileSync(file, text);
+  return file;
+}
+
+describe("tasks on disk", () => {
+  it("a file of version 1 is read, and written back as it was", async () => {
+    const file = put(v1);
+    const store = new TaskStore(paths);
+    const task = store.get("0123456789abcdef");
+    expect(task).toEqual(JSON.parse(v1));
+    if (task) await store.save(task);
+    expect(JSON.parse(readFileSync(file, "utf8"))).toEqual(JSON.parse(v1));
+  });
+
+  it.each([
+    ["a newer version", v1.replace('"version": 1', '"version": 2'), "newer Cloche"],
+    ["an unknown field", v1.replace('"sudo"', '"pseudo": 1, "sudo"'), "does not fit"],
+    ["half a file", v1.slice(0, 100), "JSON"],
+  ])("%s is left as it is and named, and the other tasks are there", (_, text, why) => {
+    const file = put(text);
+    const other = paths.task("00000000000000aa");
+    mkdirSync(other.directory);
+    writeFileSync(other.file, v1.replace("0123456789abcdef", "00000000000000aa"));
+    const store = new TaskStore(paths);
+    expect(store.unreadable).toEqual([{ id: "0123456789abcdef", why: expect.stringContaining(why) }]);
+    expect(readFileSync(file, "utf8")).toBe(text);
+    expect(store.all()).toHaveLength(1);
+  });
+});
