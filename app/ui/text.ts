@@ -93,7 +93,7 @@ export const text = {
   terminal: {
     title: "Terminal",
     label: (task: string) => `Terminal of ${task}`,
-    leave: "Ctrl+F6 leaves the terminal. Ctrl+Shift+C copies, Ctrl+Shift+V pastes.",
+    leave: "Ctrl+F6 leaves the terminal for the top of the page. Ctrl+Shift+C copies, Ctrl+Shift+V pastes.",
     opening: "Opening a shell…",
     exited: (status: number, signal: string) =>
       signal ? `The shell was ended by SIG${visible(signal)}.` : `The shell ended with status ${status}.`,

@@ -13,7 +13,6 @@ type Shell = { at: "opening" } | { at: "open" } | { at: "ended"; end: StreamEnd 
 export function TerminalPane({ task }: Readonly<{ task: TaskView }>) {
   const { openShell } = useActions();
   const parent = useRef<HTMLDivElement>(null);
-  const after = useRef<HTMLParagraphElement>(null);
   const opened = useRef<OpenTerminal>(undefined);
   const [shell, setShell] = useState<Shell>({ at: "opening" });
   /** counts openings; a new number is a new shell */
@@ -22,7 +21,7 @@ export function TerminalPane({ task }: Readonly<{ task: TaskView }>) {
 
   useEffect(() => {
     if (!parent.current) return;
-    const open = openTerminal(parent.current, () => after.current?.focus());
+    const open = openTerminal(parent.current, () => parent.current?.closest("main")?.focus());
     opened.current = open;
     const { terminal } = open;
     let stream: TerminalStream | undefined;
@@ -65,7 +64,7 @@ export function TerminalPane({ task }: Readonly<{ task: TaskView }>) {
       </header>
       {shell.at === "ended" && shell.end.why === "problem" && <ProblemNote problem={shell.end.problem} />}
       <section className="screen" ref={parent} aria-label={text.terminal.label(task.name)} aria-describedby="terminal-leave" />
-      <p id="terminal-leave" className="hint" tabIndex={-1} ref={after}>
+      <p id="terminal-leave" className="hint">
         {text.terminal.leave}
       </p>
     </section>

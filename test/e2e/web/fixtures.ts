@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test as base, expect, type Page } from "@playwright/test";
+import { CONTRACT_VERSION } from "../../../app/contract/index.ts";
 import { componentsPath, connectKeeper, endpoint, readComponents } from "../../../app/contract/node/index.ts";
 import { type Dialogs, runWeb, type WebHost } from "../../../app/web/index.ts";
 
@@ -17,6 +18,7 @@ export interface Cloche {
   readonly files: string;
   /** what the dialog answers next; undefined closes it */
   answerDialog(path: string | undefined): void;
+  keeperPid(): Promise<number>;
   /** CSP violations and page errors so far */
   readonly complaints: string[];
   shot(page: Page, name: string): Promise<void>;
@@ -61,6 +63,12 @@ export const test = base.extend<{ cloche: Cloche }>({
       address,
       files,
       complaints,
+      async keeperPid() {
+        const client = await connectKeeper("web", program, at);
+        const { pid } = await client.call("hello", { contract: CONTRACT_VERSION, client: "web" });
+        client.close();
+        return pid;
+      },
       answerDialog: (path) => void answers.push(path),
       shot: async (shown, name) => void (await shown.screenshot({ path: `${SHOTS}/${name}.png` })),
     });

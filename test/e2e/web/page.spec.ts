@@ -1,5 +1,7 @@
 /** The page does with a real guest what the command line does: pick, start, work, stop. */
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import type { Page } from "@playwright/test";
 import { type Cloche, expect, test } from "./fixtures.ts";
@@ -261,14 +263,8 @@ test("[E2E8] the whole way with the keyboard only", async ({ page, cloche }) => 
   await type(page, "echo typed-$((5+5))");
   await expect(screen(page)).toContainText("typed-10");
   await page.keyboard.press("Control+F6");
-  await expect(page.locator("#terminal-leave")).toBeFocused();
-  for (let n = 0; n < 20 && (await focused(page)) !== "Stop"; n++) await page.keyboard.press("Shift+Tab");
-  // The terminal itself takes Shift+Tab; from its other side the button is reached by Tab from the top.
-  if ((await focused(page)) !== "Stop") {
-    await page.keyboard.press("Control+F6");
-    await page.locator(".brand").focus();
-    await tabTo(page, "Stop");
-  }
+  await expect(page.locator("main")).toBeFocused();
+  await tabTo(page, "Stop");
   await page.keyboard.press("Enter");
   await expect(state(page)).toHaveText("Stopped", { timeout: 60_000 });
   expect(cloche.complaints).toEqual([]);
@@ -283,3 +279,106 @@ async function tabTo(page: Page, name: string): Promise<void> {
   }
   throw new Error(`Tab never reached ${name}`);
 }
+
+test("[E2E9] a page of another origin, on another loopback port too, opens nothing; our own page opens it", async ({ page, cloche }) => {
+  const { origin, port } = new URL(cloche.address);
+  await page.goto(cloche.address);
+  await expect(page.getByRole("heading", { name: "No task yet" })).toBeVisible();
+  const key = await page.evaluate(() => localStorage.getItem("cloche.key") ?? "");
+  expect(key).toMatch(/^[0-9a-f]{64}$/);
+  const dial = ([to, secret]: readonly [string, string]) =>
+    new Promise<string>((resolve) => {
+      const socket = new WebSocket(`ws://127.0.0.1:${to}/rpc`, ["cloche1", `key.${secret}`]);
+      socket.onopen = () => resolve("open");
+      socket.onerror = () => resolve("refused");
+    });
+  // The control: the same call from our own page. The attacker below even knows the key, and the browser sends it the cookie.
+  expect(await page.evaluate(dial, [port, key] as const)).toBe("open");
+  const other = createServer((_request, response) => response.setHeader("Content-Type", "text/html").end("<!doctype html>other"));
+  await new Promise<void>((resolve) => other.listen(0, "127.0.0.1", resolve));
+  try {
+    const elsewhere = await page.context().newPage();
+    await elsewhere.goto(`http://127.0.0.1:${(other.address() as AddressInfo).port}/`);
+    expect(await elsewhere.evaluate(dial, [port, key] as const)).toBe("refused");
+    const post = (url: string) =>
+      fetch(`${url}/session/check`, { method: "POST", mode: "no-cors", credentials: "include", body: "{}" }).then(
+        (answer) => answer.type,
+        () => "blocked",
+      );
+    expect(await elsewhere.evaluate(post, origin)).toMatch(/opaque|blocked/);
+    const framed = (url: string) =>
+      new Promise<string>((resolve) => {
+        const frame = document.createElement("iframe");
+        frame.onload = () => {
+          try {
+            resolve(frame.contentDocument === null ? "unreadable" : "readable");
+          } catch {
+            resolve("unreadable");
+          }
+        };
+        frame.src = url;
+        document.body.append(frame);
+      });
+    expect(await elsewhere.evaluate(framed, origin)).toBe("unreadable");
+    expect(elsewhere.frames().map((frame) => frame.url())).toContain("chrome-error://chromewebdata/");
+  } finally {
+    other.close();
+  }
+});
+
+test("[E2E10] script and style that are not the page's own files do not run", async ({ page, cloche }) => {
+  await page.goto(cloche.address);
+  await expect(page.getByRole("heading", { name: "No task yet" })).toBeVisible();
+  const ran = await page.evaluate(() => {
+    const tried: string[] = [];
+    const attempt = (what: string, act: () => void) => {
+      try {
+        act();
+      } catch {
+        tried.push(`${what} refused`);
+      }
+    };
+    attempt("innerHTML", () => {
+      document.body.innerHTML += "<p>x</p>";
+    });
+    attempt("script text", () => {
+      const script = document.createElement("script");
+      script.textContent = "window.injected = true";
+      document.head.append(script);
+    });
+    const style = document.createElement("style");
+    style.textContent = "body { display: none }";
+    document.head.append(style);
+    return { tried, injected: "injected" in window, display: getComputedStyle(document.body).display };
+  });
+  expect(ran).toEqual({ tried: ["innerHTML refused", "script text refused"], injected: false, display: "block" });
+  expect(cloche.complaints.length).toBeGreaterThan(0);
+});
+
+test("[E2E11] a killed keeper takes its machine along; the page comes back by itself and says what happened", async ({ page, cloche }) => {
+  await page.goto(cloche.address);
+  await newTask(page, cloche, folder(cloche, "ledger"), "Change directly");
+  await page.getByRole("button", { name: "Start" }).click();
+  await running(page);
+  process.kill(await cloche.keeperPid(), "SIGKILL");
+  await expect(page.locator(".problem")).toContainText(/ledger|machine|keeper/, { timeout: 60_000 });
+  await expect(state(page)).toHaveText("Failed");
+  await cloche.shot(page, "7-keeper-killed");
+  await page.getByRole("button", { name: "Start" }).click();
+  await expect(state(page)).toHaveText(/Starting|Running/);
+  await running(page);
+  await expect(page.locator(".problem")).toHaveCount(0);
+});
+
+test("[E2E12] when the web host has ended the page says so, and a used address lets nobody in", async ({ page, cloche, browser }) => {
+  await page.goto(cloche.address);
+  await expect(page.getByRole("heading", { name: "No task yet" })).toBeVisible();
+  const stranger = await browser.newContext();
+  const second = await stranger.newPage();
+  await second.goto(cloche.address);
+  await expect(second.getByRole("heading", { name: "This page needs its own address" })).toBeVisible();
+  await stranger.close();
+  await cloche.host.close();
+  await expect(page.getByRole("heading", { name: "The web host has ended" })).toBeVisible();
+  await cloche.shot(page, "8-host-ended");
+});
