@@ -143,6 +143,23 @@ func code(answer map[string]any) string {
 	return e["data"].(map[string]any)["code"].(string)
 }
 
+// probed waits for what the probe tells, which travels beside the answer.
+func (p *program) probed() map[string]int {
+	p.t.Helper()
+	for range 500 {
+		if _, told, found := strings.Cut(p.logged(), probeMark); found {
+			if line, _, whole := strings.Cut(told, "\n"); whole {
+				results := map[string]int{}
+				must(p.t, json.Unmarshal([]byte(line), &results))
+				return results
+			}
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	p.t.Fatal("the probe told nothing")
+	return nil
+}
+
 type fixture struct{ base, root, socket string }
 
 func newFixture(t *testing.T, name string) fixture {
@@ -239,19 +256,15 @@ func TestTheServingProcessIsConfined(t *testing.T) {
 						t.Errorf("%s is not %s:\n%s", set, caps, status)
 					}
 				}
-				_, told, found := strings.Cut(p.logged(), probeMark)
-				if !found {
-					t.Fatal("the probe told nothing")
-				}
-				results := map[string]int{}
-				must(t, json.Unmarshal([]byte(strings.SplitN(told, "\n", 2)[0]), &results))
+				results := p.probed()
 				for name, errno := range results {
 					free := strings.HasPrefix(name, "control") || mode == "rw" && strings.HasSuffix(name, "inside")
-					pathOnly := !claimed["mount-namespace"] && strings.HasSuffix(name, "the canary")
+					// What Landlock does not see: only the mount namespace stands against it.
+					pathOnly := !claimed["mount-namespace"] && (name == "stat the canary" || name == "chmod the canary" || name == "touch the canary")
 					switch {
 					case free && errno != 0:
 						t.Errorf("%s: %v", name, unix.Errno(errno))
-					case pathOnly:
+					case pathOnly && errno == 0:
 						t.Logf("IGNORED: without a mount namespace: %s", name)
 					case !free && errno == 0:
 						t.Errorf("%s worked", name)

@@ -69,8 +69,9 @@ func (s *share) connect() {
 	conn := stream.New(pair[0])
 	ended := make(chan error, 1)
 	s.ended = ended
+	server := s.server
 	go func() {
-		err := s.server.ServeStream(conn)
+		err := server.ServeStream(conn)
 		conn.Free()
 		ended <- err
 		close(ended)
@@ -89,7 +90,7 @@ func (s *share) connect() {
 		case <-time.After(5 * time.Second):
 			t.Error("the session did not end within 5 s")
 		}
-		if n := s.server.Stats.Fids.Load(); n != 0 {
+		if n := server.Stats.Fids.Load(); n != 0 {
 			t.Errorf("%d fids are left after the session", n)
 		}
 	})

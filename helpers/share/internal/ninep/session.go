@@ -94,6 +94,10 @@ func (s *session) lead() {
 			s.end(err)
 			return
 		}
+		if _, isVersion := r.message.(*wire.Tversion); isVersion {
+			s.work(r) // changes msize, so nothing is read before it is done, however long that takes
+			continue
+		}
 		if more {
 			s.running.Add(1)
 			go func() {
@@ -115,7 +119,8 @@ func (s *session) lead() {
 
 // next reads and decodes one request. more says that another one is already waiting.
 func (s *session) next() (r *request, more bool, err error) {
-	frame, more, err := s.in.next(s.buffers.get(int(s.msize.Load())), s.msize.Load())
+	msize := s.msize.Load() // changes only by Tversion, which whoever leads handles before reading on
+	frame, more, err := s.in.next(s.buffers.get(int(msize)), msize)
 	if err != nil {
 		if errors.Is(err, io.EOF) {
 			err = errEnded
