@@ -3,6 +3,7 @@
 package ninep_test
 
 import (
+	"net"
 	"os"
 	"syscall"
 	"testing"
@@ -32,6 +33,17 @@ func (stuckNode) Drop()                    {}
 func (stuckNode) QID() wire.QID            { return wire.QID{Type: wire.QTDir} }
 func (stuckNode) Attr() (wire.Attr, error) { return wire.Attr{}, nil }
 
+// newClient goes through net, as closing a plain blocking file would wait for the read that is under way.
+func newClient(t *testing.T, fd int) *ninetest.Client {
+	f := os.NewFile(uintptr(fd), "client")
+	defer f.Close()
+	conn, err := net.FileConn(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ninetest.New(conn)
+}
+
 func newStuck(t *testing.T) (*ninetest.Client, *stuck, chan error) {
 	tree := &stuck{letGo: make(chan struct{})}
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -40,7 +52,7 @@ func newStuck(t *testing.T) (*ninetest.Client, *stuck, chan error) {
 	}
 	server, ended := &ninep.Server{Tree: tree}, make(chan error, 1)
 	go func() { ended <- server.ServeStream(stream.New(pair[0])) }()
-	c := ninetest.New(os.NewFile(uintptr(pair[1]), "client"))
+	c := newClient(t, pair[1])
 	if err := c.Attach(1); err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +121,7 @@ func TestNothingIsServedBeforeAVersion(t *testing.T) {
 	}
 	server, ended := &ninep.Server{Tree: &stuck{}}, make(chan error, 1)
 	go func() { ended <- server.ServeStream(stream.New(pair[0])) }()
-	c := ninetest.New(os.NewFile(uintptr(pair[1]), "client"))
+	c := newClient(t, pair[1])
 	for version, want := range map[string]string{"9P2000": "unknown", "9P2000.u": "unknown", "9P2000.Lx": "unknown", "": "unknown", "9P2000.L": "9P2000.L", "9P2000.L.more": "9P2000.L"} {
 		r, err := ninetest.Ask[*wire.Rversion](c, &wire.Tversion{MSize: 1 << 30, Version: version})
 		if err != nil || r.Version != want || r.MSize > 1<<20 {
