@@ -78,14 +78,8 @@ export async function relayStream(socket: WebSocket, connect: () => Promise<Dupl
 
 function isOneFrame(message: Buffer): boolean {
   try {
-    const frames = new FrameDecoder().push(message);
-    const [frame] = frames;
-    return (
-      frames.length === 1 &&
-      frame !== undefined &&
-      FROM_PAGE.has(frame.type) &&
-      frame.payload.length + FRAME_HEADER_BYTES === message.length
-    );
+    const [frame] = new FrameDecoder().push(message);
+    return frame !== undefined && FROM_PAGE.has(frame.type) && message.length === FRAME_HEADER_BYTES + frame.payload.length;
   } catch {
     return false;
   }

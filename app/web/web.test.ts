@@ -287,7 +287,8 @@ test("an oversized or binary message ends that page's connection; the next page 
   big.send("x".repeat(MAX_LINE_BYTES + 1));
   expect(await closed(big)).toBe(1009);
   const binary = await opened("/rpc", entry);
-  binary.send(Buffer.from("{}"));
+  binary.send(Buffer.from(JSON.stringify({ jsonrpc: "2.0", id: 1, method: "web.hello", params: { contract: 1 } })));
+  binary.on("message", () => binary.close(1000, "it was served"));
   expect(await closed(binary)).toBe(WebClose.protocol);
   const garbage = await opened("/rpc", entry);
   garbage.send("not json");

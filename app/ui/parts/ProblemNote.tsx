@@ -25,7 +25,9 @@ export function ProblemNote({ problem, onDismiss }: Props) {
           <p className="label">{text.problem.next}</p>
           <ul>
             {problem.next.map((step) => (
-              <li key={step}>{visible(step)}</li>
+              <li key={step}>
+                <WithCommands sentence={step} />
+              </li>
             ))}
           </ul>
         </>
@@ -46,4 +48,11 @@ export function ProblemNote({ problem, onDismiss }: Props) {
       )}
     </section>
   );
+}
+
+/** Every second part between backticks is a command. */
+function WithCommands({ sentence }: Readonly<{ sentence: string }>) {
+  const parts = visible(sentence).split("`");
+  // biome-ignore lint/suspicious/noArrayIndexKey: the parts of one sentence never move
+  return parts.map((part, at) => (at % 2 === 1 ? <code key={at}>{part}</code> : part));
 }
