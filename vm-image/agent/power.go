@@ -71,7 +71,9 @@ func (a *agent) endProcesses(grace time.Duration) {
 		}
 		// all processes but the caller and the kernel's; a stopped one gets its TERM only when it goes on
 		_ = syscall.Kill(-1, step.signal)
-		if step.signal == syscall.SIGTERM {
+		if step.signal == syscall.SIGKILL {
+			_ = writeFile(userGroup+"/cgroup.kill", "1") // at once for the whole group: a fork bomb outruns a list of processes
+		} else {
 			_ = syscall.Kill(-1, syscall.SIGCONT)
 			_ = syscall.Kill(-1, syscall.SIGHUP) // interactive shells ignore TERM and end on HUP
 		}

@@ -30,6 +30,9 @@ type rootState struct {
 	dataFd int // the data disk's root directory, to sync and to remount it; -1 without one
 }
 
+// evidenceBytes of the kernel's log go with an error of the root: the last dozen lines.
+const evidenceBytes = 1536
+
 func newRootState() *rootState { return &rootState{done: make(chan struct{}), dataFd: -1} }
 
 // wait gives the reason why there is no root.
@@ -51,9 +54,6 @@ func (a *agent) makeRoot() {
 	r.ms = uptimeMs()
 	if r.err != nil {
 		logf("no root: %s", r.err.Error())
-		if r.err.Evidence != "" {
-			logf("evidence: %s", contract.Tail(r.err.Evidence, 800))
-		}
 	} else {
 		logf("root at %d ms", r.ms)
 	}
@@ -83,7 +83,7 @@ func (a *agent) assembleRoot() *contract.Error {
 
 func rootError(what string, err error) *contract.Error {
 	e := contract.Errorf("agent.root", "%s cannot be mounted: %v", what, err)
-	e.Evidence = kernelLog(4096)
+	e.Evidence = kernelLog(evidenceBytes)
 	var errno unix.Errno
 	if errors.As(err, &errno) {
 		e.Native = &contract.Native{Domain: "errno", Code: unix.ErrnoName(errno)}
@@ -105,7 +105,7 @@ func mountLayers(layers []layer) ([]string, *contract.Error) {
 		if err := mountLayer(mapper, name, at, l); err != nil {
 			if mapper.corrupted(name) {
 				e := contract.Errorf("agent.verity", "the root layer %s does not match its hash", l.serial)
-				e.Evidence = kernelLog(4096)
+				e.Evidence = kernelLog(evidenceBytes)
 				return nil, e
 			}
 			return nil, rootError("the root layer "+l.serial, err)
