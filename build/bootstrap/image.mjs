@@ -104,7 +104,15 @@ export function layerStep(release) {
         // From a tree and not from the archive: mkfs.erofs 1.8 packs no tails from a tar and makes a layer of 247 MB.
         mkdirSync(tree);
         ctx.detail("unpacking");
-        await run(["tar", "-xpf", `${seenInside(ctx.outputs.rootfs)}/root.tar`, "--numeric-owner", "--exclude=./dev/*", "-C", seenInside(tree)]);
+        await run([
+          "tar",
+          "-xpf",
+          `${seenInside(ctx.outputs.rootfs)}/root.tar`,
+          "--numeric-owner",
+          "--exclude=./dev/*",
+          "-C",
+          seenInside(tree),
+        ]);
         ctx.detail("compressing on one core");
       }
       await run([
