@@ -88,7 +88,7 @@ export function layerStep(release) {
     deps: ["builder", "rootfs"],
     seconds: release ? 600 : 60,
     inputs: async ({ outputs }) => [
-      "1",
+      release ? "2" : "1",
       outputs.rootfs.split("/").at(-1),
       verityAlgorithm,
       ...compression[release ? "release" : "dev"],
@@ -109,6 +109,8 @@ export function layerStep(release) {
           "-xpf",
           `${seenInside(ctx.outputs.rootfs)}/root.tar`,
           "--numeric-owner",
+          "--xattrs", // capabilities of programs
+          "--xattrs-include=*",
           "--exclude=./dev/*",
           "-C",
           seenInside(tree),
