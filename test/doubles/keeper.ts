@@ -334,6 +334,7 @@ export async function startKeeperDouble(at: Endpoint, stepMs = Number(process.en
     called,
     close() {
       for (const socket of sockets) socket.destroy();
+      for (const { home } of tasks.values()) if (home) rmSync(home, { recursive: true, force: true });
       server.close();
       rmSync(at.tokenFile, { force: true });
     },

@@ -24,6 +24,14 @@ export interface Cloche {
   shot(page: Page, name: string): Promise<void>;
 }
 
+function alive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+}
+
 export const test = base.extend<{ cloche: Cloche }>({
   cloche: async ({ page }, use) => {
     const files = mkdtempSync(join(tmpdir(), "cloche-web-files-"));
@@ -73,13 +81,17 @@ export const test = base.extend<{ cloche: Cloche }>({
       shot: async (shown, name) => void (await shown.screenshot({ path: `${SHOTS}/${name}.png` })),
     });
 
-    // Whatever the test left running ends here; a keeper without tasks and clients ends by itself.
+    // Whatever the test left running ends here, and nothing is left behind.
     const client = await connectKeeper("web", program, at);
     for (const task of (await client.call("tasks.list", {})).tasks) await client.call("tasks.remove", { task: task.id });
-    client.close();
+    const { pid } = await client.call("hello", { contract: CONTRACT_VERSION, client: "web" });
+    await page.close();
     await host.close();
+    client.close();
+    await expect.poll(() => alive(pid), { message: "a keeper without tasks and clients ends by itself" }).toBe(false);
     rmSync(files, { recursive: true, force: true });
     rmSync(home, { recursive: true, force: true });
+    rmSync(at.runtime, { recursive: true, force: true });
   },
 });
 export { expect };
