@@ -32,17 +32,25 @@ export async function run(session: Session, args: readonly Buffer[]): Promise<nu
   const result: RunResult = { version: 1, task: "", status: OURS, totalMs: 0 };
   const interrupts = new Interrupts();
   let keeper: Client | undefined;
+  let task: TaskView | undefined;
+  let ending: Promise<void> | undefined;
+  // once, and by its id: a name may by then be the beginning of another task's
+  const endOnce = (): Promise<void> => {
+    if (task) ending ??= end(keeper, task.id, keep);
+    return ending ?? Promise.resolve();
+  };
   try {
     keeper = await session.keeper();
     interrupts.check();
-    const task = await keeper.call("tasks.create", await newTaskParams(keeper, parsed, !keep));
-    result.task = task.name;
-    interrupts.onStop = () => endQuietly(keeper, task, keep);
+    task = await keeper.call("tasks.create", await newTaskParams(keeper, parsed, !keep));
+    const { id, name, wall } = task;
+    result.task = name;
+    interrupts.onStop = () => endOnce().catch(() => {}); // told below
     interrupts.check();
-    note(`cloche: ${task.wall}`);
-    const running = await showProgress(keeper, task, () => (keeper as Client).call("tasks.start", { task: task.id, lease: "client" }));
+    note(`cloche: ${wall}`);
+    const running = await showProgress(keeper, task, () => (keeper as Client).call("tasks.start", { task: id, lease: "client" }));
     if (running.state.at === "running") result.startMs = running.state.startMs;
-    const ended = await attach(keeper, attachOptions(parsed, task.id, parsed.workload, interrupts));
+    const ended = await attach(keeper, attachOptions(parsed, id, parsed.workload, interrupts));
     finishTimeout(parsed, ended, began);
     Object.assign(result, ended);
   } catch (error) {
@@ -54,8 +62,8 @@ export async function run(session: Session, args: readonly Buffer[]): Promise<nu
   }
   if (interrupts.status !== undefined && result.signal === undefined) result.status = interrupts.status;
   try {
-    if (result.task !== "") await end(keeper, result.task, keep);
-    if (keep && result.task !== "") note(`cloche: kept as ${result.task}; \`cloche start ${result.task}\` starts it again.`);
+    await endOnce();
+    if (keep && task) note(`cloche: kept as ${task.name}; \`cloche start ${task.name}\` starts it again.`);
   } catch (error) {
     noteProblem(toProblem(error));
   }
@@ -139,14 +147,6 @@ async function end(keeper: Client | undefined, task: string, keep: boolean): Pro
   } catch (error) {
     // already gone, by an interrupt that came first
     if (!(error instanceof ProblemError && ["task.unknown", "keeper.lost"].includes(error.problem.code))) throw error;
-  }
-}
-
-async function endQuietly(keeper: Client | undefined, task: TaskView, keep: boolean): Promise<void> {
-  try {
-    await end(keeper, task.id, keep);
-  } catch (error) {
-    noteProblem(toProblem(error));
   }
 }
 

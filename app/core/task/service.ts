@@ -66,6 +66,8 @@ export class TaskService {
   readonly #store: TaskStore;
   readonly #live = new Map<string, Live>();
   readonly #tickets = new Map<string, Ticket>();
+  /** removals under way, by task */
+  readonly #removing = new Map<string, Promise<void>>();
   #image: Image | undefined;
   #facts: Promise<MachineFacts> | undefined;
   #nextExec = 1;
@@ -100,7 +102,7 @@ export class TaskService {
       const failure: Problem = {
         code: "task.interrupted",
         message: `The task ${task.name} ended because the keeper was ended from outside. Files in your folders are as the task last wrote them.`,
-        next: [`Start it again with \`cloche start ${task.name}\`.`],
+        next: [task.ephemeral ? "Run the command again." : `Start it again with \`cloche start ${task.name}\`.`],
       };
       this.#record("task.failed", { problem: failure }, task.id);
       if (task.ephemeral) await this.#finish(task);
@@ -313,9 +315,17 @@ export class TaskService {
     return this.#view(task);
   }
 
-  /** Stops first. An ephemeral task keeps its events and output; any other goes whole. */
-  async remove(ref: string, actor: Actor): Promise<void> {
+  /** Stops first. An ephemeral task keeps its events and output; any other goes whole. Those who come meanwhile wait for the same end. */
+  remove(ref: string, actor: Actor): Promise<void> {
     const task = this.resolve(ref);
+    const under = this.#removing.get(task.id);
+    if (under) return under;
+    const removing = this.#remove(task, actor).finally(() => this.#removing.delete(task.id));
+    this.#removing.set(task.id, removing);
+    return removing;
+  }
+
+  async #remove(task: TaskFile, actor: Actor): Promise<void> {
     await this.stop(task.id, "sync", "the task is removed", actor);
     if (task.ephemeral && !task.ended) return this.#finish(task);
     this.#record("task.removed", { name: task.name }, task.id, actor);

@@ -43,24 +43,26 @@ export async function failedWith(cloche: Cloche, name: string, code: Code): Prom
   const { state } = await cloche.task(name);
   if (state.at !== "failed") throw new Error(`${name} is ${state.at}, not failed${cloche.diagnosis()}`);
   const problem = wellFormed(state.problem, code);
-  expect((await cloche.problems()).at(-1), "the event tells what `show` tells").toEqual(problem);
+  const told = (await cloche.events(name)).filter((event) => event.kind === "task.failed").at(-1);
+  expect(told?.data.problem, "the event tells what `show` tells").toEqual(problem);
   return problem;
 }
 
 export const isStopped = async (cloche: Cloche, name: string) => expect((await cloche.task(name)).state.at).toBe("stopped");
 
-/** The pid of the one process of this Cloche whose command line has the text. */
-export function pidOf(cloche: Cloche, text: string): number {
-  const found = cloche.hostState().processes.filter((line) => line.includes(text));
-  if (found.length === 0) throw new Error(`no process of this Cloche has ${text}:\n${cloche.hostState().processes.join("\n")}`);
-  return Number.parseInt(found[0] ?? "", 10);
+/** Processes of this Cloche that run a program of that name. */
+export const running = (cloche: Cloche, ...programs: string[]) =>
+  cloche.hostState().processes.filter((line) => programs.some((name) => line.split(" ")[1]?.split("/").at(-1)?.startsWith(name)));
+
+export function pidOf(cloche: Cloche, program: string): number {
+  const [line] = running(cloche, program);
+  if (line === undefined) throw new Error(`no process of this Cloche runs ${program}:\n${cloche.hostState().processes.join("\n")}`);
+  return Number.parseInt(line, 10);
 }
 
 export const keeperPid = (cloche: Cloche) => Number.parseInt(readFileSync(join(cloche.runtime, "keeper.lock"), "utf8"), 10);
 
-const MACHINE = ["qemu-system", "vhost-device-vsock", "cloche-helper", "cloche-share"];
-export const machineProcesses = (cloche: Cloche) =>
-  cloche.hostState().processes.filter((line) => MACHINE.some((program) => line.includes(program)));
+export const machineProcesses = (cloche: Cloche) => running(cloche, "qemu-system", "vhost-device-vsock", "cloche-helper", "cloche-share");
 
 /** Nothing of any machine is on the host: no process, no socket, no directory. The keeper may live. */
 export async function noMachineLeft(cloche: Cloche, withinMs = 5_000): Promise<void> {
