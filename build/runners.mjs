@@ -110,7 +110,7 @@ export const goVet = (node, module) =>
 
 export const goTest = (node, module, args = []) =>
   counted(`go test ${module}`, async () => {
-    const { status, output } = await go(node, module, ["test", "-json", ...args, "./..."]);
+    const { status, output } = await go(node, module, ["test", "-json", "-timeout", "120s", ...args, "./..."]);
     let passed = 0;
     let failed = 0;
     const text = [];
