@@ -14,16 +14,18 @@ export const VERBS: readonly (readonly [string, string, string])[] = [
   ["shell", "TASK", "a shell in it"],
   ["exec", "TASK [opts] -- CMD…", "a command in it"],
   ["cp", "SRC TASK:PATH | TASK:PATH DEST", "copy a file or folder in or out"],
+  ["forward", "TASK 3000[:8080]", "a port of the task's on 127.0.0.1 of this machine, while it runs"],
+  ["ssh-config", "TASK", "what ssh and editors need to reach it"],
   ["logs", "TASK [-f] [--console]", "what its commands wrote, or the guest's console"],
   ["events", "[TASK] [-f] [--since 1h]", "what happened"],
   ["web", "[--port N]", "the page, on this machine only"],
   ["doctor", "[--json]", "what this host has and lacks, with the fix"],
   ["image", "ls|build|verify", "the guest image"],
-  ["completion", "bash|zsh|fish", "print shell completion"],
+  ["completion", "bash|zsh|fish [--install]", "print shell completion, or put it where the shell finds it"],
   ["help", "", "this"],
 ];
 
-const TASK_VERBS = ["start", "stop", "pause", "resume", "rm", "show", "shell", "exec", "logs", "events"];
+const TASK_VERBS = ["start", "stop", "pause", "resume", "rm", "show", "shell", "exec", "logs", "events", "forward", "ssh-config"];
 
 export function helpText(): string {
   const width = Math.max(...VERBS.map(([verb, rest]) => verb.length + rest.length + 1));

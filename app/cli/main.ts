@@ -4,6 +4,7 @@ import { componentsPath, readComponents } from "../contract/node/index.ts";
 import { rawArguments } from "./args.ts";
 import { completion, doctor, image, web } from "./commands/host.ts";
 import { exec, run, shell } from "./commands/run.ts";
+import { sshConfig, sshStream } from "./commands/ssh-config.ts";
 import * as tasks from "./commands/tasks.ts";
 import { events, logs } from "./commands/watch.ts";
 import { helpText } from "./help.ts";
@@ -30,6 +31,9 @@ const VERBS: Readonly<Record<string, Verb>> = {
   show: tasks.show,
   // its ssh library is loaded by this verb only
   cp: async (session, args) => (await import("./commands/cp.ts")).cp(session, args),
+  forward: async (session, args) => (await import("./commands/forward.ts")).forward(session, args),
+  "ssh-config": sshConfig,
+  "ssh-stream": sshStream,
   logs,
   events,
   doctor,

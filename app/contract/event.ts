@@ -27,6 +27,8 @@ export const eventData = {
   "share.served": z.strictObject({ name, mode: z.string(), guestPath: z.string(), confinement: z.array(z.string().max(64)).max(16) }),
   "exec.started": z.strictObject({ exec: z.int(), command: z.string().max(4096), terminal: z.boolean() }),
   "exec.ended": z.strictObject({ exec: z.int(), status: z.int(), signal: z.string().max(32).optional(), ranMs: ms }),
+  /** a raw ssh stream into the guest, beside the commands that the keeper runs itself */
+  "ssh.opened": z.strictObject({ purpose: z.enum(["copy", "forward", "ssh"]) }),
   "guest.hello": z.strictObject({ version: z.string().max(64), image: z.string().max(64), kernel: z.string().max(128), bootMs: ms }),
   "guest.log": z.strictObject({ level: z.string().max(16), message: z.string().max(4096) }),
   "guest.clock": z.strictObject({ steppedMs: z.int() }),

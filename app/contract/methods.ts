@@ -23,6 +23,10 @@ export type TerminalSize = z.infer<typeof terminalSize>;
 export const clientKind = z.enum(["cli", "web", "desktop"]);
 export type ClientKind = z.infer<typeof clientKind>;
 
+/** What a raw ssh stream is for; it stands in the events. */
+export const sshPurpose = z.enum(["copy", "forward", "ssh"]);
+export type SshPurpose = z.infer<typeof sshPurpose>;
+
 export const doctorCheck = z.strictObject({
   name: z.string().max(64),
   status: z.enum(["ok", "warning", "failed"]),
@@ -95,10 +99,15 @@ export const keeperProtocol = {
       }),
       result: z.strictObject({ ticket, exec: z.int() }),
     },
-    /** A raw stream to the guest's sshd, with the key of this machine, for `cp`. */
+    /** A raw stream to the guest's ssh service, with the key of this machine. */
     "tasks.ssh": {
-      params: byTask,
+      params: byTask.extend({ purpose: sshPurpose }),
       result: z.strictObject({ ticket, user: z.string().max(32), privateKey: z.string().max(4096), hostKey: z.string().max(4096) }),
+    },
+    /** The same key as files, for programs that take no other: they lie in the machine's private directory and go with it. */
+    "tasks.sshFiles": {
+      params: byTask,
+      result: z.strictObject({ user: z.string().max(32), identityFile: z.string().max(4096), knownHostsFile: z.string().max(4096) }),
     },
     "tasks.stats": {
       params: byTask,

@@ -153,7 +153,8 @@ export class Keeper {
         return {};
       },
       "tasks.exec": async (params) => tasks.exec(params, actor()),
-      "tasks.ssh": async ({ task }) => tasks.ssh(task),
+      "tasks.ssh": async ({ task, purpose }) => tasks.ssh(task, purpose, actor()),
+      "tasks.sshFiles": async ({ task }) => tasks.sshFiles(task),
       "tasks.stats": ({ task }) => tasks.stats(task),
       "events.read": ({ task, ...query }) =>
         this.#audit.read({ ...query, ...(task === undefined ? {} : { task: tasks.resolve(task).id }) }),

@@ -166,6 +166,8 @@ const sentences: Sentences = {
   "exec.started": ({ command, terminal }) => `${terminal ? "Opened a terminal" : "Ran"}: ${clean(command)}`,
   "exec.ended": ({ status, signal, ranMs }) =>
     `Command ended with ${signal ? `SIG${clean(signal)}` : `status ${status}`} after ${duration(ranMs)}`,
+  "ssh.opened": ({ purpose }) =>
+    ({ copy: "Files are copied", forward: "A port of the task is open on this computer", ssh: "An ssh client is connected" })[purpose],
   "guest.hello": ({ version, kernel, bootMs }) => `“agent ${clean(version)}, kernel ${clean(kernel)}, up after ${duration(bootMs)}”`,
   "guest.log": ({ level, message }) => `“${clean(level)}: ${clean(message)}”`,
   "guest.clock": ({ steppedMs }) => `“the clock was set by ${duration(Math.abs(steppedMs))}”`,

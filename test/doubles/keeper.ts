@@ -253,6 +253,7 @@ export async function startKeeperDouble(at: Endpoint, stepMs = Number(process.en
         return { ticket, exec };
       },
       "tasks.ssh": async () => ({ ticket: "0".repeat(32), user: "you", privateKey: "", hostKey: "" }),
+      "tasks.sshFiles": async () => ({ user: "you", identityFile: "/none", knownHostsFile: "/none" }),
       "tasks.stats": async () => {
         throw refusal("guest.silent", "The double has no guest.", "Use a real one.");
       },

@@ -5,10 +5,10 @@
 import { constants } from "node:fs";
 import { type FileHandle, lstat, mkdir, open, readdir, rename, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
-import ssh2, { type SFTPWrapper, type Stats } from "ssh2";
+import type { SFTPWrapper, Stats } from "ssh2";
 import { ProblemError } from "../../contract/index.ts";
-import { openStream } from "../../contract/node/index.ts";
 import { parse, usage } from "../args.ts";
+import { connectGuest } from "../guest-ssh.ts";
 import { note, type Session } from "../session.ts";
 
 const CHUNK_BYTES = 32_768;
@@ -61,17 +61,8 @@ const failed = (what: string, error: unknown, next: string) =>
   new ProblemError({ code: "copy.failed", message: what, evidence: error instanceof Error ? error.message : String(error), next: [next] });
 
 async function openSftp(session: Session, task: string): Promise<{ sftp: SFTPWrapper; end: () => void }> {
-  const { ticket, user, privateKey, hostKey } = await (await session.keeper()).call("tasks.ssh", { task });
-  const sock = await openStream(ticket);
-  const client = new ssh2.Client();
-  const expected = Buffer.from(hostKey.split(" ")[1] ?? "", "base64");
+  const client = await connectGuest(session, task, "copy");
   try {
-    await new Promise<void>((resolve, reject) => {
-      client.once("ready", resolve).once("error", reject);
-      client.once("close", () => reject(new Error("the guest closed the connection")));
-      client.connect({ sock, username: user, privateKey, hostVerifier: (key: Buffer) => key.equals(expected), readyTimeout: 30_000 });
-    });
-    client.on("error", () => {}); // a copy under way fails by itself
     const sftp = await new Promise<SFTPWrapper>((resolve, reject) =>
       client.sftp((error, opened) => (error ? reject(error) : resolve(opened))),
     );

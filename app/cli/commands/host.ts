@@ -1,6 +1,7 @@
 /** `doctor`, `image`, `web`, `completion`: the host's side. */
 import { spawn } from "node:child_process";
-import { existsSync } from "node:fs";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { ProblemError } from "../../contract/index.ts";
 import { componentsPath } from "../../contract/node/index.ts";
@@ -91,10 +92,26 @@ function inherit(file: string, args: readonly string[]): Promise<number> {
   });
 }
 
+/** Where each shell looks for completion of its user's own. */
+const COMPLETION_FILES: Readonly<Record<string, readonly string[]>> = {
+  bash: [".local", "share", "bash-completion", "completions", "cloche"],
+  zsh: [".local", "share", "zsh", "site-functions", "_cloche"],
+  fish: [".config", "fish", "completions", "cloche.fish"],
+};
+
 export async function completion(_session: Session, args: readonly Buffer[]): Promise<number> {
-  const parsed = parse(args, {});
-  const script = completionScript(parsed.words[0] ?? "bash");
-  if (script === undefined || parsed.words.length > 1) throw usage("`cloche completion` takes bash, zsh or fish.");
-  await print(script);
+  const parsed = parse(args, { "--install": "flag" });
+  const shell = parsed.words[0] ?? "bash";
+  const script = completionScript(shell);
+  const place = COMPLETION_FILES[shell];
+  if (script === undefined || place === undefined || parsed.words.length > 1) throw usage("`cloche completion` takes bash, zsh or fish.");
+  if (!parsed.flags.has("--install")) {
+    await print(script);
+    return 0;
+  }
+  const file = join(homedir(), ...place);
+  mkdirSync(dirname(file), { recursive: true });
+  writeFileSync(file, `${script}\n`);
+  note(`cloche: wrote ${file}; a new ${shell} has it${shell === "zsh" ? " when that folder is in its fpath" : ""}.`);
   return 0;
 }

@@ -89,6 +89,15 @@ export class Machine {
     return USER.name;
   }
 
+  /** Writes the machine's key and host key as ssh's own files (0600) into its private directory. */
+  keyFiles(): { identityFile: string; knownHostsFile: string } {
+    const identityFile = join(this.#place.directory, "ssh-key");
+    const knownHostsFile = join(this.#place.directory, "ssh-known-hosts");
+    writeFileSync(identityFile, this.#keys.userPrivate, { mode: 0o600 });
+    writeFileSync(knownHostsFile, `* ${this.#keys.hostPublic}\n`, { mode: 0o600 });
+    return { identityFile, knownHostsFile };
+  }
+
   /** Resolves when the agent has called, the guest has seen every folder and ssh answers. On failure nothing is left. */
   async start(): Promise<void> {
     const { signal } = this.#abort;

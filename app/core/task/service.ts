@@ -13,6 +13,7 @@ import {
   type Problem,
   ProblemError,
   type Result,
+  type SshPurpose,
   type TaskState,
   type TaskView,
   toProblem,
@@ -363,11 +364,17 @@ export class TaskService {
     return { ticket: this.#ticket({ kind: "exec", task: task.id, exec, request, actor }), exec };
   }
 
-  ssh(ref: string): Result<"tasks.ssh"> {
+  ssh(ref: string, purpose: SshPurpose, actor: Actor): Result<"tasks.ssh"> {
     const task = this.resolve(ref);
     const machine = this.#running(task);
+    this.#record("ssh.opened", { purpose }, task.id, actor);
     const { userPrivate, hostPublic } = machine.keys;
     return { ticket: this.#ticket({ kind: "ssh", task: task.id }), user: machine.user, privateKey: userPrivate, hostKey: hostPublic };
+  }
+
+  sshFiles(ref: string): Result<"tasks.sshFiles"> {
+    const machine = this.#running(this.resolve(ref));
+    return { user: machine.user, ...machine.keyFiles() };
   }
 
   /** Serves the stream that a ticket stands for; the socket is this call's from here on. */

@@ -1,0 +1,46 @@
+/** `cloche ssh-config`: what ssh and editors need to reach a task; `cloche ssh-stream` is the stream that it names. */
+import { openStream } from "../../contract/node/index.ts";
+import { parse, usage } from "../args.ts";
+import { note, print, type Session } from "../session.ts";
+
+export async function sshConfig(session: Session, args: readonly Buffer[]): Promise<number> {
+  const ref = oneTask(args, "ssh-config");
+  const keeper = await session.keeper();
+  const { name } = await keeper.call("tasks.get", { task: ref });
+  const { user, identityFile, knownHostsFile } = await keeper.call("tasks.sshFiles", { task: ref });
+  const quoted = (path: string) => `"${path}"`;
+  await print(
+    [
+      `# The task ${name}, while it runs; the key is new at each start.`,
+      `Host cloche-${name}`,
+      `  User ${user}`,
+      `  ProxyCommand ${quoted(process.execPath)} ${quoted(process.argv[1] ?? "")} ssh-stream ${name}`,
+      `  IdentityFile ${quoted(identityFile)}`,
+      `  UserKnownHostsFile ${quoted(knownHostsFile)}`,
+      "  IdentitiesOnly yes",
+      "  StrictHostKeyChecking yes",
+      "  ForwardAgent no",
+      "  ForwardX11 no",
+    ].join("\n"),
+  );
+  note(
+    "cloche: an editor that you attach lets the task act in it: its extensions and terminals there are the task's, and it can open files and ports here. Attach only when you would run the task's code yourself.",
+  );
+  return 0;
+}
+
+export async function sshStream(session: Session, args: readonly Buffer[]): Promise<number> {
+  const task = oneTask(args, "ssh-stream");
+  const { ticket } = await (await session.keeper()).call("tasks.ssh", { task, purpose: "ssh" });
+  const stream = await openStream(ticket);
+  process.stdin.pipe(stream);
+  stream.pipe(process.stdout);
+  await new Promise<void>((resolve) => stream.once("close", () => resolve()));
+  return 0;
+}
+
+function oneTask(args: readonly Buffer[], verb: string): string {
+  const [task, ...rest] = parse(args, {}).words;
+  if (task === undefined || rest.length > 0) throw usage(`\`cloche ${verb}\` needs one task: cloche ${verb} TASK.`);
+  return task;
+}
