@@ -16,6 +16,8 @@ export interface AttachOptions {
 
 export interface RunningCommand {
   signal(name: string): void;
+  /** leaves the command's stream; the keeper then ends the command, as nobody could read it any more */
+  leave(): void;
 }
 
 export interface Ended {
@@ -44,7 +46,10 @@ export async function attach(client: Client, options: AttachOptions): Promise<En
   if (raw) process.stdin.setRawMode(true);
   if (options.terminal) process.stdout.on("resize", resize);
   const stopInput = forwardInput(stream);
-  options.onCommand?.({ signal: (name) => stream.write(encodeFrame(Frame.signal, Buffer.from(name))) });
+  options.onCommand?.({
+    signal: (name) => stream.write(encodeFrame(Frame.signal, Buffer.from(name))),
+    leave: () => stream.destroy(),
+  });
   try {
     return await serveOutput(stream);
   } finally {

@@ -167,7 +167,7 @@ export const diskStep = {
   title: "making the template of a task's disk",
   deps: ["builder"],
   seconds: 3,
-  inputs: async ({ outputs }) => ["3", String(diskSizeGib), ...builderVersions(outputs.builder, ["e2fsprogs"])],
+  inputs: async ({ outputs }) => ["4", String(diskSizeGib), ...builderVersions(outputs.builder, ["e2fsprogs"])],
   async run(ctx) {
     const root = join(ctx.outputs.builder, "root");
     // In the builder's /tmp, which is memory: the file is 16 GiB of holes.
@@ -181,9 +181,10 @@ export const diskStep = {
         "-m 0", // no blocks kept for root: the user is root here
         "-J size=16", // a small journal: 16 MiB is plenty for one user and less to write
         "-G 128", // one flex group: all inode tables together at the front, so the empty disk is a few extents
-        "-O ^resize_inode,^huge_file,^uninit_bg,metadata_csum,64bit,fast_commit,sparse_super2",
+        // resize_inode: the guest grows it to the disk it got, up to the 1 TiB that `resize` below leaves room for
+        "-O resize_inode,^huge_file,^uninit_bg,metadata_csum,64bit,fast_commit",
         // The host's file is holes, which read as zero: nothing is left to clear in the background of a first start.
-        `-E lazy_itable_init=1,lazy_journal_init=1,assume_storage_prezeroed=1,packed_meta_blocks=1,num_backup_sb=1,nodiscard,root_owner=0:0,hash_seed=${diskHashSeed}`,
+        `-E lazy_itable_init=1,lazy_journal_init=1,assume_storage_prezeroed=1,packed_meta_blocks=1,resize=268435456,nodiscard,root_owner=0:0,hash_seed=${diskHashSeed}`,
         "/tmp/disk",
       ].join(" "),
       "tar -C /tmp --sparse --format=pax --sparse-version=1.0 -cf /tmp/disk.tar disk",

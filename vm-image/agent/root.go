@@ -150,6 +150,9 @@ func (a *agent) mountData() *contract.Error {
 		if err := unix.Mount(source.node, at, "ext4", unix.MS_NOATIME|unix.MS_NODEV, "discard,noinit_itable,errors=remount-ro"); err != nil {
 			return rootError("the task's disk", err)
 		}
+		if err := growDataDisk(source.node, at); err != nil {
+			logf("the disk keeps the size it had: %v", err)
+		}
 	}
 	fd, err := unix.Open(at, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -91,7 +91,7 @@ async function inTask(session: Session, parsed: Parsed, command: readonly Buffer
   const task = parsed.words[0] ?? "";
   const began = performance.now();
   const interrupts = new Interrupts();
-  interrupts.onStop = async () => session.close();
+  interrupts.onStop = async () => interrupts.command?.leave();
   try {
     const ended = await attach(keeper, attachOptions(parsed, task, command, interrupts, terminal));
     finishTimeout(parsed, ended, began);
