@@ -18,6 +18,7 @@ export const VERBS: readonly (readonly [string, string, string])[] = [
   ["ssh-config", "TASK", "what ssh and editors need to reach it"],
   ["logs", "TASK [-f] [--console]", "what its commands wrote, or the guest's console"],
   ["events", "[TASK] [-f] [--since 1h]", "what happened"],
+  ["prune", "", "remove the records of one-off runs that are over; tasks and folders stay"],
   ["web", "[--port N]", "the page, on this machine only"],
   ["doctor", "[--json]", "what this host has and lacks, with the fix"],
   ["image", "ls|build|verify", "the guest image"],

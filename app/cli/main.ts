@@ -29,6 +29,7 @@ const VERBS: Readonly<Record<string, Verb>> = {
   rm: tasks.remove,
   ls: tasks.list,
   show: tasks.show,
+  prune: tasks.prune,
   // its ssh library is loaded by this verb only
   cp: async (session, args) => (await import("./commands/cp.ts")).cp(session, args),
   forward: async (session, args) => (await import("./commands/forward.ts")).forward(session, args),

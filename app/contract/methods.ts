@@ -85,6 +85,8 @@ export const keeperProtocol = {
     "tasks.resume": { params: byTask, result: taskView },
     /** Stops first when needed. */
     "tasks.remove": { params: byTask, result: nothing },
+    /** Removes the records of one-off runs that are over. Tasks stay. */
+    "runs.prune": { params: nothing, result: z.strictObject({ removed: z.int().min(0), sizeBytes: z.int().min(0) }) },
     /** Prepares a command; the answer's ticket opens its stream (see stream.ts) within 10 s. */
     "tasks.exec": {
       params: z.strictObject({

@@ -152,6 +152,7 @@ export class Keeper {
         await tasks.remove(task, actor());
         return {};
       },
+      "runs.prune": () => tasks.prune(actor()),
       "tasks.exec": async (params) => tasks.exec(params, actor()),
       "tasks.ssh": async ({ task, purpose }) => tasks.ssh(task, purpose, actor()),
       "tasks.sshFiles": async ({ task }) => tasks.sshFiles(task),

@@ -252,6 +252,7 @@ export async function startKeeperDouble(at: Endpoint, stepMs = Number(process.en
         emit("exec.started", found, { exec, command: argv?.join(" ") ?? "login shell", terminal: terminal !== undefined }, by());
         return { ticket, exec };
       },
+      "runs.prune": async () => ({ removed: 0, sizeBytes: 0 }),
       "tasks.ssh": async () => ({ ticket: "0".repeat(32), user: "you", privateKey: "", hostKey: "" }),
       "tasks.sshFiles": async () => ({ user: "you", identityFile: "/none", knownHostsFile: "/none" }),
       "tasks.stats": async () => {

@@ -106,6 +106,15 @@ export async function show(session: Session, args: readonly Buffer[]): Promise<n
   return 0;
 }
 
+export async function prune(session: Session, args: readonly Buffer[]): Promise<number> {
+  if (parse(args, {}).words.length > 0) throw usage("`cloche prune` takes nothing; `cloche rm TASK` removes a task.");
+  const { removed, sizeBytes } = await (await session.keeper()).call("runs.prune", {});
+  note(
+    `cloche: the records of ${removed} run${removed === 1 ? "" : "s"} are removed, ${(sizeBytes / 1e6).toFixed(1)} MB. Tasks and folders are as they were.`,
+  );
+  return 0;
+}
+
 function oneTask(args: readonly Buffer[], verb: string, table: OptionTable): { task: string; parsed: Parsed } {
   const parsed = parse(args, table);
   const [task, ...rest] = parsed.words;

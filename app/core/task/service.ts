@@ -1,6 +1,6 @@
 /** Tasks: made, listed, started, stopped, removed; commands in them. The one driver of each task's state. */
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import type { Socket } from "node:net";
 import { join } from "node:path";
@@ -346,6 +346,19 @@ export class TaskService {
     this.#live.delete(task.id);
     this.#options.audit.release(task.id);
     await this.#store.remove(task.id);
+  }
+
+  /** Removes the events and output of runs that are over. */
+  async prune(actor: Actor): Promise<Result<"runs.prune">> {
+    const runs = this.#store.all().filter((task) => task.ended !== undefined);
+    let sizeBytes = 0;
+    for (const run of runs) {
+      const { directory } = this.#options.paths.task(run.id);
+      for (const name of readdirSync(directory)) sizeBytes += statSync(join(directory, name)).size;
+      this.#record("task.removed", { name: run.name }, run.id, actor);
+      await this.#delete(run);
+    }
+    return { removed: runs.length, sizeBytes };
   }
 
   /** Prepares a command; its stream is opened with the ticket. */
