@@ -129,6 +129,35 @@ export const goTest = (node, module, args = []) =>
     return { status, output: text.join(""), passed, failed: failed || failedPackages.length, counts: true };
   });
 
+/** Fuzz targets with the number of cases that a long run tries; the seeds run with every `go test`. */
+const FUZZ = [
+  ["helpers/share", "./internal/wire", "FuzzDecode", 1_000_000],
+  ["helpers/share", "./internal/ninep", "FuzzSession", 1_000_000],
+  ["helpers/contract/go", ".", "FuzzParseMessage", 1_000_000],
+  ["vm-image/agent", ".", "FuzzCommandLine", 200_000],
+  ["vm-image/agent", ".", "FuzzSetEnv", 200_000],
+];
+
+/** One fuzz target counts as one test. */
+export const goFuzz = (node) =>
+  FUZZ.map(
+    ([module, folder, target, cases]) =>
+      () =>
+        counted(`go fuzz ${module} ${target} (${cases} cases)`, async () => {
+          const { status, output } = await go(node, module, [
+            "test",
+            folder,
+            "-run",
+            "^$",
+            "-fuzz",
+            `^${target}$`,
+            "-fuzztime",
+            `${cases}x`,
+          ]);
+          return { status, output, passed: status === 0 ? 1 : 0, failed: 0 };
+        }),
+  );
+
 export const existingGoModules = () => goModules.filter((module) => existsSync(join(repo, module, "go.mod")));
 
 /** Prints a result as a line, and all that the runner said if something failed. */

@@ -9,7 +9,7 @@ import { main } from "./bootstrap/main.mjs";
 import { nodeBinary } from "./bootstrap/npm.mjs";
 import { commands } from "./bootstrap/steps.mjs";
 
-await main(async ({ make }) => {
+await main({ release: "always" }, async ({ make }) => {
   const outputs = await make(commands.start);
   const components = join(repo, ".build", "components.json");
   const args = process.argv.slice(2);

@@ -18,7 +18,10 @@ export const hostPackages = {
   ],
   test: [
     "chromium", // the page is driven in it; Electron's own major version
+  ],
+  bench: [
     "diod", // the 9P server that the share server is measured against
+    "qemu-system-common", // QEMU's virtiofsd, the other one
   ],
 };
 

@@ -143,7 +143,8 @@ async function removeOutput(path, ctx) {
   }
 }
 
-function defaultSay(step, text) {
+/** A line of progress on stderr. */
+export function defaultSay(step, text) {
   process.stderr.write(`cloche: ${step.padEnd(13)} ${text}\n`);
 }
 

@@ -3,6 +3,7 @@
 import { mkdirSync } from "node:fs";
 import { appStep, componentsStep } from "./app.mjs";
 import { installHostPackages, missingHostPackages, unpackVsockDevice } from "./apt.mjs";
+import { benchProgramsStep } from "./bench.mjs";
 import { builderStep, checkNamespaces } from "./builder.mjs";
 import { goStep } from "./go.mjs";
 import { diskStep, imageStep, layerStep, rootfsStep } from "./image.mjs";
@@ -38,6 +39,7 @@ const vsockStep = {
 export const steps = [
   hostStep("host", "start", "installing Debian packages on this machine", 20),
   hostStep("host-test", "test", "installing Debian packages that only the tests need", 60),
+  hostStep("host-bench", "bench", "installing Debian packages that only the bench needs", 10),
   npmPackagesStep,
   nodeStep,
   guestNpmStep,
@@ -53,6 +55,7 @@ export const steps = [
   imageStep(true),
   appStep,
   componentsStep,
+  benchProgramsStep,
 ];
 
 /** What a command makes before it does its work; dependencies come along. */
@@ -60,7 +63,7 @@ export const commands = {
   start: ["components"],
   check: ["npm-packages", "node", "builder"],
   test: ["components", "host-test"],
-  bench: ["components", "host-test"],
+  bench: ["components", "host-bench", "bench-programs"],
   image: ["image"],
   release: ["image-release"],
 };

@@ -106,9 +106,9 @@ function shareProblem(error: unknown, name: string): ProblemError {
     case "share.not-found":
       return new ProblemError({
         code: "share.not-found",
-        message: `The folder ${JSON.stringify(name)} does not exist, so it was not shared.`,
+        message: `The folder ${JSON.stringify(name)} is not there any more, so it was not shared.`,
         evidence,
-        next: ["Check the path; a relative path starts at the folder you are in."],
+        next: ["Put it back where it was, or make a new task with a folder that is there."],
       });
     case "share.not-a-folder":
       return new ProblemError({

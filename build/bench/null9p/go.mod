@@ -1,0 +1,3 @@
+module cloche/null9p
+
+go 1.24
