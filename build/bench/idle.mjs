@@ -6,6 +6,7 @@ import { formatColumns, row } from "./stats.mjs";
 
 const SETTLE_MS = 5_000;
 const WATCH_MS = 30_000;
+const WORK = "node -e 1; npm --version; python3 -c 'import json, email'; git --version; find / -xdev -name x | sort | grep y; true";
 const TARGET_MB = 200;
 const TARGET_CPU = 1;
 
@@ -31,14 +32,19 @@ export async function benchIdle({ place, log }) {
   const after = seen.map(({ pid }) => cpuMs(pid));
   const perSecond = await interrupts;
   const parts = seen.map((entry, i) => ({ ...entry, ...memory(entry.pid), cpuPercent: ((after[i] - before[i]) * 100) / elapsed }));
+  // translated code stays with QEMU until its cache is full, so a task that has worked holds more than a fresh one
+  await place.exec(client, task, ["bash", "-c", WORK]);
+  const worked = seen.map(({ pid }) => memory(pid));
   client.close();
 
   const sum = (key) => parts.reduce((total, part) => total + part[key], 0);
   const touched = Math.max(...parts.map((part) => part.guestRssMb));
   const beyond = sum("pssMb") - sum("guestPssMb");
+  const beyondWorked = worked.reduce((total, part) => total + part.pssMb - part.guestPssMb, 0);
   return {
     rows: [
       row("idle", "memory beyond what the guest touched (PSS)", { unit: "MB", ours: [beyond], target: TARGET_MB }),
+      row("idle", "the same after node, python and git have run", { unit: "MB", ours: [beyondWorked], target: TARGET_MB }),
       row("idle", "guest memory touched", { unit: "MB", ours: [touched] }),
       row("idle", `CPU of all its processes over ${WATCH_MS / 1000} s`, { unit: "%", ours: [sum("cpuPercent")], target: TARGET_CPU }),
     ],

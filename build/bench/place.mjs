@@ -48,7 +48,14 @@ export class Place {
 
   /** A task that runs until `end`. */
   async task(client, params = {}) {
-    const task = await client.call("tasks.create", { name: `bench-${++this.#made}`, shares: [], ephemeral: true, env: {}, sudo: true, ...params });
+    const task = await client.call("tasks.create", {
+      name: `bench-${++this.#made}`,
+      shares: [],
+      ephemeral: true,
+      env: {},
+      sudo: true,
+      ...params,
+    });
     await client.call("tasks.start", { task: task.id, lease: "client" });
     return task;
   }

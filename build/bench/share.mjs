@@ -3,12 +3,12 @@
 import { execFileSync, spawn } from "node:child_process";
 import { chmodSync, existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { bootCommandLine, DATA_SERIAL, Helper, layerSerial, machineFacts } from "../../app/core/machine/index.ts";
+import { endpoint } from "../../app/contract/node/index.ts";
 import { Agent, choosePorts, dialGuest, FirstConnection, makeKeys, SshConnection } from "../../app/core/guest/index.ts";
 import { expandTemplate, openImage } from "../../app/core/image/index.ts";
+import { bootCommandLine, DATA_SERIAL, Helper, layerSerial, machineFacts } from "../../app/core/machine/index.ts";
 import { Paths } from "../../app/core/paths.ts";
 import { identifyFolder, ShareServer } from "../../app/core/share/server.ts";
-import { endpoint } from "../../app/contract/node/index.ts";
 import { alive, sleep } from "./place.mjs";
 import { formatColumns, median, row } from "./stats.mjs";
 
@@ -32,23 +32,35 @@ async function benchNative({ place, parts, rounds, log }) {
   const { results } = JSON.parse(text);
   const rows = [];
   for (const { workload, ms } of results) {
-    for (const name of Object.keys(ms).filter((each) => each !== "diod").sort()) {
+    for (const name of Object.keys(ms)
+      .filter((each) => each !== "diod")
+      .sort()) {
       const judged = name === "ours-rw-64k"; // the same frames as diod's; the others are shown
       rows.push(
-        row("share", `native, ${name}: ${workload}`, { ours: ms[name], base: ms.diod, baseName: "diod", ...(judged ? { target: TARGET } : {}) }),
+        row("share", `native, ${name}: ${workload}`, {
+          ours: ms[name],
+          base: ms.diod,
+          baseName: "diod",
+          ...(judged ? { target: TARGET } : {}),
+        }),
       );
     }
   }
   return {
     rows,
-    notes: [`native: one Go 9P client, unix socket, turns by round; -64k: frames as diod's 64 KiB at most, -512k: as the guest's; ro and rw: our modes`],
+    notes: [
+      `native: one Go 9P client, unix socket, turns by round; -64k: frames as diod's 64 KiB at most, -512k: as the guest's; ro and rw: our modes`,
+    ],
     samples: results,
   };
 }
 
 /** What is done in a mounted folder; $1 is the mount. Everything runs as root, so that the servers' ideas of owners play no part. */
 const workloads = {
-  "write 64 MiB (dd, fsync)": { before: 'rm -f "$1/written"', work: 'dd if=/dev/zero of="$1/written" bs=1M count=64 conv=fsync 2>/dev/null' },
+  "write 64 MiB (dd, fsync)": {
+    before: 'rm -f "$1/written"',
+    work: 'dd if=/dev/zero of="$1/written" bs=1M count=64 conv=fsync 2>/dev/null',
+  },
   "read 64 MiB (cat)": { before: "cold", work: 'cat "$1/big" >/dev/null' },
   "create 200 files": { before: 'rm -rf "$1/new"; mkdir "$1/new"; cold', work: 'for ((i = 0; i < 200; i++)); do : >"$1/new/$i"; done' },
   "walk and stat 1000 files (find)": { before: "cold", work: `find "$1/tree" -printf '%s\\n' >/dev/null` },
@@ -71,7 +83,9 @@ async function benchGuest({ place, parts, rounds, log }) {
   fill(folders.ours);
   for (const name of ["diod", "null", "virtiofsd"]) execFileSync("cp", ["-a", `${folders.ours}/.`, folders[name]]);
   const guest = await boot(place, folders, parts);
-  const samples = Object.fromEntries(Object.keys(workloads).map((name) => [name, Object.fromEntries(Object.keys(guest.mounts).map((m) => [m, []]))]));
+  const samples = Object.fromEntries(
+    Object.keys(workloads).map((name) => [name, Object.fromEntries(Object.keys(guest.mounts).map((m) => [m, []]))]),
+  );
   try {
     const names = Object.keys(guest.mounts);
     for (let round = 0; round <= rounds; round++) {
@@ -211,7 +225,12 @@ async function boot(place, folders, parts) {
       mounts.virtiofsd = "/mnt/virtiofs";
       await root(`mkdir -p ${mounts.virtiofsd} && mount -t virtiofs bench ${mounts.virtiofsd}`);
     }
-    return { root, mounts, options, missing, end: async () => (ssh.end(), agent.close(), await end()) };
+    const endAll = async () => {
+      ssh.end();
+      agent.close();
+      await end();
+    };
+    return { root, mounts, options, missing, end: endAll };
   } catch (error) {
     await end();
     throw error;
