@@ -142,18 +142,22 @@ function pump(channel: ClientChannel, client: Socket, output: OutputLog): Promis
     };
     forward(Frame.stdout, channel);
     forward(Frame.stderr, channel.stderr);
-    channel.on("exit", (status: number | null, signal?: string) => {
-      if (status !== null) result = { status };
-      else {
-        const name = (signal ?? "").replace(/^SIG/, "");
-        result = { status: 128 + (SIGNAL_NUMBERS[name] ?? 0), signal: name };
-      }
-    });
+    const ended = (status: number | null | undefined, signal?: string) => {
+      if (result || status === undefined) return;
+      const name = (signal ?? "").replace(/^SIG/, "");
+      result = status === null ? { status: 128 + (SIGNAL_NUMBERS[name] ?? 0), signal: name } : { status };
+    };
+    channel.on("exit", ended);
     // a paused side that will never be drained again must not hold the close back
     client.once("close", () => {
       channel.resume();
       channel.stderr.resume();
     });
-    channel.once("close", () => (result ? resolve(result) : reject(new Error("the channel closed without an exit status"))));
+    // a short command's exit can come in the same bytes as the answer to its start, before anybody listens; `close` tells it again
+    channel.once("close", (status?: number | null, signal?: string) => {
+      ended(status, signal);
+      if (result) resolve(result);
+      else reject(new Error("the channel closed without an exit status"));
+    });
   });
 }
