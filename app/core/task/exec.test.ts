@@ -50,7 +50,14 @@ test.each([
   user.on("data", (chunk: Buffer) => {
     for (const { type } of decoder.push(chunk)) frames.push(type);
   });
-  const request = { argv: [Buffer.from(word)], workingDirectory: "/", env: {}, terminal: undefined, timeoutMs: undefined };
+  const request = {
+    argv: [Buffer.from(word)],
+    workingDirectory: "/",
+    makeWorkingDirectory: false,
+    env: {},
+    terminal: undefined,
+    timeoutMs: undefined,
+  };
   await expect(runExec(ssh, request, client, { append() {} } as unknown as OutputLog)).resolves.toEqual(expected);
   await once(user, "close");
   expect(frames).toEqual([Frame.exit]);
