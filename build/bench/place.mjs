@@ -1,7 +1,7 @@
 // A Cloche of the bench's own: the command of the checkout, with a home that is removed at the end.
 
 import { spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { Frame, FrameDecoder } from "../../app/contract/index.ts";
@@ -128,12 +128,18 @@ export class Place {
     return join(this.#at.runtime, holder, "v");
   }
 
+  /** What explains a failure: the keeper's log, and console and host log of each task. */
   logs() {
-    try {
-      return `\n${readFileSync(join(process.env.CLOCHE_HOME, "keeper.log"), "utf8").slice(-2000)}`;
-    } catch {
-      return "";
-    }
+    const home = process.env.CLOCHE_HOME;
+    const tasks = join(home, "tasks");
+    const ids = existsSync(tasks) ? readdirSync(tasks) : [];
+    return [join(home, "keeper.log"), ...ids.flatMap((id) => [join(tasks, id, "console.log"), join(tasks, id, "host.log")])]
+      .filter((path) => existsSync(path))
+      .map((path) => ({ path, at: statSync(path).mtimeMs }))
+      .sort((a, b) => a.at - b.at)
+      .slice(-4)
+      .map(({ path }) => `\n--- ${path}\n${readFileSync(path, "utf8").slice(-2000)}`)
+      .join("");
   }
 
   async end() {
