@@ -5,7 +5,8 @@
 // its first byte, so they never describe other bytes. And a part whose whole hash is wrong is removed, not mended.
 
 import { createHash } from "node:crypto";
-import { mkdirSync, readFileSync, renameSync, rmSync, statfsSync, writeFileSync } from "node:fs";
+import * as fs from "node:fs";
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { constants, open } from "node:fs/promises";
 import { request as requestHttp } from "node:http";
 import { request as requestHttps } from "node:https";
@@ -275,8 +276,8 @@ export const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
 
 /** The archive and what is unpacked from it are on the disk together for a moment. */
 function needSpace(folder, missingBytes) {
-  if (!statfsSync) return; // Node before 18.15
-  const { bavail, bsize } = statfsSync(folder);
+  if (!fs.statfsSync) return; // Node before 18.15, which has no name of that kind to import
+  const { bavail, bsize } = fs.statfsSync(folder);
   if (bavail * bsize < missingBytes * 2) throw noSpace(folder, missingBytes * 2);
 }
 
