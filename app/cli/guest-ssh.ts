@@ -14,7 +14,15 @@ export async function connectGuest(session: Session, task: string, purpose: SshP
     await new Promise<void>((resolve, reject) => {
       client.once("ready", resolve).once("error", reject);
       client.once("close", () => reject(new Error("the guest closed the connection")));
-      client.connect({ sock, username: user, privateKey, hostVerifier: (key: Buffer) => key.equals(expected), readyTimeout: 30_000 });
+      client.connect({
+        sock,
+        username: user,
+        privateKey,
+        hostVerifier: (key: Buffer) => key.equals(expected),
+        // the guest's faster cipher under emulation, twice as fast as what ssh2 would choose
+        algorithms: { cipher: ["chacha20-poly1305@openssh.com", "aes128-gcm@openssh.com"] },
+        readyTimeout: 30_000,
+      });
     });
   } catch (error) {
     client.destroy();

@@ -38,7 +38,7 @@ type agent struct {
 func newAgent(boot *bootParams) *agent {
 	procs := newRegistry()
 	return &agent{
-		boot: boot, root: newRootState(), procs: procs, groups: newGroups(), ssh: &sshService{procs: procs},
+		boot: boot, root: newRootState(), procs: procs, groups: newGroups(), ssh: newSSHService(procs),
 		shares: newShareTable(), configured: make(chan struct{}),
 	}
 }

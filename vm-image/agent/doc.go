@@ -14,5 +14,5 @@
 //   - every child is reaped in one place (reaper.go);
 //   - start-up is counted in milliseconds under emulation: few packages, no forks, nothing that could be done later.
 //
-// Who may call: the kernel. Whom it calls: the host's keeper, and OpenSSH's sshd for everything that people do in a machine.
+// Who may call: the kernel, and the host over ssh for everything that people do in a machine (ssh.go). Whom it calls: the host's keeper.
 package main

@@ -9,15 +9,12 @@ import (
 )
 
 // The variables of everything that runs in the machine. They reach a process in two ways:
-//   - sshd's SetEnv, one line of its configuration, which each new connection reads; the user cannot break it;
+//   - with every process that ssh starts (ssh_user.go); the user cannot break it;
 //   - /run/cloche/environment, in the shell's words, for what sources it (the login shells' profile, scripts).
-//
-// ~/.ssh/environment was the other choice: the user can delete it, and it cannot hold a quote sshd would not misread.
-
 const (
 	environmentFile = runDir + "/environment"
-	// sshd hands its configuration to its session program in a message of at most 256 KiB.
-	maxEnvironmentBytes = 128 << 10
+	// All together they must leave room in what Linux takes for one exec, which is 2 MiB, arguments and all.
+	maxEnvironmentBytes = 512 << 10
 )
 
 // defaultEnvironment is what a person expects to find set; the host's variables go over it.
@@ -38,8 +35,8 @@ func checkEnvironment(env map[string]string) error {
 		if err := checkLength("environment."+name, value, maxVariableValue); err != nil {
 			return err
 		}
-		if strings.ContainsAny(value, "\x00\n") {
-			return contract.BadParams("environment.%s holds a line break or NUL, which sshd cannot pass on; send it with the command", name)
+		if strings.IndexByte(value, 0) >= 0 {
+			return contract.BadParams("environment.%s holds a NUL, which no variable can", name)
 		}
 		total += len(name) + len(value) + 4
 	}
@@ -63,23 +60,6 @@ func merged(u guestUser, env map[string]string) [][2]string {
 	return pairs
 }
 
-// sshdWords writes the pairs for one SetEnv line: only the first such line counts. sshd's argv_split knows quotes and, in them,
-// backslashes before quotes and backslashes.
-func sshdWords(pairs [][2]string) string {
-	var b strings.Builder
-	for _, p := range pairs {
-		b.WriteString(` "` + p[0] + "=")
-		for i := 0; i < len(p[1]); i++ {
-			if c := p[1][i]; c == '"' || c == '\\' {
-				b.WriteByte('\\')
-			}
-			b.WriteByte(p[1][i])
-		}
-		b.WriteByte('"')
-	}
-	return b.String()
-}
-
 // shellLines writes the pairs for a shell to source.
 func shellLines(pairs [][2]string) string {
 	var b strings.Builder
@@ -100,7 +80,7 @@ func parseSetEnvironment(raw json.RawMessage) (p setEnvironmentParams, err error
 	return p, checkEnvironment(p.Environment)
 }
 
-// handleSetEnvironment replaces the host's variables for connections that begin after it.
+// handleSetEnvironment replaces the host's variables for processes that are started after it.
 func (a *agent) handleSetEnvironment(raw json.RawMessage) (any, error) {
 	p, err := parseSetEnvironment(raw)
 	if err != nil {

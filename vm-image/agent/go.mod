@@ -4,6 +4,7 @@ go 1.25
 
 require (
 	cloche/contract v0.0.0
+	golang.org/x/crypto v0.25.0
 	golang.org/x/sys v0.30.0
 )
 

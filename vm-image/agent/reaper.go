@@ -23,23 +23,64 @@ func newRegistry() *registry {
 	return r
 }
 
-// command is a program to start. No shell, no search path.
+// command is a program to start, in a session of its own. No shell, no search path.
 type command struct {
-	path  string
-	args  []string
-	env   []string
-	files []uintptr // 0, 1, 2
-	group int       // directory of a control group, -1 for none
+	path     string
+	args     []string
+	env      []string
+	files    []uintptr           // 0, 1, 2
+	group    int                 // directory of a control group, -1 for none
+	dir      string              // the working directory; "" for /
+	user     *syscall.Credential // nil: as the agent
+	terminal bool                // standard input becomes its controlling terminal
 }
 
 // child is a started program; its status comes once.
 type child struct {
 	pid  int
 	done chan syscall.WaitStatus
+
+	r     *registry
+	pidfd int // -1 where the kernel has none, and once released; guarded by the registry
+}
+
+// signal goes to the program's process group. The descriptor names the group even when its leader is reaped and the number is somebody else's.
+func (c *child) signal(n syscall.Signal) error {
+	c.r.mu.Lock()
+	defer c.r.mu.Unlock()
+	if c.pidfd >= 0 {
+		if err := unix.PidfdSendSignal(c.pidfd, n, nil, pidfdProcessGroup); err != unix.EINVAL {
+			return err
+		}
+	}
+	// before Linux 6.9: only while the leader is there
+	if c.r.children[c.pid] != c.done {
+		return unix.ESRCH
+	}
+	return syscall.Kill(-c.pid, n)
+}
+
+// PIDFD_SIGNAL_PROCESS_GROUP
+const pidfdProcessGroup = 1 << 2
+
+// release gives the descriptor back. It is to be called once for each child.
+func (c *child) release() {
+	c.r.mu.Lock()
+	defer c.r.mu.Unlock()
+	if c.pidfd >= 0 {
+		unix.Close(c.pidfd)
+		c.pidfd = -1
+	}
 }
 
 func (r *registry) start(c command) (*child, error) {
-	attr := &syscall.ProcAttr{Dir: "/", Env: c.env, Files: c.files, Sys: &syscall.SysProcAttr{Setsid: true}}
+	pidfd := -1
+	attr := &syscall.ProcAttr{Dir: "/", Env: c.env, Files: c.files, Sys: &syscall.SysProcAttr{
+		Setsid: true, Setctty: c.terminal, Credential: c.user, PidFD: &pidfd,
+	}}
+	if c.dir != "" {
+		attr.Dir = c.dir
+	}
 	if c.group >= 0 {
 		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, c.group
 	}
@@ -59,7 +100,7 @@ func (r *registry) start(c command) (*child, error) {
 	case r.started <- struct{}{}:
 	default:
 	}
-	return &child{pid, done}, nil
+	return &child{pid: pid, done: done, r: r, pidfd: pidfd}, nil
 }
 
 // reap runs for ever. ECHILD means that no process but the kernel's is left: a child that ends leaves its children to PID 1,

@@ -4,35 +4,24 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"cloche/contract"
+	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
 )
 
-// Commands, terminals, sftp and forwards are OpenSSH's. The agent listens on vsock and gives each stream of the host to an sshd of
-// its own, as standard input and output: no byte passes through the agent.
+// Commands, terminals, sftp and forwards come over SSH, and the agent serves it: OpenSSH's sshd needs ten times as long for a first
+// handshake under emulation (README.md, "Choices"). One connection of the protocol per stream of the host:
+//
+//	stream ─ handshake, one user, one key (ssh_server.go) ─┬─ session ─ process, pipes or a terminal (ssh_session.go, ssh_pty.go)
+//	                                                       └─ direct-tcpip, direct-streamlocal (ssh_forward.go)
 
 const (
 	runDir = "/run/cloche"
-	// Readable by the user, because sshd reads the authorized key with his rights; the host key beside it is root's alone.
-	sshDir            = runDir + "/ssh"
-	hostKeyFile       = sshDir + "/host_key"
-	authorizedKeyFile = sshDir + "/authorized_keys"
-	sshdConfigFile    = sshDir + "/sshd_config"
+	// Streams at a time. The keeper has one; `cp` and an editor have theirs.
+	maxSSHConnections = 64
 )
-
-// sshdPrograms: OpenSSH as the image builds it for the guest, static and without Kerberos, PAM and audit, when the image has it; else Debian's.
-var sshdPrograms = []string{"/usr/lib/cloche/sshd", "/usr/sbin/sshd"}
-
-func findSshd() (string, error) {
-	var err error
-	for _, path := range sshdPrograms {
-		if _, err = os.Stat(path); err == nil {
-			return path, nil
-		}
-	}
-	return "", err
-}
 
 type sshParams struct {
 	Port          int64  `json:"port"`
@@ -56,105 +45,65 @@ func (p sshParams) check() error {
 	return nil
 }
 
-// sshdConfig is the whole configuration; nothing of /etc/ssh is read. First the wall's side: one user, one key, no PAM (a third of
-// the handshake). Then speed under emulation: one algorithm of each kind, those that cost least, and no look-ups.
-func sshdConfig(u guestUser, env map[string]string) string {
-	return strings.Join([]string{
-		"HostKey " + hostKeyFile,
-		"AuthorizedKeysFile " + authorizedKeyFile,
-		"AllowUsers " + u.Name,
-		"AuthenticationMethods publickey",
-		"PubkeyAuthentication yes",
-		"PasswordAuthentication no",
-		"KbdInteractiveAuthentication no",
-		"PermitRootLogin no",
-		"UsePAM no",
-		"PermitUserRC no",
-		"PermitUserEnvironment no",
-		"AcceptEnv *", // only the keeper has the key
-		"SetEnv" + sshdWords(merged(u, env)),
-		"KexAlgorithms curve25519-sha256",
-		"HostKeyAlgorithms ssh-ed25519",
-		"PubkeyAcceptedAlgorithms ssh-ed25519",
-		"Ciphers aes128-gcm@openssh.com,chacha20-poly1305@openssh.com",
-		"Compression no",
-		"UseDNS no",
-		"TCPKeepAlive no",
-		"ClientAliveInterval 0",
-		"LoginGraceTime 60",
-		"MaxSessions 4096", // channels of one connection: the keeper has one
-		"MaxAuthTries 3",
-		"PrintMotd no",
-		"PrintLastLog no",
-		"X11Forwarding no",
-		"AllowTcpForwarding yes",
-		"AllowStreamLocalForwarding yes",
-		"StreamLocalBindUnlink yes",
-		"GatewayPorts no",
-		"PidFile none",
-		"LogLevel ERROR",
-		"Subsystem sftp internal-sftp",
-		"",
-	}, "\n")
-}
-
+// sshService is ssh for one machine: what all its connections share.
 type sshService struct {
 	procs *registry
 
-	program  string     // set before the first stream
+	// set before the first stream
+	config   *ssh.ServerConfig
+	user     guestUser
+	group    func() int // the control group of what is started
+	own      bool       // processes run as the caller is: tests, which are not root
+	accounts accounts   // the user's groups and shell
+	env      atomic.Pointer[[][2]string]
+	slots    chan struct{}
+
 	mu       sync.Mutex // guards the rest
 	listener *os.File
 	closed   bool
 }
 
+func newSSHService(procs *registry) *sshService {
+	return &sshService{procs: procs, slots: make(chan struct{}, maxSSHConnections)}
+}
+
 func (s *sshService) start(p sshParams, u guestUser, env map[string]string, group func() int) error {
 	fail := func(what string, err error) error { return nativeError("agent.ssh", what, err) }
-	for _, dir := range []struct {
-		path string
-		mode uint32
-	}{{runDir, 0o755}, {sshDir, 0o755}, {"/run/sshd", 0o755}} {
-		if err := putDir(dir.path, dir.mode, 0, 0); err != nil {
-			return fail("a directory of ssh cannot be made", err)
-		}
+	if err := putDir(runDir, 0o755, 0, 0); err != nil {
+		return fail("the directory of the environment cannot be made", err)
 	}
-	if err := putFile(hostKeyFile, withNewline(p.HostKey), 0o600, 0, 0); err != nil {
-		return fail("the host key cannot be written", err)
+	config, err := serverConfig(u.Name, p.HostKey, p.AuthorizedKey)
+	if err != nil {
+		return fail("the keys of ssh are of no use", err)
 	}
-	if err := putFile(authorizedKeyFile, withNewline(p.AuthorizedKey), 0o644, 0, 0); err != nil {
-		return fail("the authorized key cannot be written", err)
-	}
+	s.config, s.user, s.group = config, u, group
 	if err := s.setEnvironment(u, env); err != nil {
 		return err
-	}
-	program, err := findSshd()
-	if err != nil {
-		return fail("sshd is missing", err)
 	}
 	listener, err := listenHost(uint32(p.Port))
 	if err != nil {
 		return fail("the ssh port cannot be opened", err)
 	}
 	s.mu.Lock()
-	s.listener, s.program = listener, program
+	s.listener = listener
 	s.mu.Unlock()
-	go s.accept(listener, group)
+	go s.accept(listener)
 	return nil
 }
 
-// setEnvironment writes the files that new connections read.
+// setEnvironment holds for every process that is started after it, on whatever connection.
 func (s *sshService) setEnvironment(u guestUser, env map[string]string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := putFile(environmentFile, shellLines(merged(u, env)), 0o644, 0, 0); err != nil {
+	pairs := merged(u, env)
+	if err := putFile(environmentFile, shellLines(pairs), 0o644, 0, 0); err != nil {
 		return nativeError("agent.native", "the environment cannot be written", err)
 	}
-	if err := putFile(sshdConfigFile, sshdConfig(u, env), 0o600, 0, 0); err != nil {
-		return nativeError("agent.ssh", "the configuration of sshd cannot be written", err)
-	}
+	s.env.Store(&pairs)
 	return nil
 }
 
-func (s *sshService) accept(listener *os.File, group func() int) {
+func (s *sshService) accept(listener *os.File) {
 	for {
 		fd, err := acceptHost(listener)
 		if err != nil {
@@ -166,24 +115,18 @@ func (s *sshService) accept(listener *os.File, group func() int) {
 			}
 			return
 		}
-		if err := s.serve(fd, group()); err != nil {
-			logf("ssh: %v", err)
+		select {
+		case s.slots <- struct{}{}:
+		default:
+			logf("ssh: more than %d connections at a time", maxSSHConnections)
+			unix.Close(fd)
+			continue
 		}
-		unix.Close(fd)
+		go guarded("ssh connection", func() {
+			defer func() { <-s.slots }()
+			s.serve(streamConn{os.NewFile(uintptr(fd), "ssh")})
+		})
 	}
-}
-
-// serve starts one sshd on the stream. Its messages go to the kernel's log, below the console's level.
-func (s *sshService) serve(fd, group int) error {
-	_, err := s.procs.start(command{
-		path: s.program,
-		args: []string{s.program, // sshd wants its own full path
-			"-i", "-e", "-f", sshdConfigFile},
-		env:   []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"},
-		files: []uintptr{uintptr(fd), uintptr(fd), uintptr(logFd)},
-		group: group,
-	})
-	return err
 }
 
 // close ends the service; connections that are there go on until their processes are ended.
@@ -196,5 +139,3 @@ func (s *sshService) close() {
 		s.listener = nil
 	}
 }
-
-func withNewline(text string) string { return strings.TrimRight(text, "\n") + "\n" }

@@ -82,7 +82,7 @@ func findUser(passwd string, u guestUser) (found bool, conflict string) {
 	return found, ""
 }
 
-// add writes the lines that useradd would. The password `*` matches none and, unlike `!`, does not lock the account for sshd.
+// add writes the lines that useradd would. The password `*` matches none and, unlike `!`, does not lock the account.
 func (u guestUser) add(passwd string) error {
 	uid, gid := strconv.FormatInt(u.UID, 10), strconv.FormatInt(u.GID, 10)
 	group, err := os.ReadFile("/etc/group")

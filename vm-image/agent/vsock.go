@@ -53,7 +53,7 @@ func connected(f *os.File) error {
 	return result
 }
 
-// blockingFd takes a stream's descriptor out of the poller, for sshd or for the kernel's 9P client.
+// blockingFd takes a stream's descriptor out of the poller, for the kernel's 9P client.
 func blockingFd(f *os.File) (int, error) {
 	raw, err := f.SyscallConn()
 	if err != nil {
@@ -87,8 +87,8 @@ func listenHost(port uint32) (*os.File, error) {
 	return os.NewFile(uintptr(fd), "vsock:"+itoa(int(port))), nil
 }
 
-// acceptHost gives the next stream of the host as a blocking descriptor. Processes of the guest can reach the port over vsock's
-// loopback; they are turned away, as a way around the keys of sshd's users is nobody's business.
+// acceptHost gives the next stream of the host as a non-blocking descriptor. Processes of the guest can reach the port over vsock's
+// loopback; they are turned away before a byte of theirs is read.
 func acceptHost(listener *os.File) (int, error) {
 	raw, err := listener.SyscallConn()
 	if err != nil {
@@ -99,7 +99,7 @@ func acceptHost(listener *os.File) (int, error) {
 		var from unix.Sockaddr
 		var failed error
 		err := raw.Read(func(l uintptr) bool {
-			fd, from, failed = unix.Accept4(int(l), unix.SOCK_CLOEXEC)
+			fd, from, failed = unix.Accept4(int(l), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
 			return failed != unix.EAGAIN
 		})
 		switch {

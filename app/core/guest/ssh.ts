@@ -1,6 +1,7 @@
 /**
- * The ssh connection to a guest: OpenSSH's sshd in the guest, ssh2 here, over a vsock stream. Keys are made per machine on the
- * host; the guest's sshd is as hostile as the guest, so it opens no channels to us, and what it sends is bounded by ssh2's windows.
+ * The ssh connection to a guest: the agent serves it (vm-image/agent/ssh.go), ssh2 speaks it here, over a vsock stream. Keys are made per
+ * machine on the host; the guest's side is as hostile as the guest, so it opens no channels to us, and what it sends is bounded by ssh2's
+ * windows.
  */
 import type { Socket } from "node:net";
 import ssh2, { type ClientChannel, type ConnectConfig } from "ssh2";
@@ -9,7 +10,7 @@ import { ProblemError } from "../../contract/index.ts";
 const READY_DEADLINE_MS = 30_000;
 
 export interface MachineKeys {
-  /** OpenSSH private key of the guest's sshd */
+  /** the guest's own private key, in OpenSSH's form */
   readonly hostPrivate: string;
   /** `ssh-ed25519 …` */
   readonly hostPublic: string;
@@ -19,16 +20,30 @@ export interface MachineKeys {
 
 /** New keys, for one machine only. Making them in the guest would take 0.4 s of its start. */
 export function makeKeys(): MachineKeys {
-  const host = ssh2.utils.generateKeyPairSync("ed25519");
-  const user = ssh2.utils.generateKeyPairSync("ed25519");
+  const host = makeKeyPair();
+  const user = makeKeyPair();
   return { hostPrivate: host.private, hostPublic: host.public, userPrivate: user.private, userPublic: user.public };
 }
 
-/** Algorithms that both sides have and that cost least under emulation: no choice is left to the guest. */
+type KeyPair = Pick<ssh2.utils.KeyPairReturn, "private" | "public">;
+
+/** ssh2 1.17 writes about 3 of 1000 private keys in a form that nobody can read, so each is read before it is given away. */
+export function makeKeyPair(generate: () => KeyPair = () => ssh2.utils.generateKeyPairSync("ed25519")): KeyPair {
+  for (let tries = 0; tries < 20; tries++) {
+    const pair = generate();
+    const parsed = ssh2.utils.parseKey(pair.private);
+    const expected = Buffer.from(pair.public.split(" ")[1] ?? "", "base64");
+    if (!(parsed instanceof Error) && !Array.isArray(parsed) && parsed.isPrivateKey() && parsed.getPublicSSH().equals(expected))
+      return pair;
+  }
+  throw new Error("no readable ssh key was made in 20 tries");
+}
+
+/** Algorithms that both sides have, the cheapest under emulation first (vm-image/agent/README.md): no choice is left to the guest. */
 const ALGORITHMS: NonNullable<ConnectConfig["algorithms"]> = {
   kex: ["curve25519-sha256"],
   serverHostKey: ["ssh-ed25519"],
-  cipher: ["aes128-gcm@openssh.com"],
+  cipher: ["chacha20-poly1305@openssh.com", "aes128-gcm@openssh.com"],
   compress: ["none"],
 };
 
@@ -54,7 +69,7 @@ export class SshConnection {
       await new Promise<void>((resolve, reject) => {
         client.once("ready", resolve);
         client.once("error", reject);
-        client.once("close", () => reject(new Error("the guest's sshd closed the connection")));
+        client.once("close", () => reject(new Error("the guest closed the connection")));
         client.connect({
           sock,
           username: user,
@@ -77,7 +92,7 @@ export class SshConnection {
     return connection;
   }
 
-  /** Opens a channel and runs a line in the user's login shell there. */
+  /** Opens a channel and runs a line in bash there. */
   exec(line: string, terminal: { columns: number; rows: number; term: string } | undefined): Promise<ClientChannel> {
     const pty = terminal && { cols: terminal.columns, rows: terminal.rows, term: terminal.term, width: 0, height: 0 };
     return new Promise((resolve, reject) => {
