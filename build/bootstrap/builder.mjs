@@ -107,6 +107,7 @@ export const builderStep = {
 export function inBuilder(root, argv, { env = {}, cwd = "/repo", readOnlyRepo = false, ...options } = {}) {
   const setUp = [
     "set -e",
+    "umask 022", // the caller's own would end up in modes: mkfs.erofs gives it to the inode of packed tails
     `mount --bind ${quote(root)} ${quote(root)}`,
     `cd ${quote(root)}`,
     `mount --bind ${quote(repo)} repo`,

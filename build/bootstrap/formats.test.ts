@@ -8,6 +8,8 @@ import { expect, test } from "vitest";
 import { characterDevice, cpio, directory, program } from "./cpio.mjs";
 // @ts-expect-error: the bootstrap is plain JavaScript, which has no types
 import { expand, packFromTar } from "./extents.mjs";
+// @ts-expect-error: the bootstrap is plain JavaScript, which has no types
+import { fixPackedTime } from "./image.mjs";
 
 const folder = () => mkdtempSync(join(tmpdir(), "cloche-build-"));
 
@@ -51,4 +53,36 @@ test("a template that is cut is refused", () => {
   writeFileSync(join(at, "cut"), header);
   expect(() => expand(join(at, "cut"), join(at, "out"))).toThrow("the template is cut");
   expect(readFileSync(join(at, "out"))).toHaveLength(0);
+});
+
+test("a layer forgets when it was packed, and one of another form is not touched", () => {
+  const file = join(folder(), "layer");
+  const layer = (seconds: number, nid = 3n, extended = 1) => {
+    const bytes = Buffer.alloc(8192, 0x61);
+    bytes.writeUInt32LE(0xe0f5e1e2, 1024);
+    bytes.writeUInt32LE(1, 1024 + 40);
+    bytes.writeBigUInt64LE(nid, 1024 + 96);
+    bytes[4096 + 96] = extended;
+    bytes.writeBigUInt64LE(BigInt(seconds), 4096 + 96 + 32);
+    bytes.writeUInt32LE(seconds % 1000, 4096 + 96 + 40);
+    writeFileSync(file, bytes);
+    return bytes;
+  };
+  const now = Math.floor(Date.now() / 1000);
+  layer(now);
+  fixPackedTime(file);
+  const first = readFileSync(file);
+  const before = layer(now + 7);
+  fixPackedTime(file);
+  expect(readFileSync(file).equals(first)).toBe(true);
+  expect([...first.keys()].filter((at) => first[at] !== before[at]).every((at) => at >= 4096 + 128 && at < 4096 + 140)).toBe(true);
+  const withoutTails = layer(now, 0n);
+  fixPackedTime(file);
+  expect(readFileSync(file).equals(withoutTails)).toBe(true);
+  for (const spoil of [() => layer(12345), () => layer(now, 3n, 0), () => writeFileSync(file, Buffer.alloc(8192))]) {
+    spoil();
+    const bytes = readFileSync(file);
+    expect(() => fixPackedTime(file)).toThrow(/not where it was|no EROFS/);
+    expect(readFileSync(file).equals(bytes)).toBe(true);
+  }
 });
