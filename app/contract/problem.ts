@@ -30,8 +30,23 @@ export class ProblemError extends Error {
   constructor(problem: Problem) {
     super(problem.message);
     this.name = "ProblemError";
-    this.problem = problem;
+    this.problem = bounded(problem);
   }
+}
+
+/** Causes below that depth are left out. */
+const MAX_CAUSES = 4;
+
+/** Cut to what the schema takes: texts may quote a guest, and a problem that cannot be written down or sent would be a second one. */
+function bounded(problem: Problem, depth = 0): Problem {
+  const { code, message, cause, evidence, next } = problem;
+  return {
+    code: code.slice(0, 64),
+    message: message.slice(0, 4096),
+    ...(cause && depth < MAX_CAUSES ? { cause: bounded(cause, depth + 1) } : {}),
+    ...(evidence === undefined ? {} : { evidence: evidence.slice(0, 16_384) }),
+    next: next.slice(0, 8).map((step) => step.slice(0, 512)),
+  };
 }
 
 /** Any thrown value as a Problem; what is not a ProblemError is a bug of ours and says so. */

@@ -72,6 +72,28 @@ describe("a caller of a hostile side", () => {
     await expect(peer.call("double", { n: 1 })).rejects.toBeInstanceOf(RpcClosed);
   });
 
+  it("why it ended is told in a few words, however long the field that did not fit", () => {
+    const side = wire();
+    let reason = "";
+    const onClose = (why: string) => {
+      reason = why;
+    };
+    new RpcPeer({ transport: side.transport, remote: protocol, notified: { tick: () => {} }, onClose });
+    side.line({ jsonrpc: "2.0", method: "tick", params: { n: 1, ["A".repeat(900_000)]: 1 } });
+    expect(reason).toMatch(/^the other side broke the protocol: tick: /);
+    expect(reason.length).toBeLessThan(400);
+  });
+
+  it("a mistake in taking a notification ends this connection and goes no further", () => {
+    const side = wire();
+    const tick = () => {
+      throw new Error("the disk is full");
+    };
+    new RpcPeer({ transport: side.transport, remote: protocol, notified: { tick } });
+    expect(() => side.line({ jsonrpc: "2.0", method: "tick", params: { n: 1 } })).not.toThrow();
+    expect(side.isClosed()).toBe(true);
+  });
+
   it("delivers a notification that fits", () => {
     const side = wire();
     const ticks: number[] = [];

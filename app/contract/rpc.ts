@@ -195,7 +195,12 @@ export class RpcPeer<
     if (!schema || !listener) return this.#violation(`unknown notification ${message.method}`);
     const params = schema.safeParse(message.params);
     if (!params.success) return this.#violation(`${message.method}: ${firstIssue(params.error)}`);
-    listener(params.data as never);
+    try {
+      listener(params.data as never);
+    } catch (error) {
+      // ours, but brought on by this connection's other side: it ends this connection and not the process
+      this.close(`${message.method} could not be taken: ${(error as Error).message}`.slice(0, 512));
+    }
   }
 
   async #serve(request: { id: number; method: string; params: unknown }): Promise<void> {
@@ -224,10 +229,13 @@ export class RpcPeer<
   }
 }
 
+/** Longest text of a first issue: it quotes what the other side sent, which may be a line long. */
+const MAX_ISSUE_CHARS = 256;
+
 /** The first thing wrong with a value: where and what. */
 export function firstIssue(error: z.ZodError): string {
   const issue = error.issues[0];
   if (!issue) return "does not fit";
   const where = issue.path.map(String).join(".");
-  return where ? `${where}: ${issue.message}` : issue.message;
+  return (where ? `${where}: ${issue.message}` : issue.message).slice(0, MAX_ISSUE_CHARS);
 }

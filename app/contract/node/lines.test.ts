@@ -34,6 +34,12 @@ describe("lines from a hostile side", () => {
     expect(over.lines).toEqual([]);
   });
 
+  it("a byte order mark stays in its line, where it is no JSON", async () => {
+    const { input, lines } = receive();
+    input.write("\uFEFF{}\n{}\n");
+    await expect.poll(() => lines).toEqual(["\uFEFF{}", "{}"]);
+  });
+
   it("bytes that are not UTF-8 end the connection", async () => {
     const { input, lines, reason } = receive();
     input.write(Buffer.from([0xff, 0x0a, 0x61, 0x0a]));

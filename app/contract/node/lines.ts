@@ -7,7 +7,7 @@ const MAX_WAITING_BYTES = 16 * MAX_LINE_BYTES;
 
 /** A LineTransport over one stream, or over a child's stdout and stdin. A line that is too long or not UTF-8 ends it. */
 export function lineTransport(readable: Readable, writable: Writable, end: () => void): LineTransport {
-  const decoder = new TextDecoder("utf-8", { fatal: true });
+  const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }); // a mark at a line's start is no JSON
   let parts: Buffer[] = [];
   let held = 0;
   let over = false;
