@@ -10,6 +10,8 @@ const ms = z.int().min(0);
 export const eventData = {
   "keeper.started": z.strictObject({ pid: z.int(), swept: z.array(name).max(64) }),
   "keeper.ended": z.strictObject({ reason: z.string().max(256) }),
+  /** events of things that happened all the same could not be written before this one */
+  "events.lost": z.strictObject({ count: z.int().min(1), why: z.string().max(1024) }),
   "task.created": z.strictObject({
     name,
     shares: z.array(z.strictObject({ name, mode: z.string(), guestPath: z.string() })).max(16),
@@ -30,7 +32,8 @@ export const eventData = {
   /** a raw ssh stream into the guest, beside the commands that the keeper runs itself */
   "ssh.opened": z.strictObject({ purpose: z.enum(["copy", "forward", "ssh"]) }),
   "guest.hello": z.strictObject({ version: z.string().max(64), image: z.string().max(64), kernel: z.string().max(128), bootMs: ms }),
-  "guest.log": z.strictObject({ level: z.string().max(16), message: z.string().max(4096) }),
+  /** `lost`: earlier lines of the guest's that were not kept, as it sent too many */
+  "guest.log": z.strictObject({ level: z.string().max(16), message: z.string().max(4096), lost: z.int().min(1).optional() }),
   "guest.clock": z.strictObject({ steppedMs: z.int() }),
 } as const;
 

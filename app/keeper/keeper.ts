@@ -89,11 +89,12 @@ export class Keeper {
   async #listen(): Promise<void> {
     const { socket, tokenFile } = this.#options.endpoint;
     const swept = await this.#tasks.sweep();
-    this.#audit.record("keeper.started", { pid: process.pid, swept: swept.slice(0, 64) });
+    this.#audit.report("keeper.started", { pid: process.pid, swept: swept.slice(0, 64) });
     rmSync(socket, { force: true });
     rmSync(tokenFile, { force: true });
     writeFileSync(tokenFile, this.#token, { mode: 0o600, flag: "wx" });
     const server = createServer((connection) => void this.#accept(connection));
+    server.on("error", (error) => this.#options.log(`the keeper's socket: ${error.message}`));
     server.maxConnections = MAX_CONNECTIONS;
     await new Promise<void>((resolve, reject) => {
       server.once("error", reject);
@@ -237,8 +238,12 @@ export class Keeper {
   end(reason: string): Promise<void> {
     this.#ending ??= (async () => {
       clearTimeout(this.#idle);
-      await this.#tasks.stopAll(reason);
-      this.#audit.record("keeper.ended", { reason });
+      try {
+        await this.#tasks.stopAll(reason);
+      } catch (error) {
+        this.#toError(error); // machines end with their helpers' stdin, whatever went wrong here
+      }
+      this.#audit.report("keeper.ended", { reason });
       // the socket goes first: a client that finds none starts a new keeper, which waits for the lock
       this.#server?.close();
       for (const socket of this.#sockets) socket.destroy();

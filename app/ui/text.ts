@@ -148,6 +148,7 @@ const clean = visible;
 const sentences: Sentences = {
   "keeper.started": () => "The keeper started",
   "keeper.ended": ({ reason }) => `The keeper ended: ${clean(reason)}`,
+  "events.lost": ({ count: lost, why }) => `${count(lost, "event", "events")} could not be written: ${clean(why)}`,
   "task.created": ({ shares }) => `Created with ${count(shares.length, "folder", "folders")}`,
   "task.removed": () => "Removed",
   "task.starting": ({ accelerator }) => `Start asked for (${clean(accelerator)})`,
@@ -169,7 +170,8 @@ const sentences: Sentences = {
   "ssh.opened": ({ purpose }) =>
     ({ copy: "Files are copied", forward: "A port of the task is open on this computer", ssh: "An ssh client is connected" })[purpose],
   "guest.hello": ({ version, kernel, bootMs }) => `“agent ${clean(version)}, kernel ${clean(kernel)}, up after ${duration(bootMs)}”`,
-  "guest.log": ({ level, message }) => `“${clean(level)}: ${clean(message)}”`,
+  "guest.log": ({ level, message, lost }) =>
+    `“${clean(level)}: ${clean(message)}”${lost === undefined ? "" : ` (${count(lost, "line", "lines")} before it not kept)`}`,
   "guest.clock": ({ steppedMs }) => `“the clock was set by ${duration(Math.abs(steppedMs))}”`,
 };
 

@@ -58,6 +58,21 @@ describe("the event log", () => {
     expect((await log.read({ ...all, task })).events).toHaveLength(1);
   });
 
+  it("what happened all the same is told without failing, and its loss is told when there is room again", async () => {
+    const log = new AuditLog(paths);
+    mkdirSync(paths.task(task).audit); // nothing can be written there
+    expect(() => log.record("task.paused", {}, { task })).toThrow();
+    log.report("task.stopped", { reason: "asked", ranMs: 1 }, { task });
+    log.report("task.failed", { problem: { code: "x".repeat(99), message: "does not fit", next: [] } }, { task });
+    rmSync(paths.task(task).audit, { recursive: true });
+    log.report("task.removed", { name: "a" }, { task });
+    const { events } = await log.read(all);
+    expect(events.map(({ kind }) => kind)).toEqual(["task.removed", "events.lost"]);
+    expect(events[1]?.data).toMatchObject({ count: 2 });
+    log.report("task.removed", { name: "b" }, { task });
+    expect((await log.read(all)).events).toHaveLength(3);
+  });
+
   it("refuses an event that does not fit its kind", () => {
     const log = new AuditLog(paths);
     expect(() => log.record("keeper.started", { pid: "x" } as never)).toThrow();

@@ -42,6 +42,9 @@ export class AuditLog {
   readonly #waiting = new Set<() => void>();
   #recent: EventEnvelope[] = [];
   #nextId = 1;
+  /** reported events that could not be written, until one tells of them */
+  #lost = 0;
+  #whyLost = "";
 
   constructor(paths: Paths, now: () => Date = () => new Date()) {
     this.#paths = paths;
@@ -89,6 +92,28 @@ export class AuditLog {
     if (this.#recent.length > RECENT * 2) this.#recent = this.#recent.slice(-RECENT);
     for (const wake of this.#waiting) wake();
     return event;
+  }
+
+  /**
+   * Tells of something that has happened already or must not be held up (a stop, a failure, what a guest said). Never throws: what
+   * cannot be written is counted, and the count stands in the log when there is room again.
+   */
+  report<K extends EventKind>(kind: K, data: z.input<(typeof eventData)[K]>, about: Recorded = {}): void {
+    try {
+      this.record(kind, data, about);
+    } catch (error) {
+      this.#lost++;
+      this.#whyLost = `${kind}: ${error instanceof ProblemError ? `${error.message} ${error.problem.evidence ?? ""}` : String(error)}`;
+      return;
+    }
+    if (this.#lost === 0) return;
+    const count = this.#lost;
+    this.#lost = 0;
+    try {
+      this.record("events.lost", { count, why: this.#whyLost.slice(0, 1024) });
+    } catch {
+      this.#lost = count; // told with the next one
+    }
   }
 
   /** Events after an id, oldest first; waits up to `waitMs` for the first one. */

@@ -416,7 +416,8 @@ export class Machine {
       await endAll();
       await Promise.allSettled(this.#making);
       await endAll();
-      await rm(this.#place.directory, { recursive: true, force: true });
+      // sockets and keys; what cannot be removed now is swept at the keeper's next start
+      await rm(this.#place.directory, { recursive: true, force: true }).catch(() => {});
     })();
     return this.#released;
   }

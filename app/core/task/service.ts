@@ -1,6 +1,6 @@
 /** Tasks: made, listed, started, stopped, removed; commands in them. The one driver of each task's state. */
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import type { Socket } from "node:net";
 import { join } from "node:path";
@@ -25,6 +25,7 @@ import { type MachineFacts, machineFacts } from "../machine/index.ts";
 import type { Paths } from "../paths.ts";
 import { type Grants, guestPathFor } from "../share/index.ts";
 import { commandText, type ExecRequest, runExec, sendProblem } from "./exec.ts";
+import { GuestLogBudget } from "./guest-log.ts";
 import { Machine } from "./machine.ts";
 import { chooseName, resolveTask } from "./names.ts";
 import { OutputLog } from "./output.ts";
@@ -36,6 +37,8 @@ const DEFAULT_CPUS = 1;
 const DEFAULT_MEMORY_MIB = 1024;
 /** the size of the disk template; a smaller disk would have to be formatted in the guest */
 const DEFAULT_DISK_GIB = 16;
+/** random, hexadecimal: a machine's directory in the runtime directory */
+const MACHINE_NAME = /^[0-9a-f]{8}$/;
 /** a ticket that nobody uses is forgotten */
 const TICKET_MS = 10_000;
 
@@ -93,9 +96,10 @@ export class TaskService {
   async sweep(): Promise<string[]> {
     const swept: string[] = [];
     for (const n of readdirSync(this.#options.paths.runtime)) {
+      // a machine's directory and nothing else: not a link, not a name that we would not have given
       const { directory } = this.#options.paths.machine(n);
       const marker = join(directory, "task");
-      if (!existsSync(marker)) continue;
+      if (!MACHINE_NAME.test(n) || !lstatSync(directory).isDirectory() || !lstatSync(marker, { throwIfNoEntry: false })?.isFile()) continue;
       const task = this.#store.get(readFileSync(marker, "utf8"));
       rmSync(directory, { recursive: true, force: true });
       if (!task) continue;
@@ -105,12 +109,11 @@ export class TaskService {
         message: `The task ${task.name} ended because the keeper was ended from outside. Files in your folders are as the task last wrote them.`,
         next: [task.ephemeral ? "Run the command again." : `Start it again with \`cloche start ${task.name}\`.`],
       };
-      this.#record("task.failed", { problem: failure }, task.id);
-      if (task.ephemeral) await this.#finish(task);
-      else await this.#store.save({ ...task, failure });
+      this.#report("task.failed", { problem: failure }, task.id);
+      await tolerant(() => (task.ephemeral ? this.#finish(task) : this.#store.save({ ...task, failure })));
     }
-    for (const task of this.#store.all()) if (task.ephemeral && !task.ended) await this.#finish(task);
-    for (const task of this.#store.surplusRuns()) await this.#delete(task);
+    for (const task of this.#store.all()) if (task.ephemeral && !task.ended) await tolerant(() => this.#finish(task));
+    for (const task of this.#store.surplusRuns()) await tolerant(() => this.#delete(task));
     return swept;
   }
 
@@ -199,6 +202,7 @@ export class TaskService {
       if (live.state.at !== "starting") throw stopped(task);
       const shares = task.shares.map(({ name, mode, guestPath }) => ({ name, mode, guestPath }));
       this.#record("task.starting", { wall: wallSentence(shares), accelerator: facts.accelerator }, task.id, actor);
+      const budget = new GuestLogBudget();
       const machine = new Machine({
         task,
         paths,
@@ -211,11 +215,14 @@ export class TaskService {
             if (live.state.at === "starting") live.state = { at: "starting", steps: machine.steps };
             this.#record("task.step", { step, phase, atMs: endedMs ?? beganMs, waitingFor }, task.id);
           },
-          onHello: (claim) => this.#record("guest.hello", claim, task.id, { kind: "guest" }),
-          onGuestLog: ({ level, message }) => this.#record("guest.log", { level, message }, task.id, { kind: "guest" }),
+          onHello: (claim) => this.#report("guest.hello", claim, task.id, { kind: "guest" }),
+          onGuestLog: ({ level, message }) => {
+            const kept = budget.take(message);
+            if (kept) this.#report("guest.log", { level, message, ...kept }, task.id, { kind: "guest" });
+          },
           onShareServed: ({ name, mode, guestPath }, confinement) =>
             this.#record("share.served", { name, mode, guestPath, confinement }, task.id),
-          onClock: (steppedMs) => this.#record("guest.clock", { steppedMs }, task.id),
+          onClock: (steppedMs) => this.#report("guest.clock", { steppedMs }, task.id),
           onDied: (problem) => void this.#failed(task, live, problem.problem),
         },
       });
@@ -249,8 +256,12 @@ export class TaskService {
     live.state = { at: "failed", problem };
     delete live.machine;
     live.output.close();
-    this.#record("task.failed", { problem }, task.id);
-    if (this.#store.get(task.id)) await this.#store.save({ ...task, failure: problem });
+    this.#report("task.failed", { problem }, task.id);
+    try {
+      if (this.#store.get(task.id)) await this.#store.save({ ...task, failure: problem });
+    } catch {
+      // a full disk: the failure is told while this keeper lives, and the task's file stays as it was
+    }
     this.#options.onChange();
   }
 
@@ -268,7 +279,7 @@ export class TaskService {
     }
     const starting = live.state.at === "starting" ? live.moving : undefined;
     live.state = { at: "stopping" };
-    this.#record("task.stopping", { reason }, task.id, actor);
+    this.#report("task.stopping", { reason }, task.id, actor); // a stop always works, on a full disk too
     live.moving = (async () => {
       if (starting) {
         live.machine?.abortStart(stopped(task));
@@ -277,7 +288,7 @@ export class TaskService {
       delete live.machine;
       live.output.close();
       live.state = { at: "stopped" };
-      this.#record("task.stopped", { reason, ranMs: Math.round(performance.now() - live.startedAt) }, task.id);
+      this.#report("task.stopped", { reason, ranMs: Math.round(performance.now() - live.startedAt) }, task.id);
     })();
     try {
       await live.moving;
@@ -294,7 +305,7 @@ export class TaskService {
     if (this.#move(task, live, "pause") === "move") {
       await live.machine?.pause();
       live.state = { at: "paused", since: new Date().toISOString() };
-      this.#record("task.paused", {}, task.id, actor);
+      this.#report("task.paused", {}, task.id, actor);
     }
     return this.#view(task);
   }
@@ -311,7 +322,7 @@ export class TaskService {
         accelerator: (await this.#facts)?.accelerator ?? "",
         steps: live.machine?.steps ?? [],
       };
-      this.#record("task.resumed", {}, task.id, actor);
+      this.#report("task.resumed", {}, task.id, actor);
     }
     return this.#view(task);
   }
@@ -329,7 +340,7 @@ export class TaskService {
   async #remove(task: TaskFile, actor: Actor): Promise<void> {
     await this.stop(task.id, "sync", "the task is removed", actor);
     if (task.ephemeral && !task.ended) return this.#finish(task);
-    this.#record("task.removed", { name: task.name }, task.id, actor);
+    this.#report("task.removed", { name: task.name }, task.id, actor); // removing is what makes room
     await this.#delete(task);
   }
 
@@ -355,7 +366,7 @@ export class TaskService {
     for (const run of runs) {
       const { directory } = this.#options.paths.task(run.id);
       for (const name of readdirSync(directory)) sizeBytes += statSync(join(directory, name)).size;
-      this.#record("task.removed", { name: run.name }, run.id, actor);
+      this.#report("task.removed", { name: run.name }, run.id, actor);
       await this.#delete(run);
     }
     return { removed: runs.length, sizeBytes };
@@ -419,7 +430,7 @@ export class TaskService {
       try {
         ended = await runExec(ssh, request, client, live.output);
       } finally {
-        this.#record("exec.ended", { exec, ...ended, ranMs: Math.round(performance.now() - began) }, task.id);
+        this.#report("exec.ended", { exec, ...ended, ranMs: Math.round(performance.now() - began) }, task.id);
       }
     } catch (error) {
       if (!client.destroyed) sendProblem(client, (await this.#whyGone(live)) ?? toProblem(error));
@@ -557,16 +568,41 @@ export class TaskService {
     };
   }
 
+  /** What is not recorded does not happen: throws when it cannot be. */
   #record<K extends Parameters<AuditLog["record"]>[0]>(
     kind: K,
     data: Parameters<AuditLog["record"]>[1],
     task: string,
     actor?: Actor,
   ): void {
-    const source = actor?.kind === "guest" ? { source: "guest" as const } : {};
-    this.#options.audit.record(kind, data as never, { task, ...(actor ? { actor } : {}), ...source });
+    this.#options.audit.record(kind, data as never, about(task, actor));
+  }
+
+  /** Tells of what happened all the same; never throws. */
+  #report<K extends Parameters<AuditLog["report"]>[0]>(
+    kind: K,
+    data: Parameters<AuditLog["report"]>[1],
+    task: string,
+    actor?: Actor,
+  ): void {
+    this.#options.audit.report(kind, data as never, about(task, actor));
   }
 }
+
+/** Putting right what an earlier keeper left must not keep this one from starting: on a full disk it is what lets its user make room. */
+async function tolerant(work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    if (!(error instanceof ProblemError)) throw error;
+  }
+}
+
+const about = (task: string, actor: Actor | undefined) => ({
+  task,
+  ...(actor ? { actor } : {}),
+  ...(actor?.kind === "guest" ? { source: "guest" as const } : {}),
+});
 
 /** Commands begin in the first folder; without one in a folder of the task's own. */
 const workingDirectory = (task: TaskFile) => task.shares[0]?.guestPath ?? "/home/you/files";
