@@ -32,6 +32,24 @@ describe("one keeper per user", () => {
     expect(takeLock(lock)).toBe(true);
   });
 
+  it("a killed holder whose parent never noticed does not keep it", async () => {
+    // the shell starts a child that ends, and turns into a program that never waits for it
+    const parent = spawn("/bin/bash", ["-c", "sleep 0.1 & echo $!; exec sleep 60"]);
+    try {
+      const pid = Number(await new Promise((resolve) => parent.stdout.once("data", (chunk) => resolve(String(chunk)))));
+      const fields = () => {
+        const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
+        return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+      };
+      writeFileSync(lock, `${pid} ${fields()[19]}\n`);
+      expect(takeLock(lock)).toBe(false);
+      while (fields()[0] !== "Z") await new Promise((resolve) => setTimeout(resolve, 10));
+      expect(takeLock(lock)).toBe(true);
+    } finally {
+      parent.kill("SIGKILL");
+    }
+  });
+
   it("another process with the holder's number does not keep it", () => {
     writeFileSync(lock, `${process.pid} 1\n`);
     expect(takeLock(lock)).toBe(true);

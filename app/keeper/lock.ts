@@ -1,12 +1,16 @@
 /** One keeper per user: a file that names its process, and a check that the named process is still that one. */
 import { linkSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 
-/** When a process began, in clock ticks since the host's boot: with the pid it names one process for good. Empty where it cannot be had. */
+/**
+ * When a process began, in clock ticks since the host's boot: with the pid it names one process for good. Empty where it cannot be had,
+ * and for one that is dead and only waits for its parent to notice: in a container without an init nobody ever does.
+ */
 function beganAt(pid: number): string {
   try {
-    // field 22 of /proc/PID/stat (proc(5)); the command in field 2 may hold spaces and brackets
+    // fields 3 and 22 of /proc/PID/stat (proc(5)); the command in field 2 may hold spaces and brackets
     const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
-    return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19] ?? "";
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    return fields[0] === "Z" || fields[0] === "X" ? "" : (fields[19] ?? "");
   } catch {
     return "";
   }

@@ -35,6 +35,7 @@ describe("tasks on disk", () => {
     ["a newer version", v1.replace('"version": 1', '"version": 2'), "newer Cloche"],
     ["an unknown field", v1.replace('"sudo"', '"pseudo": 1, "sudo"'), "does not fit"],
     ["half a file", v1.slice(0, 100), "JSON"],
+    ["a copy of another task's", v1.replace("0123456789abcdef", "00000000000000aa"), "it is the file of task 00000000000000aa"],
   ])("%s is left as it is and named, and the other tasks are there", (_, text, why) => {
     const file = put(text);
     const other = paths.task("00000000000000aa");

@@ -55,6 +55,8 @@ export class TaskStore {
       if (!existsSync(file)) continue;
       try {
         const task = readTask(readFileSync(file, "utf8"));
+        // a copied folder would stand for the task it was copied from, and be written over it
+        if (task.id !== id) throw new Error(`it is the file of task ${task.id}`);
         this.#tasks.set(task.id, task);
       } catch (error) {
         this.unreadable.push({ id, why: (error as Error).message });
