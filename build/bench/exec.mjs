@@ -87,7 +87,7 @@ export async function benchExec({ place, rounds, log }) {
         {
           "cloche's process, its connection": m.process - m.held,
           "keeper: ticket, stream, events": m.held - m.ssh,
-          "ssh: channel, sshd's session process": m.ssh - m.inside - m.ping,
+          "ssh: channel, the guest's session process": m.ssh - m.inside - m.ping,
           "vsock ping": m.ping,
           "the command, as if started inside": m.inside,
         },

@@ -55,7 +55,7 @@ function split(run, events) {
     ["kernel and agent, until its hello", time("guest.hello")],
     ["configure: root, user, names", step("shares", "began")],
     ["shares (none)", step("shares", "ended")],
-    ["ssh: sshd's start and handshake", time("task.running")],
+    ["ssh: service's start and handshake", time("task.running")],
     ["request of the command", time("exec.started")],
     ["the command", time("exec.ended")],
     ["teardown: disk written back, machine gone", time("task.stopped")],
