@@ -3,6 +3,9 @@ import type { Socket } from "node:net";
 import { type Client, encodeFrame, Frame, FrameDecoder, framesOf, type Problem, ProblemError, problemSchema } from "../contract/index.ts";
 import { openStream } from "../contract/node/index.ts";
 
+/** What the command's signal may take to leave, when our own output is gone. */
+const BROKEN_GRACE_MS = 500;
+
 export interface AttachOptions {
   readonly task: string;
   /** absent: the login shell */
@@ -102,9 +105,9 @@ function serveOutput(stream: Socket): Promise<Ended> {
     };
     const onBroken = () => {
       // whoever read our output is gone (`| head`): the command is told as a shell would tell it
-      stream.write(encodeFrame(Frame.signal, Buffer.from("PIPE")));
       outcome = { ended: { status: 141, signal: "PIPE" } };
-      stream.end();
+      stream.end(encodeFrame(Frame.signal, Buffer.from("PIPE")), () => stream.destroy());
+      setTimeout(() => stream.destroy(), BROKEN_GRACE_MS); // input that the command does not take may stand before it
     };
     process.stdout.once("error", onBroken);
     stream.on("data", (chunk: Buffer) => {
@@ -126,6 +129,7 @@ function serveOutput(stream: Socket): Promise<Ended> {
       process.stdout.off("error", onBroken);
       finish();
     });
-    stream.once("end", () => stream.end());
+    // the keeper has said all; input that the command did not take goes nowhere any more
+    stream.once("end", () => stream.destroy());
   });
 }

@@ -1,4 +1,5 @@
 /** What every verb needs: the keeper, a way to print, and where the parts are. */
+import { randomBytes } from "node:crypto";
 import { renameSync, writeFileSync } from "node:fs";
 import { type Client, formatProblem, type Problem, type TaskView } from "../contract/index.ts";
 import { type Components, connectKeeper } from "../contract/node/index.ts";
@@ -43,10 +44,14 @@ export function print(text: string): Promise<void> {
 
 export const printJson = (value: unknown) => print(JSON.stringify(value, null, 2));
 
-/** A result where a workload cannot forge it: a file, written whole or not at all. */
+/**
+ * A result where a workload cannot forge it: a file, written whole or not at all. The folder may be one that the workload writes to, so
+ * the file is a new one of a name that it cannot know, and a link at the result's own name is replaced.
+ */
 export function writeResult(path: string, value: unknown): void {
-  writeFileSync(`${path}.new`, `${JSON.stringify(value, null, 2)}\n`, { mode: 0o600 });
-  renameSync(`${path}.new`, path);
+  const made = `${path}.${randomBytes(8).toString("hex")}`;
+  writeFileSync(made, `${JSON.stringify(value, null, 2)}\n`, { mode: 0o600, flag: "wx" });
+  renameSync(made, path);
 }
 
 /** Columns padded to their widest cell, two spaces apart. */

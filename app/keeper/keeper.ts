@@ -128,6 +128,7 @@ export class Keeper {
   /** One client's requests. Tasks that it leases end with its connection. */
   #serve(connection: Socket): void {
     const leases = new Set<string>();
+    const gone = new AbortController();
     let client: ClientKind | undefined;
     const actor = (): Actor => ({ kind: "user", ...(client ? { via: client } : {}) });
     const tasks = this.#tasks;
@@ -154,7 +155,7 @@ export class Keeper {
         return {};
       },
       "runs.prune": () => tasks.prune(actor()),
-      "tasks.exec": async (params) => tasks.exec(params, actor()),
+      "tasks.exec": async (params) => tasks.exec(params, actor(), gone.signal),
       "tasks.ssh": async ({ task, purpose }) => tasks.ssh(task, purpose, actor()),
       "tasks.sshFiles": async ({ task }) => tasks.sshFiles(task),
       "tasks.stats": ({ task }) => tasks.stats(task),
@@ -185,6 +186,7 @@ export class Keeper {
       remote: { requests: {}, notifications: {} },
       local: { protocol: keeperProtocol, handlers, toError: (error) => this.#toError(error) },
       onClose: () => {
+        gone.abort();
         for (const task of leases) void this.#endLease(task);
       },
     });

@@ -106,6 +106,31 @@ export class SshConnection {
   }
 }
 
+/** What of ssh2's channel its own `signal` and `setWindow` are made of. */
+interface OpenChannel {
+  readonly outgoing: { readonly id: number; readonly state: string };
+  readonly _client: {
+    readonly _protocol: {
+      signal(id: number, name: string): void;
+      windowChange(id: number, rows: number, columns: number, height: number, width: number): void;
+    };
+  };
+}
+
+/** ssh2 drops signals and sizes without a word once the input has ended; the protocol takes them until the channel is closed. */
+function whileOpen(channel: ClientChannel, send: (open: OpenChannel) => void): void {
+  const open = channel as unknown as OpenChannel;
+  if (open.outgoing.state === "open" || open.outgoing.state === "eof") send(open);
+}
+
+export function signalChannel(channel: ClientChannel, name: string): void {
+  whileOpen(channel, ({ outgoing, _client }) => _client._protocol.signal(outgoing.id, name));
+}
+
+export function resizeChannel(channel: ClientChannel, rows: number, columns: number): void {
+  whileOpen(channel, ({ outgoing, _client }) => _client._protocol.windowChange(outgoing.id, rows, columns, 0, 0));
+}
+
 function sshProblem(error: unknown): ProblemError {
   return new ProblemError({
     code: "guest.ssh",

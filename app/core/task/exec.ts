@@ -5,7 +5,7 @@
 import type { Socket } from "node:net";
 import type { ClientChannel } from "ssh2";
 import { encodeFrame, Frame, FrameDecoder, framesOf, type Problem, toProblem } from "../../contract/index.ts";
-import { commandLine, type SshConnection } from "../guest/index.ts";
+import { commandLine, resizeChannel, type SshConnection, signalChannel } from "../guest/index.ts";
 import type { OutputLog } from "./output.ts";
 
 export interface ExecRequest {
@@ -84,8 +84,8 @@ export async function runExec(ssh: SshConnection, request: ExecRequest, client: 
 }
 
 function terminate(channel: ClientChannel): void {
-  channel.signal("TERM");
-  const kill = setTimeout(() => channel.signal("KILL"), TIMEOUT_GRACE_MS);
+  signalChannel(channel, "TERM");
+  const kill = setTimeout(() => signalChannel(channel, "KILL"), TIMEOUT_GRACE_MS);
   channel.once("close", () => clearTimeout(kill));
 }
 
@@ -97,7 +97,14 @@ export function sendProblem(client: Socket, problem: Problem): void {
 /** The client's frames into the channel. A client that is gone takes its command along: nobody could read it any more. */
 function serveInput(client: Socket, channel: ClientChannel): void {
   const decoder = new FrameDecoder();
+  let over = false;
+  channel.once("close", () => {
+    // input that nobody took is read and dropped: a paused socket would never notice that its client is gone
+    over = true;
+    client.resume();
+  });
   client.on("data", (chunk: Buffer) => {
+    if (over) return;
     try {
       for (const frame of decoder.push(chunk)) {
         if (frame.type === Frame.stdin) {
@@ -108,21 +115,23 @@ function serveInput(client: Socket, channel: ClientChannel): void {
         } else if (frame.type === Frame.stdinEnd) channel.end();
         else if (frame.type === Frame.resize && frame.payload.length === 4) {
           const size = new DataView(frame.payload.buffer, frame.payload.byteOffset, 4);
-          channel.setWindow(size.getUint16(2), size.getUint16(0), 0, 0);
+          resizeChannel(channel, size.getUint16(2), size.getUint16(0));
         } else if (frame.type === Frame.signal) {
           const name = Buffer.from(frame.payload).toString("latin1");
           if (!Object.hasOwn(SIGNAL_NUMBERS, name)) throw new RangeError("unknown signal");
-          channel.signal(name);
+          signalChannel(channel, name);
         } else throw new RangeError("a frame of the keeper's from a client");
       }
     } catch {
       client.destroy();
     }
   });
-  client.once("close", () => {
-    channel.signal("HUP");
+  const leave = () => {
+    signalChannel(channel, "HUP");
     channel.close();
-  });
+  };
+  if (client.destroyed) leave();
+  else client.once("close", leave);
 }
 
 function pump(channel: ClientChannel, client: Socket, output: OutputLog): Promise<ExecResult> {

@@ -63,7 +63,10 @@ interface Live {
   execs: number;
 }
 
-type Ticket = { kind: "exec"; task: string; exec: number; request: ExecRequest; actor: Actor } | { kind: "ssh"; task: string };
+/** `gone`: the client that asked has left; its stream may be one that nobody reads, which does not notice that itself */
+type Ticket =
+  | { kind: "exec"; task: string; exec: number; request: ExecRequest; actor: Actor; gone: AbortSignal }
+  | { kind: "ssh"; task: string };
 
 export class TaskService {
   readonly #options: TaskServiceOptions;
@@ -373,7 +376,11 @@ export class TaskService {
   }
 
   /** Prepares a command; its stream is opened with the ticket. */
-  exec(params: z.output<typeof import("../../contract/index.ts").keeperProtocol["requests"]["tasks.exec"]["params"]>, actor: Actor) {
+  exec(
+    params: z.output<typeof import("../../contract/index.ts").keeperProtocol["requests"]["tasks.exec"]["params"]>,
+    actor: Actor,
+    gone: AbortSignal,
+  ) {
     const task = this.resolve(params.task);
     this.#running(task);
     const exec = this.#nextExec++;
@@ -385,7 +392,7 @@ export class TaskService {
       terminal: params.terminal,
       timeoutMs: params.timeoutMs,
     };
-    return { ticket: this.#ticket({ kind: "exec", task: task.id, exec, request, actor }), exec };
+    return { ticket: this.#ticket({ kind: "exec", task: task.id, exec, request, actor, gone }), exec };
   }
 
   ssh(ref: string, purpose: SshPurpose, actor: Actor): Result<"tasks.ssh"> {
@@ -417,6 +424,9 @@ export class TaskService {
     const live = this.#liveOf(task);
     const began = performance.now();
     live.execs++;
+    const leave = () => client.destroy();
+    wanted.gone.addEventListener("abort", leave);
+    if (wanted.gone.aborted) leave();
     try {
       const ssh = await this.#running(task).ssh();
       const { exec, request } = wanted;
@@ -435,6 +445,7 @@ export class TaskService {
     } catch (error) {
       if (!client.destroyed) sendProblem(client, (await this.#whyGone(live)) ?? toProblem(error));
     } finally {
+      wanted.gone.removeEventListener("abort", leave);
       live.execs--;
       this.#options.onChange();
     }
