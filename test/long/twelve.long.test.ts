@@ -16,7 +16,17 @@ describe("twelve tasks at once", () => {
     const before = cloche.hostState();
     const runs = await Promise.all(
       numbers.map((n) =>
-        cloche.run(["run", "--share", `${join(cloche.directory, `folder-${n}`)}:rw`, "--memory", "512m", "--", "sh", "-c", "cat in; ls ~; cat in > out; sleep 5"]),
+        cloche.run([
+          "run",
+          "--share",
+          `${join(cloche.directory, `folder-${n}`)}:rw`,
+          "--memory",
+          "512m",
+          "--",
+          "sh",
+          "-c",
+          "cat in; ls ~; cat in > out; sleep 5",
+        ]),
       ),
     );
     expect(runs.map(({ status, stdout, stderr }) => (status === 0 ? stdout : stderr))).toEqual(numbers.map((n) => `${n}folder-${n}\n`));
