@@ -72,7 +72,10 @@ export async function expandTemplate(image: Image, path: string, minBytes: numbe
   try {
     await using disk = await open(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600);
     await disk.truncate(Math.max(template.diskSizeBytes, minBytes));
-    for (const { offset, bytes } of template.extents) await disk.write(bytes, 0, bytes.length, offset);
+    for (const { offset, bytes } of template.extents) {
+      // a disk that fills up takes a part of a write and says so by the count alone
+      for (let at = 0; at < bytes.length; ) at += (await disk.write(bytes, at, bytes.length - at, offset + at)).bytesWritten;
+    }
   } catch (error) {
     await rm(path, { force: true });
     throw error;

@@ -4,7 +4,7 @@
  */
 import type { Socket } from "node:net";
 import type { ClientChannel } from "ssh2";
-import { encodeFrame, Frame, FrameDecoder, framesOf, type Problem, toProblem } from "../../contract/index.ts";
+import { encodeFrame, Frame, FrameDecoder, framesOf, MAX_FRAME_PAYLOAD, type Problem, toProblem } from "../../contract/index.ts";
 import { commandLine, resizeChannel, type SshConnection, signalChannel } from "../guest/index.ts";
 import type { OutputLog } from "./output.ts";
 
@@ -69,6 +69,7 @@ export async function runExec(ssh: SshConnection, request: ExecRequest, client: 
     sendProblem(client, toProblem(error));
     throw error;
   }
+  channel.on("error", () => client.destroy()); // input after its end; an error that nobody takes would end the keeper
   serveInput(client, channel);
   const timeout = request.timeoutMs === undefined ? undefined : setTimeout(() => terminate(channel), request.timeoutMs);
   try {
@@ -90,7 +91,15 @@ function terminate(channel: ClientChannel): void {
 }
 
 export function sendProblem(client: Socket, problem: Problem): void {
-  client.write(encodeFrame(Frame.problem, Buffer.from(JSON.stringify(problem)).subarray(0, 60_000)));
+  // evidence may be a guest's console, of which each control character takes six bytes: it is cut until the whole fits
+  let fitting = problem;
+  let bytes = Buffer.from(JSON.stringify(fitting));
+  while (bytes.length > MAX_FRAME_PAYLOAD && (fitting.evidence || fitting.cause)) {
+    const { cause: _, evidence = "", ...rest } = fitting;
+    fitting = evidence.length > 1 ? { ...rest, evidence: evidence.slice(Math.ceil(evidence.length / 2)) } : rest;
+    bytes = Buffer.from(JSON.stringify(fitting));
+  }
+  client.write(encodeFrame(Frame.problem, bytes));
   client.end();
 }
 
@@ -154,7 +163,7 @@ function pump(channel: ClientChannel, client: Socket, output: OutputLog): Promis
     const ended = (status: number | null | undefined, signal?: string) => {
       if (result || status === undefined) return;
       const name = (signal ?? "").replace(/^SIG/, "");
-      result = status === null ? { status: 128 + (SIGNAL_NUMBERS[name] ?? 0), signal: name } : { status };
+      result = status === null ? { status: 128 + (SIGNAL_NUMBERS[name] ?? 0), signal: name.slice(0, 16) } : { status };
     };
     channel.on("exit", ended);
     // a paused side that will never be drained again must not hold the close back
