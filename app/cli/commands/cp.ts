@@ -2,9 +2,10 @@
  * `cloche cp`: files and folders into and out of a task, over sftp. The guest's sftp server is hostile: a name that it gives may be
  * anything, so only plain names are made on the host, below the place that was asked for, and no link of the guest's is followed.
  */
+import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
 import { type FileHandle, lstat, mkdir, open, readdir, rename, rm } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import type { SFTPWrapper, Stats } from "ssh2";
 import { ProblemError } from "../../contract/index.ts";
 import { parse, usage } from "../args.ts";
@@ -123,6 +124,10 @@ async function copyOut(sftp: SFTPWrapper, from: string, to: string): Promise<Cou
   const counts: Counts = { files: 0, bytes: 0, skipped: 0 };
   let entries = 0;
   const existing = await lstat(to).catch(() => undefined);
+  // it would be replaced by what comes, and what it leads to may have been chosen by a task that can write here
+  if (existing?.isSymbolicLink()) {
+    throw failed(`${JSON.stringify(to)} is a link, so nothing was copied.`, "a link", "Give the place that it leads to.");
+  }
   const target = existing?.isDirectory() ? join(to, basename(from)) : to;
   const one = async (source: string, path: string, depth: number): Promise<void> => {
     if (++entries > MAX_ENTRIES || depth > MAX_DEPTH) throw new Error("the folder is too large or too deep");
@@ -162,15 +167,16 @@ async function guestNames(sftp: SFTPWrapper, path: string): Promise<string[]> {
 
 /** Receives beside the target and renames: a copy that breaks leaves what was there. A link at the target is replaced, not followed. */
 async function receive(sftp: SFTPWrapper, source: string, path: string, mode: number): Promise<number> {
-  const partial = `${path}.cloche-part`;
+  const partial = join(dirname(path), `.cloche-${randomBytes(8).toString("hex")}`); // a name that nobody else's file has
   let file: FileHandle | undefined;
+  let made = false;
   let bytes = 0;
   try {
-    await rm(partial, { force: true });
     file = await open(partial, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, mode & 0o755);
+    made = true;
     const stream = sftp.createReadStream(source, { highWaterMark: CHUNK_BYTES });
     for await (const chunk of stream as AsyncIterable<Buffer>) {
-      await file.write(chunk);
+      await file.writeFile(chunk); // goes on from where it is, and writes all of it
       bytes += chunk.length;
     }
     await file.sync();
@@ -180,7 +186,7 @@ async function receive(sftp: SFTPWrapper, source: string, path: string, mode: nu
     return bytes;
   } catch (error) {
     await file?.close();
-    await rm(partial, { force: true });
+    if (made) await rm(partial, { force: true });
     throw error;
   }
 }
