@@ -50,7 +50,7 @@ export type ImageView = z.infer<typeof imageView>;
 export const newTask = z.strictObject({
   /** absent: made from the first folder's name, or `task` */
   name: taskName.optional(),
-  shares: z.array(z.strictObject({ grant, mode: shareMode.optional(), guestPath: z.string().min(2).max(1024).optional() })).max(MAX_SHARES),
+  shares: z.array(z.strictObject({ grant, mode: shareMode.optional(), guestPath: z.string().min(1).max(1024).optional() })).max(MAX_SHARES),
   env: environment,
   cpus: z.int().min(1).max(64).optional(),
   memoryMib: z.int().min(256).max(262_144).optional(),

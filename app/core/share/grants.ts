@@ -64,7 +64,7 @@ function resolveFolder(path: Buffer): Buffer {
     });
   }
   try {
-    return realpathSync(path, { encoding: "buffer" });
+    return realpathSync.native(path, { encoding: "buffer" }); // the other one decodes the path and loses bytes that are no UTF-8
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     if (code === "EACCES" || code === "EPERM") {

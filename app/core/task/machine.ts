@@ -66,6 +66,7 @@ export class Machine {
   #sshPort = 0;
   #clock: NodeJS.Timeout | undefined;
   #phase: "starting" | "up" | "ending" = "starting";
+  #paused = false;
   #released: Promise<void> | undefined;
   /** work under way that may still make something; `#release` waits for it before it looks a last time */
   readonly #making: Promise<unknown>[] = [];
@@ -319,11 +320,13 @@ export class Machine {
 
   async pause(): Promise<void> {
     await this.#helper?.pause();
+    this.#paused = true;
   }
 
   /** The guest slept without knowing, so its clock is set before anything else runs long. */
   async resume(): Promise<void> {
     await this.#helper?.resume();
+    this.#paused = false;
     await this.pushTime();
   }
 
@@ -347,6 +350,8 @@ export class Machine {
     if (this.#phase === "ending") return this.#release();
     this.#phase = "ending";
     try {
+      // a paused guest holds work that is not on its disk yet, and cannot answer
+      if (this.#paused && how !== "none") await within(SYNC_DEADLINE_MS, this.#helper?.resume());
       if (how === "ask") await this.#agent?.call("shutdown", { graceMs: SHUTDOWN_GRACE_MS }, SHUTDOWN_DEADLINE_MS);
       if (how === "sync") await this.#agent?.call("sync", {}, SYNC_DEADLINE_MS);
     } catch {
@@ -421,6 +426,15 @@ export class Machine {
     })();
     return this.#released;
   }
+}
+
+/** The work's outcome, or nothing when it takes longer. */
+async function within(ms: number, work: Promise<void> | undefined): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, ms);
+  });
+  await Promise.race([work, late]).finally(() => clearTimeout(timer));
 }
 
 const unixNs = () => (BigInt(Date.now()) * 1_000_000n).toString();

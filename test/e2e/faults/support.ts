@@ -126,8 +126,9 @@ export function componentsWith(cloche: Cloche, name: string, changed: Record<str
   return path;
 }
 
-/** Ends the keeper when it has nothing to do, so that the next command starts one with other components. */
+/** Ends the keeper, so that the next command starts one with other components. */
 export async function keeperEnds(cloche: Cloche): Promise<void> {
+  if (existsSync(join(cloche.runtime, "keeper.lock"))) process.kill(keeperPid(cloche), "SIGTERM");
   await until("the idle keeper's end", () => !existsSync(join(cloche.runtime, "keeper.lock")), 15_000);
 }
 

@@ -1,0 +1,217 @@
+/** Hung guests, hung hypervisors, starts that make no progress, requests that cross each other, and time that jumps. */
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { Cloche } from "../../harness/index.ts";
+import {
+  componentsWith,
+  eventsOnDisk,
+  failedWith,
+  historyIsWhole,
+  isStopped,
+  keeperEnds,
+  machineProcesses,
+  noMachineLeft,
+  pidOf,
+  refusedWith,
+  running,
+  until,
+} from "./support.ts";
+
+const cloche = new Cloche();
+const folder = cloche.folder("work");
+const STOP_BOUND_MS = 20_000;
+
+beforeAll(async () => {
+  await cloche.ok(["new", "t", "--share", `${folder}:rw`]);
+});
+afterAll(() => cloche.end());
+
+async function stopIsBounded(...how: string[]) {
+  const { ms } = await cloche.ok(["stop", "t", ...how]);
+  expect(ms).toBeLessThan(STOP_BOUND_MS);
+  await noMachineLeft(cloche);
+  await isStopped(cloche, "t");
+}
+
+describe("stop works", () => {
+  it("on a guest whose root starves everything else with a real-time loop", async () => {
+    await cloche.ok(["start", "t"]);
+    const loop = cloche.start([
+      "exec",
+      "t",
+      "--",
+      "sudo",
+      "sh",
+      "-c",
+      "echo -1 > /proc/sys/kernel/sched_rt_runtime_us; echo here; exec chrt -f 99 sh -c 'while :; do :; done'",
+    ]);
+    await loop.saw("here");
+    await stopIsBounded();
+    // the agent may get its turn between two ticks and end the loop as asked; else the machine is ended under it
+    const ended = await loop.finished;
+    if (ended.status !== 143) refusedWith(ended, "machine.stopped");
+  });
+
+  it("on a stopped hypervisor, with a command under way, and twice at once", async () => {
+    await cloche.ok(["start", "t"]);
+    const going = cloche.start(["exec", "t", "--", "sh", "-c", "echo here; exec sleep 1000"]);
+    await going.saw("here");
+    process.kill(pidOf(cloche, "qemu-system"), "SIGSTOP");
+    const [one, two] = await Promise.all([cloche.run(["stop", "t"]), cloche.run(["stop", "t"])]);
+    expect([one.status, two.status], one.stderr + two.stderr).toEqual([0, 0]);
+    expect(Math.max(one.ms, two.ms)).toBeLessThan(STOP_BOUND_MS);
+    await noMachineLeft(cloche);
+    refusedWith(await going.finished, "machine.stopped");
+    await cloche.ok(["stop", "t"]); // of what is stopped: nothing to do
+  });
+
+  it("on a stopped helper, on a stopped share server and with --now", async () => {
+    await cloche.ok(["start", "t"]);
+    process.kill(pidOf(cloche, "cloche-helper"), "SIGSTOP");
+    await stopIsBounded("--now");
+    await cloche.ok(["start", "t"]);
+    for (const line of running(cloche, "cloche-share")) process.kill(Number.parseInt(line, 10), "SIGSTOP");
+    await stopIsBounded("--now");
+  });
+
+  it("on a guest with a fork bomb", async () => {
+    await cloche.ok(["start", "t"]);
+    const bomb = cloche.start(["exec", "t", "--", "bash", "-c", "echo here; b() { b | b & }; b; sleep 1000"]);
+    await bomb.saw("here");
+    await new Promise((resolve) => setTimeout(resolve, 1_500)); // it grows
+    await stopIsBounded();
+    await bomb.finished;
+  });
+
+  it("on a paused task, and keeps what it had written but not yet on its disk", async () => {
+    await cloche.ok(["start", "t"]);
+    await cloche.ok(["exec", "t", "--", "sh", "-c", "echo late > ~/late; echo late > late"]);
+    await cloche.ok(["pause", "t"]);
+    await stopIsBounded();
+    expect(readFileSync(join(folder, "late"), "utf8")).toBe("late\n");
+    await cloche.ok(["start", "t"]);
+    expect((await cloche.ok(["exec", "t", "--", "sh", "-c", "cat ~/late"])).stdout).toBe("late\n");
+    await cloche.ok(["stop", "t"]);
+  });
+});
+
+describe("a start that makes no progress", () => {
+  it("is given up with what it waited for; speed factor 1 makes that 20 s of silence", async () => {
+    await keeperEnds(cloche);
+    // the probe boots real machines; after that every machine's processors are never told to go
+    const path = join(cloche.directory, "qemu-hangs");
+    const { qemu } = cloche.components;
+    writeFileSync(path, `#!/bin/sh\nfor a in "$@"; do case $a in cloche-t-*) exec sleep 1000;; esac; done\nexec ${qemu} "$@"\n`, {
+      mode: 0o755,
+    });
+    const env = { CLOCHE_COMPONENTS: componentsWith(cloche, "hangs", { qemu: path }) };
+    const ended = refusedWith(await cloche.run(["start", "t"], { env }), "machine.no-progress");
+    expect(ended.stderr).toContain("the guest's kernel");
+    await failedWith(cloche, "t", "machine.no-progress");
+    await noMachineLeft(cloche);
+    // the one that hangs can be stopped while it hangs
+    const hanging = cloche.start(["start", "t"], { env });
+    await until("the step", () => eventsOnDisk(cloche).at(-1)?.data.step === "boot");
+    await cloche.ok(["stop", "t"], { env });
+    refusedWith(await hanging.finished, "machine.stopped");
+    await noMachineLeft(cloche);
+    await keeperEnds(cloche);
+    await cloche.ok(["start", "t"]);
+    await cloche.ok(["stop", "t"]);
+  });
+});
+
+describe("requests that cross", () => {
+  it("two starts at once: both succeed, there is one machine", async () => {
+    const both = await Promise.all([cloche.run(["start", "t"]), cloche.run(["start", "t"]), cloche.run(["start", "t"])]);
+    expect(both.map((ended) => ended.status)).toEqual([0, 0, 0]);
+    expect(running(cloche, "qemu-system")).toHaveLength(1);
+    expect(eventsOnDisk(cloche).filter((event) => event.kind === "task.running").length).toBe(
+      new Set(
+        eventsOnDisk(cloche)
+          .filter((event) => event.kind === "task.running")
+          .map((event) => event.id),
+      ).size,
+    );
+    await cloche.ok(["start", "t"]);
+    await cloche.ok(["stop", "t"]);
+  });
+
+  it("the first two commands of all at once: one keeper", async () => {
+    await keeperEnds(cloche);
+    const many = await Promise.all([1, 2, 3, 4].map(() => cloche.run(["ls", "-q"])));
+    expect(many.map((ended) => [ended.status, ended.stdout, ended.stderr])).toEqual(Array(4).fill([0, "t\n", ""]));
+    expect(running(cloche, "cloche").filter((line) => line.includes("keeper"))).toHaveLength(1);
+  });
+
+  it.each(["disk", "boot", "agent", "ready"])(
+    "stop as the step `%s` of a start begins: the start is told, nothing is left",
+    async (step) => {
+      const seen = new Set(eventsOnDisk(cloche).map((event) => event.id));
+      const starting = cloche.start(["start", "t"]);
+      await until(`the step ${step}`, () =>
+        eventsOnDisk(cloche).some((event) => !seen.has(event.id) && event.kind === "task.step" && event.data.step === step),
+      );
+      await cloche.ok(["stop", "t"]);
+      const started = await starting.finished;
+      // the stop may come when the start is through
+      if (started.status !== 0) refusedWith(started, "machine.stopped");
+      await noMachineLeft(cloche);
+      await isStopped(cloche, "t");
+    },
+  );
+
+  it("rm while it starts, exec while it is stopped, start while it stops: one clear answer each", async () => {
+    refusedWith(await cloche.run(["exec", "t", "--", "true"]), "task.state");
+    refusedWith(await cloche.run(["pause", "t"]), "task.state");
+    refusedWith(await cloche.run(["exec", "nobody", "--", "true"]), "task.unknown");
+    refusedWith(await cloche.run(["new", "t"]), "task.exists");
+    await cloche.ok(["new", "t-two"]);
+    await cloche.ok(["new", "t-three"]);
+    refusedWith(await cloche.run(["start", "t-t"]), "task.ambiguous");
+    await cloche.ok(["rm", "t-three"]);
+    const starting = cloche.start(["start", "t-two"]);
+    await until("a machine", () => machineProcesses(cloche).length > 0);
+    await cloche.ok(["rm", "t-two"]);
+    refusedWith(await starting.finished, "machine.stopped");
+    await noMachineLeft(cloche);
+    refusedWith(await cloche.run(["show", "t-two"]), "task.unknown");
+  });
+});
+
+describe("time jumps (the guest slept; the host's own clock is not set by a test, and libfaketime is not installed)", () => {
+  const offsetMs = async () => {
+    const before = Date.now();
+    const guest = Number((await cloche.ok(["exec", "t", "--", "date", "+%s%3N"])).stdout);
+    const after = Date.now();
+    return guest < before ? guest - before : guest > after ? guest - after : 0;
+  };
+
+  it("after a pause the guest's clock is the host's; a command that ran goes on", async () => {
+    await cloche.ok(["start", "t"]);
+    expect(Math.abs(await offsetMs())).toBeLessThan(2_000);
+    const going = cloche.start(["exec", "t", "--", "sh", "-c", "echo here; read line; echo got $line"]);
+    await going.saw("here");
+    await cloche.ok(["pause", "t"]);
+    refusedWith(await cloche.run(["exec", "t", "--", "true"]), "task.state");
+    await new Promise((resolve) => setTimeout(resolve, 6_000));
+    await cloche.ok(["resume", "t"]);
+    expect(Math.abs(await offsetMs())).toBeLessThan(2_000);
+    going.process.stdin.end("on\n");
+    expect(await going.finished).toMatchObject({ status: 0, stdout: "here\ngot on\n" });
+  });
+
+  it("a guest whose root set the clock back by a year is set right at the next push, and it is told", async () => {
+    await cloche.ok(["exec", "t", "--", "sudo", "date", "-s", "2020-01-01"]);
+    await cloche.ok(["pause", "t"]);
+    await cloche.ok(["resume", "t"]);
+    expect(Math.abs(await offsetMs())).toBeLessThan(2_000);
+    const told = eventsOnDisk(cloche)
+      .filter((event) => event.kind === "guest.clock")
+      .at(-1);
+    expect(Number(told?.data.steppedMs)).toBeGreaterThan(365 * 86_400_000);
+    await cloche.ok(["stop", "t"]);
+    historyIsWhole(cloche);
+  });
+});
