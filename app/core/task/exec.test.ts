@@ -1,27 +1,65 @@
-import type { Socket } from "node:net";
-import { PassThrough } from "node:stream";
-import { describe, expect, it } from "vitest";
-import { Frame, FrameDecoder, problemSchema } from "../../contract/index.ts";
-import { sendProblem } from "./exec.ts";
+/** Commands against an ssh server that answers as fast as it can: the keeper must not miss how they ended. */
+import { once } from "node:events";
+import { createConnection, createServer, type Socket } from "node:net";
+import ssh2 from "ssh2";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { Frame, FrameDecoder } from "../../contract/index.ts";
+import { makeKeys, SshConnection } from "../guest/index.ts";
+import { runExec } from "./exec.ts";
+import type { OutputLog } from "./output.ts";
 
-function sent(problem: Parameters<typeof sendProblem>[1]) {
-  const client = new PassThrough({ highWaterMark: 1 << 20 });
-  sendProblem(client as unknown as Socket, problem);
-  const [frame] = new FrameDecoder().push(client.read());
-  expect(frame?.type).toBe(Frame.problem);
-  return problemSchema.parse(JSON.parse(Buffer.from(frame?.payload ?? []).toString("utf8")));
-}
-
-describe("a problem on a command's stream", () => {
-  it("arrives as it is", () => {
-    const problem = { code: "a", message: "It ended.", evidence: "one\ntwo", next: ["Start it."] };
-    expect(sent(problem)).toEqual(problem);
+const keys = makeKeys();
+const server = new ssh2.Server({ hostKeys: [keys.hostPrivate] }, (client) => {
+  client.on("authentication", (context) => context.accept());
+  client.on("session", (accept) => {
+    accept().on("exec", (acceptExec, _reject, { command }) => {
+      // answer, status and close leave in one write, as from a short command behind a slow stream
+      const socket = (client as unknown as { _sock: Socket })._sock;
+      socket.cork();
+      const channel = acceptExec();
+      if (command.includes("killed")) channel.exit("KILL", false, "");
+      else channel.exit(3);
+      channel.end();
+      setTimeout(() => socket.uncork(), 20);
+    });
   });
+});
+let ssh: SshConnection;
 
-  it("is whole JSON with the end of its evidence, however the guest's console swells", () => {
-    const evidence = `${"\u001b".repeat(16_380)}end`;
-    const arrived = sent({ code: "a", message: "It ended.", evidence, next: ["Start it."] });
-    expect(arrived).toMatchObject({ code: "a", message: "It ended.", next: ["Start it."] });
-    expect(arrived.evidence).toMatch(/end$/);
+beforeAll(async () => {
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  ssh = await SshConnection.connect(createConnection((server.address() as { port: number }).port, "127.0.0.1"), keys, "you");
+});
+afterAll(() => {
+  ssh.end();
+  server.close();
+});
+
+test.each([
+  ["fast", { status: 3 }],
+  ["killed", { status: 137, signal: "KILL" }],
+])("how a %s command ended is told, though it ended before anybody listened", async (word, expected) => {
+  const listener = createServer();
+  listener.listen(0, "127.0.0.1");
+  await once(listener, "listening");
+  const user = createConnection((listener.address() as { port: number }).port, "127.0.0.1");
+  const [client] = (await once(listener, "connection")) as [Socket];
+  const frames: number[] = [];
+  const decoder = new FrameDecoder();
+  user.on("data", (chunk: Buffer) => {
+    for (const { type } of decoder.push(chunk)) frames.push(type);
   });
+  const request = {
+    argv: [Buffer.from(word)],
+    workingDirectory: "/",
+    makeWorkingDirectory: false,
+    env: {},
+    terminal: undefined,
+    timeoutMs: undefined,
+  };
+  await expect(runExec(ssh, request, client, { append() {} } as unknown as OutputLog)).resolves.toEqual(expected);
+  await once(user, "close");
+  expect(frames).toEqual([Frame.exit]);
+  listener.close();
 });
