@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
-import { ProblemError } from "../../contract/index.ts";
+import { ProblemError, visible } from "../../contract/index.ts";
 import { componentsPath } from "../../contract/node/index.ts";
 import { parse, usage } from "../args.ts";
 import { completionScript } from "../help.ts";
@@ -18,7 +18,7 @@ export async function doctor(session: Session, args: readonly Buffer[]): Promise
     for (const check of checks) {
       await print(`${mark[check.status].padEnd(8)} ${check.name}: ${check.message}`);
       if (check.status !== "ok" && check.evidence) {
-        for (const line of check.evidence.trimEnd().split("\n").slice(-5)) await print(`         | ${line}`);
+        for (const line of visible(check.evidence).trimEnd().split("\n").slice(-5)) await print(`         | ${line}`);
       }
       for (const step of check.next) await print(`         → ${step}`);
     }

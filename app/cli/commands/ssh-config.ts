@@ -8,7 +8,8 @@ export async function sshConfig(session: Session, args: readonly Buffer[]): Prom
   const keeper = await session.keeper();
   const { name } = await keeper.call("tasks.get", { task: ref });
   const { user, identityFile, knownHostsFile } = await keeper.call("tasks.sshFiles", { task: ref });
-  const quoted = (path: string) => `"${path}"`;
+  // ssh_config(5): `%` begins a token; a quote or a line break cannot be written at all, and no path of ours holds one
+  const quoted = (path: string) => `"${path.replaceAll("%", "%%")}"`;
   await print(
     [
       `# The task ${name}, while it runs; the key is new at each start.`,
