@@ -128,7 +128,7 @@ export const helper = {
     /** sent at most four times a second while the console grows */
     progress: z.strictObject({ consoleBytes: count }),
     exited: z.strictObject({
-      reason: z.enum(["guest-off", "terminated", "hypervisor-died", "vsock-died"]),
+      reason: z.enum(["guest-off", "terminated", "hypervisor-died", "vsock-died", "disk-full"]),
       exitStatus: z.int().optional(),
       signal: text(32).optional(),
       /** the tail of the hypervisor's own messages */

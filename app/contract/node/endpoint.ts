@@ -39,8 +39,14 @@ function shortTemporary(): string {
 
 /** Makes `directory` (0700) or refuses one that another user made, that others may enter, or that is a link. */
 export function privateDirectory(directory: string): void {
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
-  const found = lstatSync(directory);
+  let failure: unknown;
+  try {
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    failure = error;
+  }
+  const found = lstatSync(directory, { throwIfNoEntry: false });
+  if (!found) throw failure; // else a file or a link to nowhere stands there, which is refused below
   const uid = userInfo().uid;
   if (found.isDirectory() && (process.platform === "win32" || (found.uid === uid && (found.mode & 0o077) === 0))) return;
   throw new ProblemError({

@@ -368,12 +368,14 @@ export class Machine {
     if (notice.reason === "guest-off") return this.#died("machine.died", "The machine switched itself off.", evidence);
     if (notice.reason === "vsock-died")
       return this.#died("machine.died", "The machine's connection to the host broke, so it was ended.", evidence);
+    if (notice.reason === "disk-full")
+      return this.#died("disk.full", "The disk that holds Cloche's data is full, so the task could not write on and was ended.", evidence);
     return this.#died("machine.died", "The machine's hypervisor ended unasked.", evidence);
   }
 
   /** A part that the machine cannot be without is gone. */
   async #died(
-    code: "machine.died" | "machine.helper" | "share.server-died" | "guest.protocol",
+    code: "machine.died" | "disk.full" | "machine.helper" | "share.server-died" | "guest.protocol",
     message: string,
     evidence = "",
   ): Promise<void> {
@@ -381,11 +383,11 @@ export class Machine {
     const wasUp = this.#phase === "up";
     // Several parts notice the same death and the machine's own report says most, so the others wait for it. An agent that lost its
     // host ends its machine within a second; a guest that does not is told of by the lost agent.
-    const waitMs = { "machine.died": 0, "share.server-died": 0, "machine.helper": 300, "guest.protocol": 2_000 }[code];
+    const waitMs = { "machine.died": 0, "disk.full": 0, "share.server-died": 0, "machine.helper": 300, "guest.protocol": 2_000 }[code];
     await new Promise((resolve) => setTimeout(resolve, waitMs));
     if ((this.#phase as string) === "ending" || this.#abort.signal.aborted) return;
     const consoleTail = await tail(this.#options.paths.task(this.#options.task.id).console);
-    const panic = /Kernel panic[^\n]*/.exec(consoleTail);
+    const panic = code !== "disk.full" && /Kernel panic/.test(consoleTail);
     const problem = new ProblemError(
       panic
         ? {
@@ -398,7 +400,10 @@ export class Machine {
             code,
             message: `${message} Files in your folders are as the task last wrote them.`,
             evidence: [evidence, consoleTail].filter(Boolean).join("\n").slice(-16_000),
-            next: ["Start the task again.", "Look at `cloche logs TASK --console` and the task's host.log."],
+            next:
+              code === "disk.full"
+                ? ["Make room on that disk (`cloche doctor` names it), then start the task again."]
+                : ["Start the task again.", "Look at `cloche logs TASK --console` and the task's host.log."],
           },
     );
     if (!wasUp) return this.#abort.abort(problem);

@@ -160,7 +160,12 @@ export class TaskService {
       new Date(),
     );
     const seen = shares.map(({ name, mode, guestPath }) => ({ name, mode, guestPath }));
-    this.#record("task.created", { name: task.name, shares: seen, wall: wallSentence(seen) }, task.id, actor);
+    try {
+      this.#record("task.created", { name: task.name, shares: seen, wall: wallSentence(seen) }, task.id, actor);
+    } catch (error) {
+      await this.#delete(task); // what cannot be written down is not made
+      throw error;
+    }
     return this.#view(task);
   }
 

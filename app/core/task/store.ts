@@ -80,8 +80,14 @@ export class TaskStore {
 
   async create(fields: Omit<TaskFile, "version" | "id" | "created">, now: Date): Promise<TaskFile> {
     const task: TaskFile = { version: FILE_VERSION, id: randomBytes(8).toString("hex"), created: now.toISOString(), ...fields };
-    mkdirSync(this.#paths.task(task.id).directory, { mode: 0o700 });
-    await this.save(task);
+    this.#tasks.set(task.id, task); // before anything is waited for: its name is taken
+    try {
+      makeDirectory(this.#paths.task(task.id).directory);
+      await this.save(task);
+    } catch (error) {
+      await this.remove(task.id);
+      throw error;
+    }
     return task;
   }
 
@@ -104,6 +110,14 @@ export class TaskStore {
   async remove(id: string): Promise<void> {
     this.#tasks.delete(id);
     await rm(this.#paths.task(id).directory, { recursive: true, force: true });
+  }
+}
+
+function makeDirectory(path: string): void {
+  try {
+    mkdirSync(path, { mode: 0o700 });
+  } catch (error) {
+    throw diskFull(error, "The task could not be made");
   }
 }
 

@@ -138,6 +138,14 @@ describe("requests that cross", () => {
     await cloche.ok(["stop", "t"]);
   });
 
+  it("several tasks of one name at once: one is made, the others are told", async () => {
+    const many = await Promise.all([1, 2, 3, 4].map(() => cloche.run(["new", "same"])));
+    const refused = many.filter((ended) => ended.status !== 0);
+    for (const ended of refused) refusedWith(ended, "task.exists");
+    expect(refused).toHaveLength(3);
+    await cloche.ok(["rm", "same"]);
+  });
+
   it("the first two commands of all at once: one keeper", async () => {
     await keeperEnds(cloche);
     const many = await Promise.all([1, 2, 3, 4].map(() => cloche.run(["ls", "-q"])));

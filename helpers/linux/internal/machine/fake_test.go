@@ -99,6 +99,9 @@ func fakeQEMU(behaviour string, args []string) int {
 		case "off":
 			fmt.Fprintln(qmp, `{"event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-reset"}}`)
 			return 0
+		case "full":
+			fmt.Fprintln(qmp, `{"event": "BLOCK_IO_ERROR", "data": {"device": "", "node-name": "disk1", "operation": "write", "action": "stop", "nospace": true, "reason": "No space left on device"}}`)
+			time.Sleep(time.Hour)
 		case "exits":
 			fmt.Fprintln(os.Stderr, "qemu-system-fake: out of order")
 			return 1

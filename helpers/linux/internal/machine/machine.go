@@ -69,6 +69,7 @@ type Machine struct {
 	console    *console.Log
 	streams    vsock.Streams
 	shutdown   string // what QMP said last about a shutdown
+	diskFull   bool   // the host had no room for what the guest wrote
 
 	begin   chan struct{} // closed by Begin: the answer to start is out
 	started chan struct{} // closed when Start has returned; nil before Start
@@ -272,6 +273,8 @@ func (m *Machine) judge(hypervisor, device *child.Process, vsockDied bool) Exit 
 	switch {
 	case m.terminated:
 		exit.Reason = "terminated"
+	case m.diskFull:
+		exit.Reason = "disk-full"
 	case vsockDied:
 		end = device.End()
 		exit = Exit{Reason: "vsock-died", ExitStatus: end.Status, Signal: end.Signal, Evidence: device.Messages()}

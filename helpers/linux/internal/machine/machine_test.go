@@ -221,6 +221,7 @@ func TestMachine_ExitReasons(t *testing.T) {
 		{"exits", "ready", "hypervisor-died", "", "out of order"},
 		{"dies", "ready", "hypervisor-died", "SIGKILL", ""},
 		{"runs", "ends", "vsock-died", "", "enough"},
+		{"full", "ready", "disk-full", "SIGKILL", ""},
 	} {
 		t.Run(c.reason+" "+c.qemu, func(t *testing.T) {
 			f := fixtureFor(t, c.qemu, c.vsock)

@@ -318,16 +318,25 @@ func (m *Machine) adopt(p *child.Process) {
 
 // event hears QEMU's events.
 func (m *Machine) event(e qemu.Event) {
-	if e.Name != "SHUTDOWN" {
+	var data struct {
+		Reason  string `json:"reason"`
+		Action  string `json:"action"`
+		NoSpace bool   `json:"nospace"`
+	}
+	if json.Unmarshal(e.Data, &data) != nil {
 		return
 	}
-	var data struct {
-		Reason string `json:"reason"`
-	}
-	if json.Unmarshal(e.Data, &data) == nil {
-		m.lock.Lock()
+	m.lock.Lock()
+	defer m.lock.Unlock()
+	switch {
+	case e.Name == "SHUTDOWN":
 		m.shutdown = data.Reason
-		m.lock.Unlock()
+	case e.Name == "BLOCK_IO_ERROR" && data.Action == "stop" && data.NoSpace:
+		// the guest stands still and nobody in it can be told: ended now, its disk is as after a cut of power
+		m.diskFull = true
+		for _, p := range m.processes {
+			p.Kill()
+		}
 	}
 }
 

@@ -131,7 +131,7 @@ func TestQEMU_DisksAreRawWithTheirSerial(t *testing.T) {
 	if layerFile["locking"] == "off" || dataFile["locking"] == "off" {
 		t.Error("two machines could write one disk")
 	}
-	if !slices.Contains(values(args, "-device"), `{"drive":"disk1","driver":"virtio-blk-device","serial":"data"}`) {
+	if !slices.Contains(values(args, "-device"), `{"drive":"disk1","driver":"virtio-blk-device","rerror":"report","serial":"data","werror":"enospc"}`) {
 		t.Errorf("devices %q", values(args, "-device"))
 	}
 }

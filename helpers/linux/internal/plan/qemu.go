@@ -89,7 +89,9 @@ func PlanQEMU(c Config, host Host) QEMU {
 		set := strconv.Itoa(i + 1)
 		add("-add-fd", "fd="+file("disk", i)+",set="+set)
 		add("-blockdev", blockdev(i, d, "/dev/fdset/"+set))
-		add("-device", object("driver", "virtio-blk-device", "drive", fmt.Sprintf("disk%d", i), "serial", d.Serial))
+		// A full host disk stops the machine as it stands, which ends it (machine.event): told as an error, it would cost the
+		// guest's filesystem blocks that its journal counts on. Other errors are the guest's to see.
+		add("-device", object("driver", "virtio-blk-device", "drive", fmt.Sprintf("disk%d", i), "serial", d.Serial, "werror", "enospc", "rerror", "report"))
 	}
 	add("-object", "rng-builtin,id=rng", "-device", "virtio-rng-device,rng=rng") // getrandom(2), no file
 	// Pages that the guest frees go back to the host without anybody asking.
