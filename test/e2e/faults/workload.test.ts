@@ -283,7 +283,7 @@ describe("cp", () => {
     expect(sha256(readFileSync(join(cloche.directory, "one")))).toBe(sha256(big));
   });
 
-  it("follows no link of the guest's and none at the target, and makes no special files", async () => {
+  it("follows no link of the guest's, refuses one at the target, and makes no special files", async () => {
     await exec(
       "sh",
       "-c",
@@ -295,10 +295,11 @@ describe("cp", () => {
     expect(ended.stderr).toContain("3 skipped");
     writeFileSync(join(cloche.directory, "canary2"), "canary");
     symlinkSync("../canary2", join(cloche.folder("dest"), "target"));
-    await cloche.ok(["cp", "w:trap/target", join(cloche.directory, "dest/target")]);
+    refusedWith(await cloche.run(["cp", "w:trap/target", join(cloche.directory, "dest/target")]), "copy.failed");
     expect(readFileSync(join(cloche.directory, "canary2"), "utf8")).toBe("canary");
-    expect(lstatSync(join(cloche.directory, "dest/target")).isSymbolicLink()).toBe(false);
-    expect(readFileSync(join(cloche.directory, "dest/target"), "utf8")).toBe("new\n");
+    expect(lstatSync(join(cloche.directory, "dest/target")).isSymbolicLink()).toBe(true);
+    await cloche.ok(["cp", "w:trap/target", join(cloche.directory, "dest/plain")]);
+    expect(readFileSync(join(cloche.directory, "dest/plain"), "utf8")).toBe("new\n");
   });
 
   it("keeps what is at the target when the copy breaks, and leaves no part", async () => {
