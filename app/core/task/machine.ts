@@ -28,7 +28,8 @@ const MOUNT_DEADLINE_MS = 30_000;
 /** how long the guest may take to end its processes and unmount, when asked */
 const SHUTDOWN_GRACE_MS = 3_000;
 const SHUTDOWN_DEADLINE_MS = 10_000;
-const SYNC_DEADLINE_MS = 3_000;
+/** how long the guest may take to write back what it holds before it counts as silent */
+const SYNC_DEADLINE_MS = 5_000;
 const CLOCK_EVERY_MS = 60_000;
 
 export interface MachineEvents {
@@ -352,8 +353,9 @@ export class Machine {
     try {
       // a paused guest holds work that is not on its disk yet, and cannot answer
       if (this.#paused && how !== "none") await within(SYNC_DEADLINE_MS, this.#helper?.resume());
+      // first of all what is written is made durable: a guest that then hangs in its shutdown loses nothing by being ended
+      if (how !== "none") await this.#agent?.call("sync", {}, SYNC_DEADLINE_MS);
       if (how === "ask") await this.#agent?.call("shutdown", { graceMs: SHUTDOWN_GRACE_MS }, SHUTDOWN_DEADLINE_MS);
-      if (how === "sync") await this.#agent?.call("sync", {}, SYNC_DEADLINE_MS);
     } catch {
       // the guest refused or is silent: stop works all the same, by force
     }
