@@ -191,19 +191,22 @@ export function chainOf(previous: string, body: object): string {
 }
 
 function cutTornLine(fd: number): void {
+  const { tail, size } = readTail(fd);
+  if (tail.length > 0 && tail.at(-1) !== 0x0a) ftruncateSync(fd, size - tail.length + tail.lastIndexOf(0x0a) + 1);
+}
+
+/** The last bytes of a log, which hold its last record whole, and the log's size. */
+function readTail(fd: number): { tail: Buffer; size: number } {
   const { size } = fstatSync(fd);
   const tail = Buffer.alloc(Math.min(size, TAIL_BYTES));
   readSync(fd, tail, 0, tail.length, size - tail.length);
-  if (tail.length > 0 && tail.at(-1) !== 0x0a) ftruncateSync(fd, size - tail.length + tail.lastIndexOf(0x0a) + 1);
+  return { tail, size };
 }
 
 function lastRecord(file: string): EventEnvelope | undefined {
   const fd = openSync(file, "r");
   try {
-    const { size } = fstatSync(fd);
-    const tail = Buffer.alloc(Math.min(size, TAIL_BYTES));
-    readSync(fd, tail, 0, tail.length, size - tail.length);
-    return parseLines(tail.toString("utf8")).at(-1);
+    return parseLines(readTail(fd).tail.toString("utf8")).at(-1);
   } finally {
     closeSync(fd);
   }

@@ -159,7 +159,7 @@ export class TaskService {
       },
       new Date(),
     );
-    const seen = shares.map(({ name, mode, guestPath }) => ({ name, mode, guestPath }));
+    const seen = shareViews(shares);
     try {
       this.#record("task.created", { name: task.name, shares: seen, wall: wallSentence(seen) }, task.id, actor);
     } catch (error) {
@@ -208,7 +208,7 @@ export class TaskService {
       this.#image ??= openImage(this.#options.imageDir);
       const facts = await this.#machineFacts(this.#image);
       if (live.state.at !== "starting") throw stopped(task);
-      const shares = task.shares.map(({ name, mode, guestPath }) => ({ name, mode, guestPath }));
+      const shares = shareViews(task.shares);
       this.#record("task.starting", { wall: wallSentence(shares), accelerator: facts.accelerator }, task.id, actor);
       const budget = new GuestLogBudget();
       const machine = new Machine({
@@ -566,7 +566,7 @@ export class TaskService {
 
   #view(task: TaskFile): TaskView {
     const live = this.#liveOf(task);
-    const shares = task.shares.map(({ name, mode, guestPath }) => ({ name, mode, guestPath }));
+    const shares = shareViews(task.shares);
     return {
       id: task.id,
       name: task.name,
@@ -619,6 +619,9 @@ const about = (task: string, actor: Actor | undefined) => ({
   ...(actor ? { actor } : {}),
   ...(actor?.kind === "guest" ? { source: "guest" as const } : {}),
 });
+
+/** A task's folders as clients see them: without their place on the host. */
+const shareViews = (shares: TaskFile["shares"]) => shares.map(({ name, mode, guestPath }) => ({ name, mode, guestPath }));
 
 /** Commands begin in the first folder; without one in a folder of the task's own. */
 const workingDirectory = (task: TaskFile) => task.shares[0]?.guestPath ?? "/home/you/files";
