@@ -27,4 +27,6 @@ export function cpio(entries) {
 
 export const directory = (name) => ({ name, mode: 0o040755 });
 export const program = (name, data) => ({ name, mode: 0o100755, data });
+export const link = (name, target) => ({ name, mode: 0o120777, data: Buffer.from(target) });
+export const regular = (name, mode, data) => ({ name, mode: 0o100000 | mode, data });
 export const characterDevice = (name, major, minor) => ({ name, mode: 0o020600, device: [major, minor] });

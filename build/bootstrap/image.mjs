@@ -9,9 +9,11 @@ import {
   closeSync,
   copyFileSync,
   linkSync,
+  lstatSync,
   mkdirSync,
   openSync,
   readFileSync,
+  readlinkSync,
   readSync,
   rmSync,
   statSync,
@@ -21,7 +23,7 @@ import {
 import { join } from "node:path";
 import { builderVersions, inBuilder, mmdebstrap, quote, seenInside } from "./builder.mjs";
 import { repo } from "./cache.mjs";
-import { characterDevice, cpio, directory, program } from "./cpio.mjs";
+import { characterDevice, cpio, directory, link, program, regular } from "./cpio.mjs";
 import { exec } from "./exec.mjs";
 import { packFromTar } from "./extents.mjs";
 import { arch, trixie } from "./packages.mjs";
@@ -49,6 +51,47 @@ export function guestPackages() {
     .filter((line) => !line.startsWith("#"))
     .flatMap((line) => line.split(/\s+/))
     .filter(Boolean);
+}
+
+/** Files of the root that lie in the initramfs too; the list says why. */
+function hotFiles() {
+  return readFileSync(join(repo, folder, "hot.txt"), "utf8")
+    .split("\n")
+    .filter((line) => line !== "" && !line.startsWith("#"));
+}
+
+export const hotStep = {
+  name: "hot",
+  title: "taking out what every start reads first",
+  deps: ["rootfs"],
+  seconds: 2,
+  inputs: ({ outputs }) => ["1", { file: `${folder}/hot.txt` }, outputs.rootfs.split("/").at(-1)],
+  async run(ctx) {
+    // As whoever builds: the initramfs says by itself that all of it is root's.
+    await exec(
+      ["tar", "-xpf", join(ctx.outputs.rootfs, "root.tar"), "--no-same-owner", "-C", ctx.out, ...hotFiles().map((name) => `./${name}`)],
+      { log: ctx.log },
+    );
+  },
+};
+
+/** Entries of the hot layer, as `at/…`: every directory before what is in it. */
+function hotEntries(from, at) {
+  const seen = new Set();
+  return hotFiles().flatMap((name) => {
+    const above = name.split("/").slice(0, -1);
+    const directories = above.map((_, depth) => above.slice(0, depth + 1).join("/")).filter((each) => !seen.has(each));
+    for (const each of directories) seen.add(each);
+    const file = join(from, name);
+    const stat = lstatSync(file);
+    const mode = stat.mode & 0o7777;
+    // The base has the same directories; the overlay shows the upper one's mode, so both must be plain.
+    for (const each of directories)
+      if ((lstatSync(join(from, each)).mode & 0o7777) !== 0o755) throw new Error(`${each} of the root is not 0755, so it cannot be in the hot layer`);
+    if (stat.isSymbolicLink()) return [...directories.map((each) => directory(`${at}/${each}`)), link(`${at}/${name}`, readlinkSync(file))];
+    if (!stat.isFile() || (mode !== 0o644 && mode !== 0o755)) throw new Error(`${name} of the root is no plain file, so it cannot be in the hot layer`);
+    return [...directories.map((each) => directory(`${at}/${each}`)), regular(`${at}/${name}`, mode, readFileSync(file))];
+  });
 }
 
 export const rootfsStep = {
@@ -252,12 +295,12 @@ export function imageStep(release) {
   return {
     name: release ? "image-release" : "image",
     title: "putting the guest image together",
-    deps: ["kernel", layer, "disk", "go-programs", "rootfs"],
+    deps: ["kernel", layer, "disk", "go-programs", "rootfs", "hot"],
     seconds: 3,
     inputs: ({ outputs }) => [
-      "2",
+      "3",
       String(release),
-      ...["kernel", layer, "disk"].map((name) => outputs[name].split("/").at(-1)),
+      ...["kernel", layer, "disk", "hot"].map((name) => outputs[name].split("/").at(-1)),
       agentHash(outputs),
     ],
     run: (ctx) => assemble(ctx, release, layer),
@@ -279,7 +322,7 @@ async function assemble(ctx, release, layerName) {
   place(join(outputs[layerName], layer.file), join(out, layer.file));
   place(join(outputs.disk, disk.file), join(out, disk.file));
   const initramfs = join(out, "initramfs.cpio");
-  writeFileSync(initramfs, initramfsWith(readFileSync(agentFile(outputs))));
+  writeFileSync(initramfs, initramfsWith(readFileSync(agentFile(outputs)), ["cloche", "cloche/hot"].map(directory), hotEntries(outputs.hot, "cloche/hot")));
   const packages = readFileSync(join(outputs.rootfs, "packages.txt"), "utf8").trim().split("\n");
   writeFileSync(join(out, "packages.txt"), `${packages.join("\n")}\n`);
   const manifest = {
@@ -298,12 +341,13 @@ async function assemble(ctx, release, layerName) {
 }
 
 /** PID 1 and what it needs before it can mount anything. */
-export function initramfsWith(init) {
+export function initramfsWith(init, ...more) {
   return cpio([
     ...["dev", "proc", "sys", "run", "newroot"].map(directory),
     characterDevice("dev/console", 5, 1),
     characterDevice("dev/null", 1, 3),
     program("init", init),
+    ...more.flat(),
   ]);
 }
 

@@ -6,7 +6,7 @@ import { installHostPackages, missingHostPackages, unpackVsockDevice } from "./a
 import { benchProgramsStep } from "./bench.mjs";
 import { builderStep, checkNamespaces } from "./builder.mjs";
 import { goStep } from "./go.mjs";
-import { diskStep, imageStep, layerStep, rootfsStep } from "./image.mjs";
+import { diskStep, hotStep, imageStep, layerStep, rootfsStep } from "./image.mjs";
 import { kernelStep } from "./kernel.mjs";
 import { guestNpmStep, nodeStep, npmPackagesStep } from "./npm.mjs";
 import { arch, vsockDevice } from "./packages.mjs";
@@ -48,6 +48,7 @@ export const steps = [
   kernelStep(),
   goStep,
   rootfsStep,
+  hotStep,
   layerStep(false),
   layerStep(true),
   diskStep,

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"cloche/contract"
@@ -13,12 +14,16 @@ import (
 // The root: read-only layers, each EROFS on dm-verity, under one writable layer on the task's disk.
 //
 //	/cloche/layer0 … layerN   in the initramfs, out of reach after the switch
+//	/cloche/hot               files of layer0 that every start reads first, in the initramfs itself: the same bytes, already in memory
 //	/cloche/data              ext4: upper/ and work/
 //	/newroot                  the overlay, which becomes /
 
 const (
 	stage   = "/cloche"
 	newRoot = "/newroot"
+
+	// hotLayer is in the initramfs, when the image has one.
+	hotLayer = stage + "/hot"
 )
 
 // rootState is a root that is there, or the reason why not, for those who wait.
@@ -112,6 +117,10 @@ func mountLayers(layers []layer) ([]string, *contract.Error) {
 		}
 		mounted = append(mounted, at)
 	}
+	// Right above the base, whose files they are, and below all other layers.
+	if _, err := os.Lstat(hotLayer); err == nil {
+		mounted = slices.Insert(mounted, 1, hotLayer)
+	}
 	return mounted, nil
 }
 
@@ -178,10 +187,8 @@ func mountOverlay(lower []string) error {
 }
 
 func overlayOptions(lower []string, data string) string {
-	topFirst := make([]string, len(lower))
-	for i, at := range lower {
-		topFirst[len(lower)-1-i] = at
-	}
+	topFirst := slices.Clone(lower)
+	slices.Reverse(topFirst)
 	return fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%s/work,redirect_dir=on,xino=auto", strings.Join(topFirst, ":"), data, data)
 }
 
