@@ -87,9 +87,11 @@ function hotEntries(from, at) {
     const mode = stat.mode & 0o7777;
     // The base has the same directories; the overlay shows the upper one's mode, so both must be plain.
     for (const each of directories)
-      if ((lstatSync(join(from, each)).mode & 0o7777) !== 0o755) throw new Error(`${each} of the root is not 0755, so it cannot be in the hot layer`);
+      if ((lstatSync(join(from, each)).mode & 0o7777) !== 0o755)
+        throw new Error(`${each} of the root is not 0755, so it cannot be in the hot layer`);
     if (stat.isSymbolicLink()) return [...directories.map((each) => directory(`${at}/${each}`)), link(`${at}/${name}`, readlinkSync(file))];
-    if (!stat.isFile() || (mode !== 0o644 && mode !== 0o755)) throw new Error(`${name} of the root is no plain file, so it cannot be in the hot layer`);
+    if (!stat.isFile() || (mode !== 0o644 && mode !== 0o755))
+      throw new Error(`${name} of the root is no plain file, so it cannot be in the hot layer`);
     return [...directories.map((each) => directory(`${at}/${each}`)), regular(`${at}/${name}`, mode, readFileSync(file))];
   });
 }
@@ -322,7 +324,10 @@ async function assemble(ctx, release, layerName) {
   place(join(outputs[layerName], layer.file), join(out, layer.file));
   place(join(outputs.disk, disk.file), join(out, disk.file));
   const initramfs = join(out, "initramfs.cpio");
-  writeFileSync(initramfs, initramfsWith(readFileSync(agentFile(outputs)), ["cloche", "cloche/hot"].map(directory), hotEntries(outputs.hot, "cloche/hot")));
+  writeFileSync(
+    initramfs,
+    initramfsWith(readFileSync(agentFile(outputs)), ["cloche", "cloche/hot"].map(directory), hotEntries(outputs.hot, "cloche/hot")),
+  );
   const packages = readFileSync(join(outputs.rootfs, "packages.txt"), "utf8").trim().split("\n");
   writeFileSync(join(out, "packages.txt"), `${packages.join("\n")}\n`);
   const manifest = {

@@ -7,7 +7,7 @@ import { z } from "zod";
 
 export const HELPER_PROTOCOL = 1;
 export const SHARE_PROTOCOL = 1;
-export const AGENT_PROTOCOL = 1;
+export const AGENT_PROTOCOL = 2;
 
 /** Longest line of any of the three protocols, newline included, in bytes. */
 export const MAX_LINE_BYTES = 1_048_576;
@@ -204,6 +204,8 @@ export const agent = {
         /** host randomness for the guest's pool */
         entropy: base64(256),
         ssh: z.strictObject({ port: vsockPort, hostKey: text(4096), authorizedKey: text(1024) }),
+        /** a folder that shall be there for the user before the first command; absent: none is made */
+        workingDirectory: guestPath.optional(),
       }),
       result: z.strictObject({ rootMs: count, sshMs: count }),
     },

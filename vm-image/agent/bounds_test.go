@@ -27,7 +27,7 @@ func TestBounds_AreThoseOfTheProtocol(t *testing.T) {
 		`ssh: z.strictObject({ port: vsockPort, hostKey: text(4096), authorizedKey: text(1024) })`,
 		`graceMs: z.int().min(0).max(60_000)`,
 		`shareMode = z.enum(["ro", "rw"])`,
-		`AGENT_PROTOCOL = 1;`,
+		`AGENT_PROTOCOL = 2;`,
 		`log: z.strictObject({ level: z.enum(["info", "warning", "error"]), message: text(4096) })`,
 		`kernel: text(128)`,
 	} {

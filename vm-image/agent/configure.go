@@ -16,6 +16,8 @@ type configureParams struct {
 	TimeUnixNs  string            `json:"timeUnixNs"`
 	Entropy     string            `json:"entropy"`
 	SSH         sshParams         `json:"ssh"`
+	// a folder that shall be there for the user before the first command; empty: none is made
+	WorkingDirectory string `json:"workingDirectory,omitempty"`
 }
 
 type configureResult struct {
@@ -28,6 +30,8 @@ type configuration struct {
 	configureParams
 	timeNs  int64
 	entropy []byte
+	// the working directory's components
+	working []string
 }
 
 func parseConfigure(raw json.RawMessage) (*configuration, error) {
@@ -50,6 +54,11 @@ func parseConfigure(raw json.RawMessage) (*configuration, error) {
 		c.SSH.check(),
 	} {
 		if err != nil {
+			return nil, err
+		}
+	}
+	if c.WorkingDirectory != "" {
+		if c.working, err = splitGuestPath(c.WorkingDirectory, c.User.home()); err != nil {
 			return nil, err
 		}
 	}
@@ -93,6 +102,10 @@ func (a *agent) handleConfigure(raw json.RawMessage) (any, error) {
 	if err := c.User.make(); err != nil {
 		return nil, err
 	}
+	if err := c.makeWorkingDirectory(); err != nil {
+		// the first command meets the reason itself
+		a.tell("warning", "%s cannot be made: %v", c.WorkingDirectory, err)
+	}
 	a.user = c.User
 	close(a.configured)
 	if err := a.ssh.start(c.SSH, c.User, c.Environment, a.groups.sessions); err != nil {
@@ -101,6 +114,23 @@ func (a *agent) handleConfigure(raw json.RawMessage) (any, error) {
 	result := configureResult{RootMs: a.root.ms, SSHMs: uptimeMs()}
 	logf("ssh at %d ms", result.SSHMs)
 	return result, nil
+}
+
+// makeWorkingDirectory spares the first command a fork and the reading of mkdir with its libraries.
+func (c *configuration) makeWorkingDirectory() error {
+	if len(c.working) == 0 {
+		return nil
+	}
+	root, err := unix.Open("/", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(root)
+	made, err := openGuestPath(root, c.working, int(c.User.UID), int(c.User.GID))
+	if err != nil {
+		return err
+	}
+	return unix.Close(made)
 }
 
 // writeNames gives the machine its names. There is no resolver yet; without a nameserver the C library asks 127.0.0.1, where nobody

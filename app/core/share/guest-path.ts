@@ -2,6 +2,8 @@
 import { ProblemError } from "../../contract/index.ts";
 
 export const GUEST_HOME = "/home/you";
+/** Where a task without folders works; on its own disk. */
+export const OWN_FOLDER = `${GUEST_HOME}/files`;
 
 /** Places a folder must not cover, because the guest itself lives there. */
 const SYSTEM = ["bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "root", "run", "sbin", "sys", "tmp", "usr", "var"];

@@ -15,7 +15,7 @@ import { Agent, choosePorts, dialGuest, FirstConnection, type MachineKeys, makeK
 import { expandTemplate, type Image, verifyBootFiles } from "../image/index.ts";
 import { bootCommandLine, DATA_SERIAL, Helper, type HelperPrograms, layerSerial, type MachineFacts } from "../machine/index.ts";
 import type { Paths } from "../paths.ts";
-import { ShareServer } from "../share/index.ts";
+import { OWN_FOLDER, ShareServer } from "../share/index.ts";
 import { StartProgress } from "./progress.ts";
 import { diskFull, type TaskFile } from "./store.ts";
 
@@ -271,6 +271,7 @@ export class Machine {
         timeUnixNs: unixNs(),
         entropy: Buffer.from(crypto.getRandomValues(new Uint8Array(64))).toString("base64"),
         ssh: { port: this.#sshPort, hostKey: this.#keys.hostPrivate, authorizedKey: this.#keys.userPublic },
+        ...(task.shares.length === 0 ? { workingDirectory: OWN_FOLDER } : {}),
       },
       CONFIGURE_DEADLINE_MS,
     );

@@ -23,7 +23,7 @@ import { type Image, openImage } from "../image/index.ts";
 import type { HelperPrograms } from "../machine/index.ts";
 import { type MachineFacts, machineFacts } from "../machine/index.ts";
 import type { Paths } from "../paths.ts";
-import { type Grants, guestPathFor } from "../share/index.ts";
+import { type Grants, guestPathFor, OWN_FOLDER } from "../share/index.ts";
 import { commandText, type ExecRequest, runExec, sendProblem } from "./exec.ts";
 import { GuestLogBudget } from "./guest-log.ts";
 import { Machine } from "./machine.ts";
@@ -624,7 +624,7 @@ const about = (task: string, actor: Actor | undefined) => ({
 const shareViews = (shares: TaskFile["shares"]) => shares.map(({ name, mode, guestPath }) => ({ name, mode, guestPath }));
 
 /** Commands begin in the first folder; without one in a folder of the task's own. */
-const workingDirectory = (task: TaskFile) => task.shares[0]?.guestPath ?? "/home/you/files";
+const workingDirectory = (task: TaskFile) => task.shares[0]?.guestPath ?? OWN_FOLDER;
 
 const refused = (task: TaskFile, why: string) =>
   new ProblemError({
