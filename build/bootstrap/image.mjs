@@ -257,7 +257,7 @@ export const diskStep = {
   title: "making the template of a task's disk",
   deps: ["builder"],
   seconds: 3,
-  inputs: async ({ outputs }) => ["4", String(diskSizeGib), ...builderVersions(outputs.builder, ["e2fsprogs"])],
+  inputs: async ({ outputs }) => ["5", String(diskSizeGib), ...builderVersions(outputs.builder, ["e2fsprogs"])],
   async run(ctx) {
     const root = join(ctx.outputs.builder, "root");
     // In the builder's /tmp, which is memory: the file is 16 GiB of holes.
@@ -272,7 +272,8 @@ export const diskStep = {
         "-J size=16", // a small journal: 16 MiB is plenty for one user and less to write
         "-G 128", // one flex group: all inode tables together at the front, so the empty disk is a few extents
         // resize_inode: the guest grows it to the disk it got, up to the 1 TiB that `resize` below leaves room for
-        "-O resize_inode,^huge_file,^uninit_bg,metadata_csum,64bit,fast_commit",
+        // no orphan_file: its 512 blocks are read one by one at each mount, for the sake of many writers at once
+        "-O resize_inode,^orphan_file,^huge_file,^uninit_bg,metadata_csum,64bit,fast_commit",
         // The host's file is holes, which read as zero: nothing is left to clear in the background of a first start.
         `-E lazy_itable_init=1,lazy_journal_init=1,assume_storage_prezeroed=1,packed_meta_blocks=1,resize=268435456,nodiscard,root_owner=0:0,hash_seed=${diskHashSeed}`,
         "/tmp/disk",
