@@ -1,10 +1,16 @@
 /** The event envelope. The keeper is the only writer; capabilities add kinds. */
 import { z } from "zod";
+import { fileActivity, folderId, opaque, roomQuestion } from "./change.ts";
 import { problemSchema } from "./problem.ts";
 import { startStep } from "./task.ts";
 
 const name = z.string().max(255);
 const ms = z.int().min(0);
+
+const count = z.int().min(0);
+const wall = z.string().max(4096);
+const inFolder = { folder: folderId, name };
+const folderAccess = { mode: z.string().max(16), hideSecrets: z.boolean(), localFolders: z.boolean() };
 
 /** What each kind carries. Text under a kind whose source is `guest` is the guest's claim. */
 export const eventData = {
@@ -15,10 +21,10 @@ export const eventData = {
   "task.created": z.strictObject({
     name,
     shares: z.array(z.strictObject({ name, mode: z.string(), guestPath: z.string() })).max(16),
-    wall: z.string().max(4096),
+    wall,
   }),
   "task.removed": z.strictObject({ name }),
-  "task.starting": z.strictObject({ wall: z.string().max(4096), accelerator: z.string().max(16) }),
+  "task.starting": z.strictObject({ wall, accelerator: z.string().max(16) }),
   "task.step": z.strictObject({ step: startStep, phase: z.enum(["began", "ended"]), atMs: ms, waitingFor: z.string().max(256) }),
   "task.running": z.strictObject({ startMs: ms, accelerator: z.string().max(16) }),
   "task.paused": z.strictObject({}),
@@ -27,6 +33,23 @@ export const eventData = {
   "task.stopped": z.strictObject({ reason: z.string().max(256), ranMs: ms }),
   "task.failed": z.strictObject({ problem: problemSchema }),
   "share.served": z.strictObject({ name, mode: z.string(), guestPath: z.string(), confinement: z.array(z.string().max(64)).max(16) }),
+  "folder.added": z.strictObject({ ...inFolder, ...folderAccess, guestPath: z.string(), wall }),
+  "folder.changed": z.strictObject({ ...inFolder, ...folderAccess, wall }),
+  "folder.removed": z.strictObject({ ...inFolder, discarded: z.boolean(), wall }),
+  /** its share server had ended and another one serves it now; files that were open in the guest answer EIO */
+  "folder.restarted": z.strictObject({ ...inFolder, why: z.string().max(1024) }),
+  /** a write waits for room for the version of what it would destroy */
+  "folder.room": z.strictObject({ ...inFolder, ...roomQuestion.shape }),
+  "folder.answered": z.strictObject({ ...inFolder, answer: z.enum(["allow", "refuse"]), untilBytes: count.optional() }),
+  /** what the guest did in a folder, as the share server saw it */
+  "files.activity": z.strictObject({ ...inFolder, entries: z.array(fileActivity).min(1).max(200) }),
+  /** what the share server refused the guest */
+  "files.refused": z.strictObject({ ...inFolder, entries: z.array(fileActivity).min(1).max(200) }),
+  /** one slice of an apply; `apply` names the whole */
+  "changes.applied": z.strictObject({ ...inFolder, apply: opaque, applied: count, refused: count, remaining: count }),
+  "changes.discarded": z.strictObject({ ...inFolder, discarded: count, refused: count, remaining: count }),
+  "changes.undone": z.strictObject({ ...inFolder, apply: opaque, restored: count, refused: count, remaining: count }),
+  "files.restored": z.strictObject({ ...inFolder, restored: count, refused: count, remaining: count }),
   "exec.started": z.strictObject({ exec: z.int(), command: z.string().max(4096), terminal: z.boolean() }),
   "exec.ended": z.strictObject({ exec: z.int(), status: z.int(), signal: z.string().max(32).optional(), ranMs: ms }),
   /** a raw ssh stream into the guest, beside the commands that the keeper runs itself */

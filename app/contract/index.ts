@@ -1,5 +1,6 @@
 /** The contract's one door. */
 export * from "./catalogue.ts";
+export * from "./change.ts";
 export * from "./client.ts";
 export * from "./event.ts";
 export * from "./methods.ts";

@@ -1,7 +1,20 @@
 /** What clients may ask of the keeper. Requests are strict and bounded both ways; a failed one answers with a Problem. */
 import { z } from "zod";
+import {
+  applyView,
+  changeView,
+  chosenChanges,
+  diffSlice,
+  filePath,
+  folderId,
+  folderRef,
+  opaque,
+  pathBytes,
+  versionView,
+  workSlice,
+} from "./change.ts";
 import { eventEnvelope } from "./event.ts";
-import { environment, MAX_SHARES, shareMode, taskName, taskRef, taskView } from "./task.ts";
+import { environment, folderNote, MAX_SHARES, shareMode, taskName, taskRef, taskView } from "./task.ts";
 
 const nothing = z.strictObject({});
 const base64 = (max: number) =>
@@ -47,10 +60,26 @@ export const imageView = z.strictObject({
 });
 export type ImageView = z.infer<typeof imageView>;
 
+/** A folder as its user gives it to a task. */
+export const newFolder = z.strictObject({
+  grant,
+  /** absent: `review` */
+  mode: shareMode.optional(),
+  guestPath: z.string().min(1).max(1024).optional(),
+  /** absent: false */
+  hideSecrets: z.boolean().optional(),
+  /** absent: true */
+  localFolders: z.boolean().optional(),
+});
+export type NewFolder = z.input<typeof newFolder>;
+const byFolder = byTask.extend({ folder: folderRef });
+/** Long work is asked for once, then with the batch that the answer named until nothing remains. */
+const moreOf = byFolder.extend({ batch: opaque });
+
 export const newTask = z.strictObject({
   /** absent: made from the first folder's name, or `task` */
   name: taskName.optional(),
-  shares: z.array(z.strictObject({ grant, mode: shareMode.optional(), guestPath: z.string().min(1).max(1024).optional() })).max(MAX_SHARES),
+  shares: z.array(newFolder).max(MAX_SHARES),
   env: environment,
   cpus: z.int().min(1).max(64).optional(),
   memoryMib: z.int().min(256).max(262_144).optional(),
@@ -69,7 +98,7 @@ export const keeperProtocol = {
     /** Notes a folder by its identity; nothing in it is read. `path` is absolute, as base64 because paths are bytes. */
     "grants.create": {
       params: z.strictObject({ path: base64(8192) }),
-      result: z.strictObject({ grant, name: z.string().max(255) }),
+      result: z.strictObject({ grant, name: z.string().max(255), notes: z.array(folderNote).max(8) }),
     },
     "tasks.create": { params: newTask, result: taskView },
     "tasks.list": { params: nothing, result: z.strictObject({ tasks: z.array(taskView).max(4096) }) },
@@ -83,8 +112,8 @@ export const keeperProtocol = {
     "tasks.stop": { params: z.strictObject({ task: taskRef, now: z.boolean() }), result: taskView },
     "tasks.pause": { params: byTask, result: taskView },
     "tasks.resume": { params: byTask, result: taskView },
-    /** Stops first when needed. */
-    "tasks.remove": { params: byTask, result: nothing },
+    /** Stops first when needed. Refused with task.changes-waiting while changes wait, unless `discard`. */
+    "tasks.remove": { params: byTask.extend({ discard: z.boolean() }), result: nothing },
     /** Removes the records of one-off runs that are over. Tasks stay. */
     "runs.prune": { params: nothing, result: z.strictObject({ removed: z.int().min(0), sizeBytes: z.int().min(0) }) },
     /** Prepares a command; the answer's ticket opens its stream (see stream.ts) within 10 s. */
@@ -148,6 +177,84 @@ export const keeperProtocol = {
         waitMs,
       }),
       result: z.strictObject({ bytes: base64(400_000), next: z.int().min(0), ended: z.boolean() }),
+    },
+    /** Adds a folder, also while the task runs: then the answer comes when the guest sees it. */
+    "folders.add": { params: newFolder.extend({ task: taskRef }), result: taskView },
+    /** Changes what is given. While the task runs, the folder is taken out of the guest for a moment and mounted anew. */
+    "folders.set": {
+      params: byFolder.extend({
+        mode: shareMode.optional(),
+        hideSecrets: z.boolean().optional(),
+        localFolders: z.boolean().optional(),
+      }),
+      result: taskView,
+    },
+    /** Takes a folder from the task. Refused with task.changes-waiting while changes wait in it, unless `discard`. */
+    "folders.remove": { params: byFolder.extend({ discard: z.boolean() }), result: taskView },
+    /** The user's answer to a folder whose writes wait for room for versions. `untilBytes`: the new limit, for `allow`. */
+    "folders.room": {
+      params: byFolder.extend({ answer: z.enum(["allow", "refuse"]), untilBytes: z.int().min(0).optional() }),
+      result: nothing,
+    },
+    /** Changes by path. Without a folder, the first page of each; `after` is for one folder. */
+    "changes.list": {
+      params: byTask.extend({ folder: folderRef.optional(), after: opaque.optional(), limit: z.int().min(1).max(500) }),
+      result: z.strictObject({
+        folders: z
+          .array(
+            z.strictObject({
+              folder: folderId,
+              name: z.string().max(255),
+              /** of the layer, for an apply of all as it was shown */
+              revision: z.int().min(0),
+              total: z.int().min(0),
+              changes: z.array(changeView).max(500),
+              next: opaque.optional(),
+            }),
+          )
+          .max(MAX_SHARES),
+      }),
+    },
+    /** `theirs`: what happened in the folder since the change was made; with `change` it is the three-way view of a conflict. */
+    "changes.diff": {
+      params: byFolder.extend({
+        id: opaque,
+        side: z.enum(["change", "theirs"]),
+        context: z.int().min(0).max(100),
+        offset: z.int().min(0),
+        limit: z.int().min(1).max(262_144),
+      }),
+      result: diffSlice,
+    },
+    /** Writes changes into the folder. The batch is the apply's name for `changes.undo`. */
+    "changes.apply": {
+      params: z.union([byFolder.extend({ what: chosenChanges }), moreOf]),
+      result: z.strictObject({ ...workSlice, applied: z.array(opaque).max(500) }),
+    },
+    /** Takes changes out of the layer: the task then sees the folder's own files. */
+    "changes.discard": {
+      params: z.union([byFolder.extend({ what: chosenChanges }), moreOf]),
+      result: z.strictObject({ ...workSlice, discarded: z.array(opaque).max(500) }),
+    },
+    /** Newest first. */
+    "changes.applies": {
+      params: byFolder,
+      result: z.strictObject({ applies: z.array(applyView).max(200), more: z.boolean() }),
+    },
+    /** Takes an apply back, the newest one that is not undone when none is named: exact bytes, modes and times. */
+    "changes.undo": {
+      params: z.union([byFolder.extend({ apply: opaque.optional() }), moreOf]),
+      result: z.strictObject({ ...workSlice, apply: opaque, restored: z.int().min(0) }),
+    },
+    /** Versions of a file, or of everything `below` a folder, newest first. */
+    "files.history": {
+      params: byFolder.extend({ path: pathBytes, below: z.boolean(), after: opaque.optional(), limit: z.int().min(1).max(500) }),
+      result: z.strictObject({ path: filePath, versions: z.array(versionView).max(500), next: opaque.optional() }),
+    },
+    /** Brings a version back; without a number the newest of each file. What it replaces becomes a version itself. */
+    "files.restore": {
+      params: z.union([byFolder.extend({ path: pathBytes, number: z.int().min(1).optional(), below: z.boolean() }), moreOf]),
+      result: z.strictObject({ ...workSlice, restored: z.int().min(0) }),
     },
     doctor: { params: nothing, result: z.strictObject({ checks: z.array(doctorCheck).max(64) }) },
     "images.list": { params: nothing, result: z.strictObject({ images: z.array(imageView).max(64) }) },

@@ -1,5 +1,6 @@
 /** A task as clients see it. */
 import { z } from "zod";
+import { folderId, roomQuestion } from "./change.ts";
 import { problemSchema } from "./problem.ts";
 
 export const MAX_SHARES = 16;
@@ -8,7 +9,7 @@ export const MAX_SHARES = 16;
 export const startStep = z.enum(["image", "disk", "helper", "boot", "agent", "shares", "egress", "ready"]);
 export type StartStep = z.infer<typeof startStep>;
 
-/** `review` is a word of the contract, and refused until it is served. */
+/** What a task may do in a folder: nothing (`ro`), propose changes that wait on the host (`review`), change files at once (`rw`). */
 export const shareMode = z.enum(["ro", "rw", "review"]);
 export type ShareMode = z.infer<typeof shareMode>;
 
@@ -55,11 +56,32 @@ export const taskState = z.discriminatedUnion("at", [
 ]);
 export type TaskState = z.infer<typeof taskState>;
 
+/** What its user should know of a folder before giving it to a task, as it may be slow, absent or shared. */
+export const folderNote = z.strictObject({
+  kind: z.enum(["network", "user-filesystem", "cloud", "read-only", "no-birth-time"]),
+  text: z.string().max(512),
+});
+export type FolderNote = z.infer<typeof folderNote>;
+
 export const shareView = z.strictObject({
   /** the folder's name, safe to show: control characters and invalid bytes are replaced */
   name: z.string().min(1).max(255),
   mode: shareMode,
   guestPath: z.string().min(1).max(1024),
+  id: folderId,
+  /** changes that wait to be applied or discarded; absent while they have not been counted */
+  waiting: z.int().min(0).optional(),
+  /** names that look like secrets are not shown to the guest */
+  hideSecrets: z.boolean(),
+  /** dependency and cache folders that are not kept here live on the task's own disk */
+  localFolders: z.boolean(),
+  /** the first names in it that look like secrets; absent until the folder was looked through */
+  secrets: z.strictObject({ names: z.array(z.string().max(256)).max(16), more: z.boolean() }).optional(),
+  notes: z.array(folderNote).max(8),
+  /** a write of the task waits for room for versions, and for the user's answer */
+  room: roomQuestion.optional(),
+  /** why the folder does not do all it should */
+  problem: problemSchema.optional(),
 });
 export type ShareView = z.infer<typeof shareView>;
 

@@ -2,11 +2,16 @@
  * Version of what clients may ask of the keeper: one integer, a dated line per change.
  *
  * 1: 2026-11-21, first: tasks, machines, exec streams, folders `ro` and `rw`, events, logs, doctor, images.
+ * 2: 2026-11-25, mode `review`; folders added, changed and taken out while a task runs; changes, diffs, apply, discard, undo, versions;
+ *    notes on folders; `tasks.remove` says whether waiting changes go with the task.
  */
-export const CONTRACT_VERSION = 1;
+export const CONTRACT_VERSION = 2;
 
-/** Version of the files that the keeper writes: task.json and machine-facts.json. 1: 2026-11-21, first. */
+/** Version of machine-facts.json. 1: 2026-11-21, first. */
 export const FILE_VERSION = 1;
+
+/** Version of task.json. 1: 2026-11-21, first. 2: 2026-11-25, folders have an id, switches and the mode `review`. */
+export const TASK_FILE_VERSION = 2;
 
 /** Version of the event envelope. 1: 2026-11-21, first. */
 export const EVENT_VERSION = 1;

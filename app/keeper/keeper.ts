@@ -162,6 +162,18 @@ export class Keeper {
       "events.read": ({ task, ...query }) =>
         this.#audit.read({ ...query, ...(task === undefined ? {} : { task: tasks.resolve(task).id }) }),
       "logs.read": (params) => tasks.readLog(params),
+      "folders.add": async () => unserved(),
+      "folders.set": async () => unserved(),
+      "folders.remove": async () => unserved(),
+      "folders.room": async () => unserved(),
+      "changes.list": async () => unserved(),
+      "changes.diff": async () => unserved(),
+      "changes.apply": async () => unserved(),
+      "changes.discard": async () => unserved(),
+      "changes.applies": async () => unserved(),
+      "changes.undo": async () => unserved(),
+      "files.history": async () => unserved(),
+      "files.restore": async () => unserved(),
       doctor: async () => ({ checks: await this.#doctor() }),
       "images.list": async () => ({ images: [imageView(openImage(components.imageDir))] }),
       "images.verify": async () => {
@@ -255,4 +267,12 @@ export class Keeper {
     })();
     return this.#ending;
   }
+}
+
+function unserved(): never {
+  throw new ProblemError({
+    code: "contract.method",
+    message: "This keeper's share server does not keep changes yet. Nothing was done.",
+    next: ["Give folders as `ro` or `rw`."],
+  });
 }

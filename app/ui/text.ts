@@ -1,5 +1,5 @@
 /** Every word on the screen. Architecture.md's table of words rules: folder, not share; AI agent, not agent. */
-import type { EventEnvelope, EventKind, ShareMode, StartStep, TaskState } from "../contract/index.ts";
+import type { EventEnvelope, EventKind, FileActivity, ShareMode, StartStep, TaskState } from "../contract/index.ts";
 import { eventData } from "../contract/index.ts";
 import { visible } from "./visible.ts";
 
@@ -144,6 +144,23 @@ type Sentences = { [K in EventKind]: (data: Data<K>) => string };
 
 const clean = visible;
 
+const modeWord = (mode: string) => (Object.hasOwn(text.mode, mode) ? text.mode[mode as ShareMode] : clean(mode));
+const refusals = (refused: number) => (refused === 0 ? "" : `, ${refused} refused`);
+
+/** What was done to one file; entries of one kind on one path stand for `count` of them. */
+function fileWords({ what, path, to, count: times, reason }: FileActivity): string {
+  const word = {
+    "opened-for-write": "written",
+    created: "created",
+    deleted: "deleted",
+    renamed: "renamed",
+    refused: "refused",
+    metadata: "mode or time changed",
+  }[what];
+  const more = [to ? `to ${to.text}` : "", times > 1 ? `${times} times` : "", reason === undefined ? "" : `(${clean(reason)})`];
+  return [path.text, word, ...more].filter((part) => part !== "").join(" ");
+}
+
 /** One sentence per kind of event. What a guest said is quoted, never stated. */
 const sentences: Sentences = {
   "keeper.started": () => "The keeper started",
@@ -164,6 +181,23 @@ const sentences: Sentences = {
   "task.failed": ({ problem }) => clean(problem.message),
   "share.served": ({ name, mode, guestPath }) =>
     `Folder ${clean(name)} is served ${mode === "ro" ? "read only" : "to be changed directly"} at ${clean(guestPath)}`,
+  "folder.added": ({ name, mode }) => `Folder ${clean(name)} added: ${modeWord(mode)}`,
+  "folder.changed": ({ name, mode, hideSecrets }) =>
+    `Folder ${clean(name)} changed: ${modeWord(mode)}${hideSecrets ? ", names that look like secrets are hidden" : ""}`,
+  "folder.removed": ({ name, discarded }) => `Folder ${clean(name)} taken out${discarded ? ", with its waiting changes" : ""}`,
+  "folder.restarted": ({ name, why }) => `The program that serves ${clean(name)} was started again: ${clean(why)}`,
+  "folder.room": ({ name, path }) => `A write to ${path.text} in ${clean(name)} waits for room for its older version`,
+  "folder.answered": ({ name, answer }) =>
+    `${answer === "allow" ? "More room allowed" : "More room refused"} for versions of ${clean(name)}`,
+  "files.activity": ({ name, entries }) => `In ${clean(name)}: ${entries.map(fileWords).join(", ")}`,
+  "files.refused": ({ name, entries }) => `Refused in ${clean(name)}: ${entries.map(fileWords).join(", ")}`,
+  "changes.applied": ({ name, applied, refused }) => `${count(applied, "change", "changes")} applied to ${clean(name)}${refusals(refused)}`,
+  "changes.discarded": ({ name, discarded, refused }) =>
+    `${count(discarded, "change", "changes")} discarded in ${clean(name)}${refusals(refused)}`,
+  "changes.undone": ({ name, restored, refused }) =>
+    `An apply taken back: ${count(restored, "file", "files")} in ${clean(name)}${refusals(refused)}`,
+  "files.restored": ({ name, restored, refused }) =>
+    `${count(restored, "file", "files")} brought back in ${clean(name)}${refusals(refused)}`,
   "exec.started": ({ command, terminal }) => `${terminal ? "Opened a terminal" : "Ran"}: ${clean(command)}`,
   "exec.ended": ({ status, signal, ranMs }) =>
     `Command ended with ${signal ? `SIG${clean(signal)}` : `status ${status}`} after ${duration(ranMs)}`,

@@ -25,10 +25,12 @@ import {
   framesOf,
   type Handlers,
   keeperProtocol,
+  type NewFolder,
   type Problem,
   ProblemError,
   RpcError,
   RpcPeer,
+  type ShareView,
   type StepRecord,
   startStep,
   type TaskState,
@@ -36,6 +38,7 @@ import {
   toProblem,
 } from "../../app/contract/index.ts";
 import { type Endpoint, endpoint, privateDirectory, proveAsServer, socketTransport } from "../../app/contract/node/index.ts";
+import { ChangesDouble } from "./changes.ts";
 
 const WAITS: Record<string, string> = {
   image: "the image's files to be compared with their manifest",
@@ -51,6 +54,8 @@ const WAITS: Record<string, string> = {
 interface Task {
   view: TaskView;
   paths: string[];
+  /** by folder id, for folders in review */
+  changes: Map<string, ChangesDouble>;
   home: string | undefined;
   stops: Set<() => void>;
 }
@@ -173,16 +178,11 @@ export async function startKeeperDouble(at: Endpoint, stepMs = Number(process.en
           throw refusal("share.not-found", `Folder ${basename(text)} does not exist, so it was not shared.`, "Pick another.", text);
         const grant = randomBytes(16).toString("hex");
         grants.set(grant, text);
-        return { grant, name: basename(text) };
+        const notes = basename(text) === "network" ? [{ kind: "network" as const, text: "It lies on another computer (nfs4)." }] : [];
+        return { grant, name: basename(text), notes };
       },
       "tasks.create": async (wanted) => {
-        const shares = wanted.shares.map(({ grant, mode }) => {
-          const path = grants.get(grant);
-          if (!path) throw refusal("share.grant", "A folder of this task is not known any more.", "Pick it again.");
-          if (!mode || mode === "review")
-            throw refusal("share.mode-required", "A folder needs a mode in this version.", "Choose Read only or Change directly.");
-          return { name: basename(path), mode, guestPath: `/home/you/${basename(path)}` };
-        });
+        const shares = wanted.shares.map(shareOf);
         const name =
           wanted.name ??
           freeName(
@@ -193,8 +193,6 @@ export async function startKeeperDouble(at: Endpoint, stepMs = Number(process.en
           );
         if ([...tasks.values()].some(({ view }) => view.name === name))
           throw refusal("task.exists", `A task called ${name} is there already. Nothing was made.`, "Choose another name.");
-        const can = shares.map((share) => `${share.mode === "ro" ? "read" : "change files in"} ${share.name}`);
-        const wall = `This task can ${can.length > 0 ? can.join(", ") : "see no folder of yours"}, reach no host, and nothing else.`;
         const view: TaskView = {
           id: randomBytes(8).toString("hex"),
           name,
@@ -206,36 +204,40 @@ export async function startKeeperDouble(at: Endpoint, stepMs = Number(process.en
           memoryMib: wanted.memoryMib ?? 2048,
           diskGib: wanted.diskGib ?? 16,
           sudo: wanted.sudo,
-          wall,
+          wall: wallOf(shares),
           workingDirectory: shares[0]?.guestPath ?? "/home/you/files",
           running: 0,
         };
-        const task: Task = { view, paths: wanted.shares.map(({ grant }) => grants.get(grant) ?? ""), home: undefined, stops: new Set() };
+        const paths = wanted.shares.map(({ grant }) => grants.get(grant) ?? "");
+        const task: Task = { view, paths, changes: new Map(), home: undefined, stops: new Set() };
+        for (const share of shares) if (share.mode === "review") task.changes.set(share.id, new ChangesDouble());
         tasks.set(view.id, task);
-        emit("task.created", task, { name, shares, wall }, by());
-        return view;
+        const named = shares.map(({ name, mode, guestPath }) => ({ name, mode, guestPath }));
+        emit("task.created", task, { name, shares: named, wall: view.wall }, by());
+        return viewOf(task);
       },
-      "tasks.list": async () => ({ tasks: [...tasks.values()].map(({ view }) => view) }),
-      "tasks.get": async ({ task }) => find(task).view,
+      "tasks.list": async () => ({ tasks: [...tasks.values()].map(viewOf) }),
+      "tasks.get": async ({ task }) => viewOf(find(task)),
       "tasks.start": async ({ task }) => {
         const found = find(task);
         if (found.view.state.at === "stopped" || found.view.state.at === "failed") await start(found, by());
-        return found.view;
+        return viewOf(found);
       },
       "tasks.stop": async ({ task }) => {
         const found = find(task);
         await stop(found, by());
-        return found.view;
+        return viewOf(found);
       },
       "tasks.pause": async ({ task }) => {
         const found = find(task);
         set(found, { at: "paused", since: new Date().toISOString() });
         emit("task.paused", found, {}, by());
-        return found.view;
+        return viewOf(found);
       },
-      "tasks.resume": async ({ task }) => find(task).view,
-      "tasks.remove": async ({ task }) => {
+      "tasks.resume": async ({ task }) => viewOf(find(task)),
+      "tasks.remove": async ({ task, discard }) => {
         const found = find(task);
+        if (!discard) noneWaits(found, found.view.shares);
         await stop(found, by());
         tasks.delete(found.view.id);
         emit("task.removed", found, { name: found.view.name }, by());
@@ -271,6 +273,82 @@ export async function startKeeperDouble(at: Endpoint, stepMs = Number(process.en
         const found = fresh().slice(0, limit);
         return { events: found, next: found.at(-1)?.id ?? Math.max(after, task === undefined ? events.length : after) };
       },
+      "folders.add": async ({ task, ...folder }) => {
+        const found = find(task);
+        const share = shareOf(folder);
+        found.paths.push(grants.get(folder.grant) ?? "");
+        if (share.mode === "review") found.changes.set(share.id, new ChangesDouble());
+        return folders(found, [...found.view.shares, share], "folder.added", share, { guestPath: share.guestPath }, by());
+      },
+      "folders.set": async ({ task, folder, ...wanted }) => {
+        const { found, share } = folderOf(task, folder);
+        const changed = { ...share, ...wanted } as ShareView;
+        if (changed.mode === "review" && !found.changes.has(share.id)) found.changes.set(share.id, new ChangesDouble());
+        const shares = found.view.shares.map((other) => (other.id === share.id ? changed : other));
+        return folders(found, shares, "folder.changed", changed, {}, by());
+      },
+      "folders.remove": async ({ task, folder, discard }) => {
+        const { found, share } = folderOf(task, folder);
+        if (!discard) noneWaits(found, [share]);
+        found.changes.delete(share.id);
+        const left = found.view.shares.filter((other) => other.id !== share.id);
+        found.view = { ...found.view, shares: left, wall: wallOf(left) };
+        emit("folder.removed", found, { folder: share.id, name: share.name, discarded: discard, wall: found.view.wall }, by());
+        return viewOf(found);
+      },
+      "folders.room": async ({ task, folder, answer }) => {
+        const { found, share } = folderOf(task, folder);
+        emit("folder.answered", found, { folder: share.id, name: share.name, answer }, by());
+        return {};
+      },
+      "changes.list": async ({ task, folder, after, limit }) => {
+        const found = find(task);
+        const shares = folder === undefined ? found.view.shares : [folderOf(task, folder).share];
+        return {
+          folders: shares.flatMap(({ id, name }) => {
+            const changes = found.changes.get(id);
+            return changes ? [{ folder: id, name, ...changes.list(after, limit) }] : [];
+          }),
+        };
+      },
+      "changes.diff": async ({ task, folder, id, side, context, offset, limit }) => {
+        const diff = folderOf(task, folder).changes.diff(id, side, context, offset, limit);
+        if (diff) return diff;
+        throw refusal("share.change-unknown", "This change is not there any more.", "Look at the list again.");
+      },
+      "changes.apply": async (params) => {
+        const { found, share, changes } = folderOf(params.task, params.folder);
+        if (!("what" in params)) throw refusal("share.change-unknown", "No such apply goes on.", "Look at the list again.");
+        const done = changes.apply(params.what);
+        const { batch, applied, refused, remaining } = done;
+        const data = { folder: share.id, name: share.name, apply: batch, applied: applied.length, refused: refused.length, remaining };
+        emit("changes.applied", found, data, by());
+        return done;
+      },
+      "changes.discard": async (params) => {
+        const { found, share, changes } = folderOf(params.task, params.folder);
+        if (!("what" in params)) throw refusal("share.change-unknown", "Nothing is being discarded.", "Look at the list again.");
+        const done = changes.discard(params.what);
+        const { discarded, refused, remaining } = done;
+        const data = { folder: share.id, name: share.name, discarded: discarded.length, refused: refused.length, remaining };
+        emit("changes.discarded", found, data, by());
+        return done;
+      },
+      "changes.applies": async ({ task, folder }) => ({ applies: folderOf(task, folder).changes.applies(), more: false }),
+      "changes.undo": async (params) => {
+        const { found, share, changes } = folderOf(params.task, params.folder);
+        const done = changes.undo("apply" in params ? params.apply : undefined);
+        if (!done) throw refusal("share.not-undoable", "Nothing was applied that could be taken back.", "Look at the list again.");
+        const { apply, restored, remaining } = done;
+        emit("changes.undone", found, { folder: share.id, name: share.name, apply, restored, refused: 0, remaining }, by());
+        return done;
+      },
+      "files.history": async ({ task, folder, path }) => folderOf(task, folder).changes.history(path),
+      "files.restore": async ({ task, folder }) => {
+        const { found, share } = folderOf(task, folder);
+        emit("files.restored", found, { folder: share.id, name: share.name, restored: 1, refused: 0, remaining: 0 }, by());
+        return { batch: "restore", refused: [], remaining: 0, restored: 1 };
+      },
       "logs.read": async ({ offset }) => ({ bytes: "", next: offset, ended: true }),
       doctor: async () => ({ checks: [] }),
       "images.list": async () => ({ images: [] }),
@@ -279,6 +357,38 @@ export async function startKeeperDouble(at: Endpoint, stepMs = Number(process.en
       },
       "keeper.end": async () => ({}),
     };
+  }
+
+  function shareOf({ grant, mode = "review", hideSecrets = false, localFolders = true }: NewFolder): ShareView {
+    const path = grants.get(grant);
+    if (!path) throw refusal("share.grant", "A folder of this task is not known any more.", "Pick it again.");
+    const name = basename(path);
+    const seen = { hideSecrets, localFolders, secrets: { names: [".env"], more: false }, notes: [] };
+    return { id: randomBytes(4).toString("hex"), name, mode, guestPath: `/home/you/${name}`, ...seen };
+  }
+
+  function folderOf(ref: string, folder: string) {
+    const found = find(ref);
+    const share = found.view.shares.find(({ id, name }) => id === folder || name === folder);
+    if (!share) throw refusal("share.unknown", `${found.view.name} has no folder called ${folder}.`, "Run `cloche show`.");
+    return { found, share, changes: found.changes.get(share.id) ?? new ChangesDouble() };
+  }
+
+  function folders(task: Task, shares: ShareView[], kind: EventKind, share: ShareView, more: object, actor: Actor): TaskView {
+    task.view = { ...task.view, shares, wall: wallOf(shares) };
+    const { id, name, mode, hideSecrets, localFolders } = share;
+    emit(kind, task, { folder: id, name, mode, hideSecrets, localFolders, wall: task.view.wall, ...more }, actor);
+    return viewOf(task);
+  }
+
+  function noneWaits(task: Task, shares: readonly ShareView[]): void {
+    if (shares.every(({ id }) => (task.changes.get(id)?.total ?? 0) === 0)) return;
+    throw refusal("task.changes-waiting", `Changes of ${task.view.name} wait.`, "Apply or discard them first.");
+  }
+
+  /** The view with what waits now. */
+  function viewOf({ view, changes }: Task): TaskView {
+    return { ...view, shares: view.shares.map((share) => ({ ...share, waiting: changes.get(share.id)?.total ?? 0 })) };
   }
 
   function freeName(base: string): string {
@@ -341,6 +451,12 @@ export async function startKeeperDouble(at: Endpoint, stepMs = Number(process.en
       rmSync(at.tokenFile, { force: true });
     },
   };
+}
+
+function wallOf(shares: readonly ShareView[]): string {
+  const words = { ro: "read", rw: "change files in", review: "propose changes in" };
+  const can = shares.map((share) => `${words[share.mode]} ${share.name}`);
+  return `This task can ${can.length > 0 ? can.join(", ") : "see no folder of yours"}, reach no host, and nothing else.`;
 }
 
 function isFolder(path: string): boolean {

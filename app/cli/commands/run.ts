@@ -143,7 +143,7 @@ async function end(keeper: Client | undefined, task: string, keep: boolean): Pro
   if (!keeper) return;
   try {
     if (keep) await keeper.call("tasks.stop", { task, now: false });
-    else await keeper.call("tasks.remove", { task });
+    else await keeper.call("tasks.remove", { task, discard: false });
   } catch (error) {
     // already gone, by an interrupt that came first
     if (!(error instanceof ProblemError && ["task.unknown", "keeper.lost"].includes(error.problem.code))) throw error;

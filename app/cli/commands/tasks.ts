@@ -62,7 +62,7 @@ export async function remove(session: Session, args: readonly Buffer[]): Promise
   const keeper = await session.keeper();
   return each(parsed.words, async (task) => {
     const { name } = await keeper.call("tasks.get", { task });
-    await keeper.call("tasks.remove", { task });
+    await keeper.call("tasks.remove", { task, discard: false });
     note(`cloche: ${name} is removed. Your folders are as it left them.`);
   });
 }

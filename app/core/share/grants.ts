@@ -5,7 +5,7 @@
 import { randomBytes } from "node:crypto";
 import { realpathSync } from "node:fs";
 import type { FolderIdentity } from "../../../helpers/contract/protocol.ts";
-import { ProblemError } from "../../contract/index.ts";
+import { type FolderNote, ProblemError } from "../../contract/index.ts";
 import { guestFolderName } from "./guest-path.ts";
 import { identifyFolder } from "./server.ts";
 
@@ -29,7 +29,7 @@ export class Grants {
   }
 
   /** Resolves links in `path` once, now, while its user looks: what is granted is the folder that they lead to. */
-  async create(path: Buffer): Promise<{ grant: string; name: string }> {
+  async create(path: Buffer): Promise<{ grant: string; name: string; notes: FolderNote[] }> {
     const resolved = resolveFolder(path);
     const name = guestFolderName(resolved);
     const identity = await identifyFolder({ program: this.#program.file, log: this.#program.log, root: resolved, name });
@@ -39,7 +39,7 @@ export class Grants {
       if (this.#held.size <= MAX_GRANTS) break;
       this.#held.delete(oldest);
     }
-    return { grant, name };
+    return { grant, name, notes: [] };
   }
 
   /** The folder behind a token. A grant may be taken by several tasks while the keeper lives. */

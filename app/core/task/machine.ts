@@ -193,6 +193,7 @@ export class Machine {
 
   async #serve(share: TaskFile["shares"][number], port: number): Promise<void> {
     const { task, paths, events, programs } = this.#options;
+    if (share.mode === "review") throw new Error(`folder ${share.id} is to be served as review`);
     const server = await ShareServer.start({
       program: programs.shareServer,
       log: paths.task(task.id).hostLog,
@@ -279,7 +280,7 @@ export class Machine {
   }
 
   async #mount(agent: Agent, share: TaskFile["shares"][number], port: number): Promise<void> {
-    await agent.call("mount", { port, guestPath: share.guestPath, mode: share.mode }, MOUNT_DEADLINE_MS);
+    await agent.call("mount", { port, guestPath: share.guestPath, mode: share.mode === "ro" ? "ro" : "rw" }, MOUNT_DEADLINE_MS);
     this.#progress.mark();
   }
 

@@ -13,6 +13,7 @@ import {
   type Problem,
   ProblemError,
   type Result,
+  type ShareView,
   type SshPurpose,
   type TaskState,
   type TaskView,
@@ -30,7 +31,7 @@ import { Machine } from "./machine.ts";
 import { chooseName, resolveTask } from "./names.ts";
 import { OutputLog } from "./output.ts";
 import { type Input, next } from "./state.ts";
-import { type TaskFile, TaskStore } from "./store.ts";
+import { newShareId, type TaskFile, TaskStore } from "./store.ts";
 import { wallSentence } from "./wall.ts";
 
 const DEFAULT_CPUS = 1;
@@ -131,7 +132,17 @@ export class TaskService {
         shares.map((share) => share.guestPath),
       );
       const guestName = guestPath.slice(guestPath.lastIndexOf("/") + 1);
-      shares.push({ path: path.toString("base64"), name: guestName, identity, mode: asked.mode, guestPath });
+      shares.push({
+        id: newShareId(),
+        path: path.toString("base64"),
+        name: guestName,
+        identity,
+        mode: asked.mode,
+        guestPath,
+        hideSecrets: asked.hideSecrets ?? false,
+        localFolders: asked.localFolders ?? true,
+        notes: [],
+      });
     }
     if (params.diskGib !== undefined && params.diskGib < DEFAULT_DISK_GIB) {
       throw new ProblemError({
@@ -159,9 +170,9 @@ export class TaskService {
       },
       new Date(),
     );
-    const seen = shareViews(shares);
+    const named = shares.map(({ name, mode, guestPath }) => ({ name, mode, guestPath }));
     try {
-      this.#record("task.created", { name: task.name, shares: seen, wall: wallSentence(seen) }, task.id, actor);
+      this.#record("task.created", { name: task.name, shares: named, wall: wallSentence(shares) }, task.id, actor);
     } catch (error) {
       await this.#delete(task); // what cannot be written down is not made
       throw error;
@@ -208,8 +219,7 @@ export class TaskService {
       this.#image ??= openImage(this.#options.imageDir);
       const facts = await this.#machineFacts(this.#image);
       if (live.state.at !== "starting") throw stopped(task);
-      const shares = shareViews(task.shares);
-      this.#record("task.starting", { wall: wallSentence(shares), accelerator: facts.accelerator }, task.id, actor);
+      this.#record("task.starting", { wall: wallSentence(task.shares), accelerator: facts.accelerator }, task.id, actor);
       const budget = new GuestLogBudget();
       const machine = new Machine({
         task,
@@ -621,7 +631,7 @@ const about = (task: string, actor: Actor | undefined) => ({
 });
 
 /** A task's folders as clients see them: without their place on the host. */
-const shareViews = (shares: TaskFile["shares"]) => shares.map(({ name, mode, guestPath }) => ({ name, mode, guestPath }));
+const shareViews = (shares: TaskFile["shares"]): ShareView[] => shares.map(({ path: _, identity: __, ...seen }) => seen);
 
 /** Commands begin in the first folder; without one in a folder of the task's own. */
 const workingDirectory = (task: TaskFile) => task.shares[0]?.guestPath ?? OWN_FOLDER;

@@ -6,6 +6,7 @@ import { Paths } from "../paths.ts";
 import { TaskStore } from "./store.ts";
 
 const v1 = readFileSync(join(import.meta.dirname, "fixtures/task.v1.json"), "utf8");
+const v2 = readFileSync(join(import.meta.dirname, "fixtures/task.v2.json"), "utf8");
 let home: string;
 let paths: Paths;
 beforeEach(() => {
@@ -22,17 +23,28 @@ function put(text: string): string {
 }
 
 describe("tasks on disk", () => {
-  it("a file of version 1 is read, and written back as it was", async () => {
+  it("a file of version 1 becomes today's once, and stays beside it as it was", () => {
     const file = put(v1);
+    const task = new TaskStore(paths).get("0123456789abcdef");
+    const { shares, ...rest } = JSON.parse(v1);
+    const today = { id: expect.stringMatching(/^[0-9a-f]{8}$/), hideSecrets: false, localFolders: false, notes: [] };
+    expect(task).toEqual({ ...rest, version: 2, shares: [{ ...shares[0], ...today }] });
+    expect(JSON.parse(readFileSync(file, "utf8"))).toEqual(task);
+    expect(readFileSync(join(paths.task("0123456789abcdef").directory, "task.v1.json"), "utf8")).toBe(v1);
+    expect(new TaskStore(paths).get("0123456789abcdef")).toEqual(task);
+  });
+
+  it("a file of version 2 is read, and written back as it was", async () => {
+    const file = put(v2);
     const store = new TaskStore(paths);
     const task = store.get("0123456789abcdef");
-    expect(task).toEqual(JSON.parse(v1));
+    expect(task).toEqual(JSON.parse(v2));
     if (task) await store.save(task);
-    expect(JSON.parse(readFileSync(file, "utf8"))).toEqual(JSON.parse(v1));
+    expect(JSON.parse(readFileSync(file, "utf8"))).toEqual(JSON.parse(v2));
   });
 
   it.each([
-    ["a newer version", v1.replace('"version": 1', '"version": 2'), "newer Cloche"],
+    ["a newer version", v2.replace('"version": 2', '"version": 3'), "newer Cloche"],
     ["an unknown field", v1.replace('"sudo"', '"pseudo": 1, "sudo"'), "does not fit"],
     ["half a file", v1.slice(0, 100), "JSON"],
     ["a copy of another task's", v1.replace("0123456789abcdef", "00000000000000aa"), "it is the file of task 00000000000000aa"],

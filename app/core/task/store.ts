@@ -1,14 +1,45 @@
 /** Tasks on disk: one task.json each, written whole and renamed into place. */
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { open, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
 import { z } from "zod";
 import { folderIdentity } from "../../../helpers/contract/protocol.ts";
-import { environment, FILE_VERSION, firstIssue, ProblemError, problemSchema, taskName } from "../../contract/index.ts";
+import {
+  environment,
+  firstIssue,
+  folderId,
+  folderNote,
+  ProblemError,
+  problemSchema,
+  shareMode,
+  TASK_FILE_VERSION,
+  taskName,
+} from "../../contract/index.ts";
 import type { Paths } from "../paths.ts";
 
-const taskFile = z.strictObject({
-  version: z.literal(FILE_VERSION),
+const shareV1 = z.strictObject({
+  /** absolute path, base64 of its bytes */
+  path: z.string(),
+  name: z.string(),
+  identity: folderIdentity,
+  mode: z.enum(["ro", "rw"]),
+  guestPath: z.string(),
+});
+
+const taskShare = shareV1.extend({
+  /** names its layer, and with the task's id its logs in the folder's store; never given twice in a task */
+  id: folderId,
+  mode: shareMode,
+  hideSecrets: z.boolean(),
+  localFolders: z.boolean(),
+  notes: z.array(folderNote).max(8),
+  /** changes in its layer when its share server last ended in order; absent when that is not known */
+  waiting: z.int().min(0).optional(),
+});
+export type TaskShare = z.infer<typeof taskShare>;
+
+const fields = {
   id: z.string().regex(/^[0-9a-f]{16}$/),
   name: taskName,
   created: z.iso.datetime(),
@@ -16,18 +47,6 @@ const taskFile = z.strictObject({
   ephemeral: z.boolean(),
   /** an ephemeral task that is over: its disk is gone, its events and output are kept */
   ended: z.iso.datetime().optional(),
-  shares: z
-    .array(
-      z.strictObject({
-        /** absolute path, base64 of its bytes */
-        path: z.string(),
-        name: z.string(),
-        identity: folderIdentity,
-        mode: z.enum(["ro", "rw"]),
-        guestPath: z.string(),
-      }),
-    )
-    .max(16),
   env: environment,
   cpus: z.int().min(1),
   memoryMib: z.int().min(128),
@@ -35,7 +54,9 @@ const taskFile = z.strictObject({
   sudo: z.boolean(),
   /** why the last start or run failed; absent after a stop that was asked for */
   failure: problemSchema.optional(),
-});
+};
+const taskFileV1 = z.strictObject({ version: z.literal(1), ...fields, shares: z.array(shareV1).max(16) });
+const taskFile = z.strictObject({ version: z.literal(TASK_FILE_VERSION), ...fields, shares: z.array(taskShare).max(16) });
 export type TaskFile = z.infer<typeof taskFile>;
 
 /** Ended runs that are kept for their events and output; the oldest beyond that are removed at the keeper's start. */
@@ -54,9 +75,10 @@ export class TaskStore {
       const file = paths.task(id).file;
       if (!existsSync(file)) continue;
       try {
-        const task = readTask(readFileSync(file, "utf8"));
+        const { task, older } = readTask(readFileSync(file, "utf8"));
         // a copied folder would stand for the task it was copied from, and be written over it
         if (task.id !== id) throw new Error(`it is the file of task ${task.id}`);
+        if (older !== undefined) migrate(paths.task(id), task, older);
         this.#tasks.set(task.id, task);
       } catch (error) {
         this.unreadable.push({ id, why: (error as Error).message });
@@ -79,7 +101,7 @@ export class TaskStore {
   }
 
   async create(fields: Omit<TaskFile, "version" | "id" | "created">, now: Date): Promise<TaskFile> {
-    const task: TaskFile = { version: FILE_VERSION, id: randomBytes(8).toString("hex"), created: now.toISOString(), ...fields };
+    const task: TaskFile = { version: TASK_FILE_VERSION, id: randomBytes(8).toString("hex"), created: now.toISOString(), ...fields };
     this.#tasks.set(task.id, task); // before anything is waited for: its name is taken
     try {
       makeDirectory(this.#paths.task(task.id).directory);
@@ -121,25 +143,45 @@ function makeDirectory(path: string): void {
   }
 }
 
-function readTask(text: string): TaskFile {
+/** The task, and the version it was written in where that is an older one. */
+function readTask(text: string): { task: TaskFile; older?: number } {
   const json: unknown = JSON.parse(text);
   const version = (json as { version?: unknown } | null)?.version;
-  if (typeof version === "number" && version > FILE_VERSION) {
+  if (typeof version === "number" && version > TASK_FILE_VERSION) {
     throw new ProblemError({
       code: "task.newer-file",
-      message: `The task was written by a newer Cloche (file version ${version}; this one reads up to ${FILE_VERSION}). It was left as it is.`,
+      message: `The task was written by a newer Cloche (file version ${version}; this one reads up to ${TASK_FILE_VERSION}). It was left as it is.`,
       next: ["Update Cloche."],
     });
   }
+  if (version === 1) {
+    const first = taskFileV1.safeParse(json);
+    if (!first.success) throw unfit(first.error);
+    const added = { hideSecrets: false, localFolders: false, notes: [] };
+    const shares = first.data.shares.map((share) => ({ ...share, ...added, id: newShareId() }));
+    return { task: { ...first.data, version: TASK_FILE_VERSION, shares }, older: version };
+  }
   const task = taskFile.safeParse(json);
-  if (task.success) return task.data;
-  throw new ProblemError({
+  if (task.success) return { task: task.data };
+  throw unfit(task.error);
+}
+
+export const newShareId = () => randomBytes(4).toString("hex");
+
+/** Writes the task in today's form; the file as it was stays beside it. Crashing between the two steps leaves the older form in place. */
+function migrate({ file, directory }: { file: string; directory: string }, task: TaskFile, older: number): void {
+  copyFileSync(file, join(directory, `task.v${older}.json`));
+  writeFileSync(`${file}.new`, `${JSON.stringify(task, null, 2)}\n`, { mode: 0o600, flush: true });
+  renameSync(`${file}.new`, file);
+}
+
+const unfit = (error: z.ZodError) =>
+  new ProblemError({
     code: "task.file",
     message: "A task's file does not fit; it was left as it is.",
-    evidence: firstIssue(task.error),
+    evidence: firstIssue(error),
     next: ["Run `cloche doctor` to see which."],
   });
-}
 
 /** Wording of a failed write: a full disk is told as such, anything else as what the system said. */
 export function diskFull(error: unknown, what: string): ProblemError {

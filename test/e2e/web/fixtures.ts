@@ -83,7 +83,7 @@ export const test = base.extend<{ cloche: Cloche }>({
 
     // Whatever the test left running ends here, and nothing is left behind.
     const client = await connectKeeper("web", program, at);
-    for (const task of (await client.call("tasks.list", {})).tasks) await client.call("tasks.remove", { task: task.id });
+    for (const task of (await client.call("tasks.list", {})).tasks) await client.call("tasks.remove", { task: task.id, discard: true });
     const { pid } = await client.call("hello", { contract: CONTRACT_VERSION, client: "web" });
     await page.close();
     await host.close();
