@@ -11,7 +11,7 @@
  */
 import { z } from "zod";
 import { asProblem } from "./client.ts";
-import { grant, keeperProtocol } from "./methods.ts";
+import { keeperProtocol } from "./methods.ts";
 import { ProblemError } from "./problem.ts";
 import { type LineTransport, RpcPeer } from "./rpc.ts";
 import { CONTRACT_VERSION } from "./version.ts";
@@ -38,7 +38,7 @@ export const webProtocol = {
     /** Opens the system's folder dialog on the host and waits for the person in front of it. */
     "web.pickFolder": {
       params: z.strictObject({}),
-      result: z.union([z.strictObject({ grant, name: z.string().max(255) }), z.strictObject({ cancelled: z.literal(true) })]),
+      result: z.union([keeper["grants.create"].result, z.strictObject({ cancelled: z.literal(true) })]),
     },
   },
   notifications: {},

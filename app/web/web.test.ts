@@ -276,7 +276,7 @@ test("a folder comes from the dialog only, as a grant and a name; a closed dialo
   expect(await page.call("web.pickFolder", {})).toEqual({ cancelled: true });
   picks.push(join(root, "picked"));
   const picked = await page.call("web.pickFolder", {});
-  expect(picked).toEqual({ grant: expect.stringMatching(/^[0-9a-f]{32}$/), name: "picked" });
+  expect(picked).toEqual({ grant: expect.stringMatching(/^[0-9a-f]{32}$/), name: "picked", notes: [] });
   picks.push(join(root, "gone"));
   expect(await page.call("web.pickFolder", {}).catch(codeOf)).toBe("share.not-found");
 });

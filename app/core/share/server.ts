@@ -1,9 +1,10 @@
 /** One share server process: it serves one folder to one machine, confined, and ends with the machine. */
 import { rm } from "node:fs/promises";
 import type { z } from "zod";
-import { errorData, type FolderIdentity, SHARE_PROTOCOL, share } from "../../../helpers/contract/protocol.ts";
-import { ProblemError, RpcError } from "../../contract/index.ts";
+import { type FolderIdentity, SHARE_PROTOCOL, share } from "../../../helpers/contract/protocol.ts";
+import { ProblemError } from "../../contract/index.ts";
 import { Program } from "../process/index.ts";
+import { shareProblem } from "./problems.ts";
 
 const END_GRACE_MS = 1_000;
 
@@ -93,51 +94,6 @@ async function spawnServer(file: string, log: string): Promise<Program<typeof sh
       evidence: (error as Error).message,
       next: ["Run `npm start` to build it again, then `cloche doctor`."],
     });
-  }
-}
-
-function shareProblem(error: unknown, name: string): ProblemError {
-  const data = error instanceof RpcError ? errorData.safeParse(error.data) : undefined;
-  const evidence = [error instanceof Error ? error.message : String(error), data?.data?.evidence]
-    .filter(Boolean)
-    .join("\n")
-    .slice(0, 16_384);
-  switch (data?.data?.code) {
-    case "share.not-found":
-      return new ProblemError({
-        code: "share.not-found",
-        message: `The folder ${JSON.stringify(name)} is not there any more, so it was not shared.`,
-        evidence,
-        next: ["Put it back where it was, or make a new task with a folder that is there."],
-      });
-    case "share.not-a-folder":
-      return new ProblemError({
-        code: "share.not-a-folder",
-        message: `${JSON.stringify(name)} is not a folder, so it was not shared. Files and links are not shared by themselves.`,
-        evidence,
-        next: ["Give the folder itself, not a link to it."],
-      });
-    case "share.unreadable":
-      return new ProblemError({
-        code: "share.unreadable",
-        message: `The folder ${JSON.stringify(name)} cannot be opened with your rights, so it was not shared.`,
-        evidence,
-        next: ["Look at the folder's permissions with `ls -ld`."],
-      });
-    case "share.identity":
-      return new ProblemError({
-        code: "share.moved",
-        message: `The folder ${JSON.stringify(name)} is not the one you picked: it was moved or replaced since. It was not shared.`,
-        evidence,
-        next: ["Move it back, or make a new task with the folder that is there now."],
-      });
-    default:
-      return new ProblemError({
-        code: "share.server",
-        message: `The folder ${JSON.stringify(name)} was not shared, because its share server failed.`,
-        evidence,
-        next: ["Look at the task's host.log, then try again."],
-      });
   }
 }
 

@@ -1,0 +1,131 @@
+/** What a share server answered, and what is refused about folders before one is asked, in the user's words. */
+import { errorData } from "../../../helpers/contract/protocol.ts";
+import { type ProblemCode, ProblemError, RpcError } from "../../contract/index.ts";
+
+type Words = { code: ProblemCode; says: (name: string) => string; next: string };
+
+/** By the share server's code. `name` is the folder's, quoted. What each says holds for serving and for working on changes alike. */
+const WORDS: Readonly<Record<string, Words>> = {
+  "share.not-found": {
+    code: "share.not-found",
+    says: (name) => `The folder ${name} is not there any more, so it was not shared.`,
+    next: "Put it back where it was, or make a new task with a folder that is there.",
+  },
+  "share.not-a-folder": {
+    code: "share.not-a-folder",
+    says: (name) => `${name} is not a folder, so it was not shared. Files and links are not shared by themselves.`,
+    next: "Give the folder itself, not a link to it.",
+  },
+  "share.unreadable": {
+    code: "share.unreadable",
+    says: (name) => `The folder ${name} cannot be opened with your rights, so it was not shared.`,
+    next: "Look at the folder's permissions with `ls -ld`.",
+  },
+  "share.identity": {
+    code: "share.moved",
+    says: (name) => `The folder ${name} is not the one you picked: it was moved or replaced since. It was not shared.`,
+    next: "Move it back, or make a new task with the folder that is there now.",
+  },
+  "share.change-unknown": {
+    code: "share.change-unknown",
+    says: (name) => `A change in ${name} is not there any more. Nothing was done.`,
+    next: "Look at the changes again with `cloche changes TASK`.",
+  },
+  "share.change-moved-on": {
+    code: "share.change-moved-on",
+    says: (name) => `A change in ${name} is not the one that was shown: the task or you went on since. Nothing was done.`,
+    next: "Look at the changes again with `cloche changes TASK`.",
+  },
+  "share.conflict": {
+    code: "share.conflict",
+    says: (name) => `A file in ${name} is not the one that the change was made from. It is as it was.`,
+    next: "Look at both sides with `cloche diff TASK PATH`.",
+  },
+  "share.protected": {
+    code: "share.protected",
+    says: (name) => `A change in ${name} makes programs of this computer run something, so it is applied only by itself.`,
+    next: "Look at it with `cloche diff TASK PATH`, then apply that path alone.",
+  },
+  "share.link-escapes": {
+    code: "share.link-escapes",
+    says: (name) => `A link in ${name} leads out of the folder, so it was not applied.`,
+    next: "Look at where it leads with `cloche diff TASK PATH`.",
+  },
+  "share.not-undoable": {
+    code: "share.not-undoable",
+    says: (name) => `There is no apply in ${name} that could be taken back.`,
+    next: "See the versions of a file with `cloche history TASK FILE`.",
+  },
+  "share.version-unknown": {
+    code: "share.version-unknown",
+    says: (name) => `That version of a file in ${name} is not kept. Nothing was done.`,
+    next: "See the versions that are kept with `cloche history TASK FILE`.",
+  },
+  "share.busy": {
+    code: "share.busy",
+    says: (name) => `Another task's changes are being applied in ${name}. Nothing was done.`,
+    next: "Try again in a moment.",
+  },
+  "share.layer": {
+    code: "share.layer",
+    says: (name) => `What the task changed in ${name} cannot be read whole. It was left as it is, and your folder too.`,
+    next: "Keep the task's folder below Cloche's data as it is and report the evidence.",
+  },
+  "share.store": {
+    code: "share.store",
+    says: (name) => `The versions kept for ${name} cannot be read whole. They were left as they are, and your folder too.`,
+    next: "Keep Cloche's data as it is and report the evidence.",
+  },
+  "share.no-room": {
+    code: "share.no-room",
+    says: (name) => `There is no room for versions of what would be overwritten in ${name}, so it was not done.`,
+    next: "Make room on that disk (`cloche doctor` names it), then try again.",
+  },
+};
+
+/** What a call of a share server threw, as the user is told. */
+export function shareProblem(error: unknown, name: string): ProblemError {
+  if (error instanceof ProblemError) return error;
+  const data = error instanceof RpcError ? errorData.safeParse(error.data).data : undefined;
+  const evidence = [error instanceof Error ? error.message : String(error), data?.evidence].filter(Boolean).join("\n").slice(0, 16_384);
+  const words = data && Object.hasOwn(WORDS, data.code) ? WORDS[data.code] : undefined;
+  return new ProblemError({
+    code: words?.code ?? "share.server",
+    message:
+      words?.says(JSON.stringify(name)) ??
+      `The share server of the folder ${JSON.stringify(name)} failed, so what was asked for was not done.`,
+    evidence,
+    next: [words?.next ?? "Look at the task's host.log, then try again."],
+  });
+}
+
+export const folderUnknown = (task: string, ref: string) =>
+  new ProblemError({
+    code: "share.unknown",
+    message: `The task ${task} has no folder named ${JSON.stringify(ref)}.`,
+    next: [`Run \`cloche folder ls ${task}\` to see its folders.`],
+  });
+
+export const changesWait = (task: string, waiting: readonly string[]) =>
+  new ProblemError({
+    code: "task.changes-waiting",
+    message: `The task ${task} has changes that were neither applied nor discarded (${waiting.join(", ")}), so they were not removed.`,
+    next: [
+      `Look at them with \`cloche changes ${task}\`, then \`cloche apply ${task}\` or \`cloche discard ${task}\`.`,
+      "To lose them, add --discard.",
+    ],
+  });
+
+export const sensitiveFolder = (name: string, why: string) =>
+  new ProblemError({
+    code: "share.sensitive",
+    message: `The folder ${JSON.stringify(name)} is never given to a task: ${why}.`,
+    next: ["Make a folder for the task and give that one."],
+  });
+
+export const overlap = (name: string, other: string) =>
+  new ProblemError({
+    code: "share.overlap",
+    message: `The folders ${JSON.stringify(name)} and ${JSON.stringify(other)} lie one in the other and have different modes, so what holds for the inner one would be unclear. Nothing was shared.`,
+    next: ["Give only one of them, or both with one mode."],
+  });
