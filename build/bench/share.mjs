@@ -196,7 +196,7 @@ async function boot(place, folders, parts) {
       accelerator: facts.accelerator,
     });
     const agent = await Agent.greet(await first.connection, { image: image.manifest.id }, { onLog() {}, onClose() {} });
-    const keys = makeKeys();
+    const keys = await makeKeys();
     await agent.call(
       "configure",
       {

@@ -8,7 +8,7 @@ import { makeKeys, SshConnection } from "../guest/index.ts";
 import { runExec } from "./exec.ts";
 import type { OutputLog } from "./output.ts";
 
-const keys = makeKeys();
+const keys = await makeKeys();
 const server = new ssh2.Server({ hostKeys: [keys.hostPrivate] }, (client) => {
   client.on("authentication", (context) => context.accept());
   client.on("session", (accept) => {

@@ -57,7 +57,7 @@ export class Machine {
   readonly #options: MachineOptions;
   readonly #progress: StartProgress;
   readonly #place: { directory: string; streams: string };
-  readonly #keys: MachineKeys = makeKeys();
+  #keys: MachineKeys | undefined;
   readonly #abort = new AbortController();
   readonly #shares: ShareServer[] = [];
   #helper: Helper | undefined;
@@ -84,8 +84,10 @@ export class Machine {
   get elapsedMs(): number {
     return this.#progress.elapsedMs;
   }
+  /** The machine's keys; there once its guest boots. */
   get keys(): MachineKeys {
-    return this.#keys;
+    if (this.#keys) return this.#keys;
+    throw new Error("the machine has no keys before its guest boots");
   }
   get user(): string {
     return USER.name;
@@ -95,8 +97,8 @@ export class Machine {
   keyFiles(): { identityFile: string; knownHostsFile: string } {
     const identityFile = join(this.#place.directory, "ssh-key");
     const knownHostsFile = join(this.#place.directory, "ssh-known-hosts");
-    writeFileSync(identityFile, this.#keys.userPrivate, { mode: 0o600 });
-    writeFileSync(knownHostsFile, `* ${this.#keys.hostPublic}\n`, { mode: 0o600 });
+    writeFileSync(identityFile, this.keys.userPrivate, { mode: 0o600 });
+    writeFileSync(knownHostsFile, `* ${this.keys.hostPublic}\n`, { mode: 0o600 });
     return { identityFile, knownHostsFile };
   }
 
@@ -158,6 +160,7 @@ export class Machine {
     const running = await helper;
     signal.throwIfAborted();
     await progress.step("boot", "the guest's kernel", () => this.#boot(running, [controlPort, ...sharePorts], controlPort));
+    this.#keys = await makeKeys(); // while the guest's kernel boots
     const agent = await progress.step("agent", "the agent in the guest to call", () => this.#greet());
     await Promise.all([verified, running.closePort(controlPort)]);
     await this.#configure(agent);
@@ -271,7 +274,7 @@ export class Machine {
         environment: task.env,
         timeUnixNs: unixNs(),
         entropy: Buffer.from(crypto.getRandomValues(new Uint8Array(64))).toString("base64"),
-        ssh: { port: this.#sshPort, hostKey: this.#keys.hostPrivate, authorizedKey: this.#keys.userPublic },
+        ssh: { port: this.#sshPort, hostKey: this.keys.hostPrivate, authorizedKey: this.keys.userPublic },
         ...(task.shares.length === 0 ? { workingDirectory: OWN_FOLDER } : {}),
       },
       CONFIGURE_DEADLINE_MS,
@@ -286,7 +289,7 @@ export class Machine {
 
   async #connectSsh(): Promise<SshConnection> {
     const socket = await this.dial();
-    const ssh = await SshConnection.connect(socket, this.#keys, USER.name);
+    const ssh = await SshConnection.connect(socket, this.keys, USER.name);
     if (this.#phase === "ending") ssh.end();
     this.#ssh = ssh;
     return ssh;
