@@ -5,7 +5,7 @@
 import { randomBytes } from "node:crypto";
 import { chmodSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { z } from "zod";
 import {
   type Actor,
@@ -75,7 +75,13 @@ export class Keeper {
     this.#options = options;
     this.#paths = paths;
     this.#audit = new AuditLog(paths);
-    this.#grants = new Grants({ file: components.shareServer, log: paths.keeperLog });
+    this.#grants = new Grants(
+      { file: components.shareServer, log: paths.keeperLog },
+      {
+        data: [paths.home, paths.runtime, components.imageDir],
+        programs: [components.helper, components.shareServer, components.app.keeper].map(dirname),
+      },
+    );
     this.#tasks = new TaskService({
       paths,
       audit: this.#audit,

@@ -3,14 +3,20 @@
  * takes them over; a grant says which folder (by identity) and never opens it.
  */
 import { randomBytes } from "node:crypto";
-import { realpathSync } from "node:fs";
+import { realpath } from "node:fs";
+import { promisify } from "node:util";
 import type { FolderIdentity } from "../../../helpers/contract/protocol.ts";
 import { type FolderNote, ProblemError } from "../../contract/index.ts";
 import { guestFolderName } from "./guest-path.ts";
+import { ancestry, mountOf, placeNotes, readMounts } from "./places.ts";
+import { overlap, sensitiveFolder } from "./problems.ts";
+import { knownPlaces, type OwnPlaces, whySensitive } from "./sensitive.ts";
 import { identifyFolder } from "./server.ts";
 
 /** Grants not yet taken by a task; the oldest goes when there are more. */
 const MAX_GRANTS = 1024;
+/** A filesystem that does not answer (a hung network mount, a FUSE program that stands still) is given up on. */
+const LOOK_DEADLINE_MS = 10_000;
 
 export interface Grant {
   /** absolute, with links resolved; bytes */
@@ -18,28 +24,44 @@ export interface Grant {
   /** safe to show */
   readonly name: string;
   readonly identity: FolderIdentity;
+  readonly notes: FolderNote[];
 }
 
+/** What may be given to a task is asked twice: when a folder is picked and each time that it is used. */
 export class Grants {
   readonly #held = new Map<string, Grant>();
   readonly #program: { file: string; log: string };
+  readonly #own: OwnPlaces;
 
-  constructor(program: { file: string; log: string }) {
+  constructor(program: { file: string; log: string }, own: OwnPlaces) {
     this.#program = program;
+    this.#own = own;
   }
 
   /** Resolves links in `path` once, now, while its user looks: what is granted is the folder that they lead to. */
   async create(path: Buffer): Promise<{ grant: string; name: string; notes: FolderNote[] }> {
-    const resolved = resolveFolder(path);
+    const resolved = await resolveFolder(path);
     const name = guestFolderName(resolved);
-    const identity = await identifyFolder({ program: this.#program.file, log: this.#program.log, root: resolved, name });
+    const mounts = readMounts();
+    await this.refuseSensitive(resolved, name);
+    const { identity, readOnly } = await answered(
+      name,
+      identifyFolder({ program: this.#program.file, log: this.#program.log, root: resolved, name }),
+    );
+    const notes = placeNotes(mountOf(resolved, mounts), { readOnly, born: identity.bornNs !== undefined });
     const grant = randomBytes(16).toString("hex");
-    this.#held.set(grant, { path: resolved, name, identity });
+    this.#held.set(grant, { path: resolved, name, identity, notes });
     for (const oldest of this.#held.keys()) {
       if (this.#held.size <= MAX_GRANTS) break;
       this.#held.delete(oldest);
     }
-    return { grant, name, notes: [] };
+    return { grant, name, notes };
+  }
+
+  /** Throws when the folder at a resolved path is never given to a task. What it is may have changed since it was picked. */
+  async refuseSensitive(path: Buffer, name: string): Promise<void> {
+    const why = await answered(name, whySensitive(path, knownPlaces(this.#own), readMounts()));
+    if (why !== undefined) throw sensitiveFolder(name, why);
   }
 
   /** The folder behind a token. A grant may be taken by several tasks while the keeper lives. */
@@ -54,7 +76,30 @@ export class Grants {
   }
 }
 
-function resolveFolder(path: Buffer): Buffer {
+/** What a task may do in a folder; two folders of which one lies in the other must agree in all of it. */
+interface Given {
+  readonly name: string;
+  readonly path: Buffer;
+  readonly mode: string;
+  readonly hideSecrets: boolean;
+}
+
+/** Throws when one of a task's folders lies in another one that is given otherwise; told by identity, not by spelling. */
+export async function refuseOverlaps(folders: readonly Given[]): Promise<void> {
+  const chains = await Promise.all(folders.map(({ name, path }) => answered(name, ancestry(path))));
+  folders.forEach((outer, at) => {
+    const [id] = chains[at] ?? [];
+    folders.forEach((inner, other) => {
+      const same = inner.mode === outer.mode && inner.hideSecrets === outer.hideSecrets;
+      if (other !== at && id !== undefined && !same && chains[other]?.includes(id)) throw overlap(inner.name, outer.name);
+    });
+  });
+}
+
+// this one keeps bytes that are no UTF-8; the promise's own decodes the path
+const realpathBytes = promisify(realpath.native) as unknown as (path: Buffer, options: { encoding: "buffer" }) => Promise<Buffer>;
+
+async function resolveFolder(path: Buffer): Promise<Buffer> {
   const name = guestFolderName(path);
   if (path[0] !== 0x2f || path.includes(0)) {
     throw new ProblemError({
@@ -64,8 +109,9 @@ function resolveFolder(path: Buffer): Buffer {
     });
   }
   try {
-    return realpathSync.native(path, { encoding: "buffer" }); // the other one decodes the path and loses bytes that are no UTF-8
+    return await answered(name, realpathBytes(path, { encoding: "buffer" }));
   } catch (error) {
+    if (error instanceof ProblemError) throw error;
     const { code, message } = error as NodeJS.ErrnoException;
     if (code === "EACCES" || code === "EPERM") {
       throw new ProblemError({
@@ -81,5 +127,29 @@ function resolveFolder(path: Buffer): Buffer {
       evidence: message,
       next: ["Check the path; a relative path starts at the folder you are in."],
     });
+  }
+}
+
+/** The work's outcome, or a refusal when the filesystem does not answer in time. */
+async function answered<T>(name: string, work: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(
+      () =>
+        reject(
+          new ProblemError({
+            code: "share.unreadable",
+            message: `The filesystem of the folder ${JSON.stringify(name)} does not answer, so it was not shared.`,
+            next: ["See whether `ls` of that folder answers; a network or cloud drive may have lost its connection."],
+          }),
+        ),
+      LOOK_DEADLINE_MS,
+    );
+  });
+  work.catch(() => {});
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
   }
 }

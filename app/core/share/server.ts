@@ -63,11 +63,16 @@ export class ShareServer {
   }
 }
 
-/** A folder's identity; nothing in the folder is read. */
-export async function identifyFolder(options: { program: string; log: string; root: Buffer; name: string }): Promise<FolderIdentity> {
+/** A folder's identity and what its filesystem allows; nothing in the folder is read. */
+export async function identifyFolder(options: {
+  program: string;
+  log: string;
+  root: Buffer;
+  name: string;
+}): Promise<{ identity: FolderIdentity; readOnly: boolean }> {
   const program = await spawnServer(options.program, options.log);
   try {
-    return (await program.peer.call("identify", { root: options.root.toString("base64") })).identity;
+    return await program.peer.call("identify", { root: options.root.toString("base64") });
   } catch (error) {
     throw shareProblem(error, options.name);
   } finally {
@@ -104,7 +109,7 @@ export async function folderConfinement(options: {
   root: Buffer;
   listen: string;
 }): Promise<Served["confinement"]> {
-  const identity = await identifyFolder({ ...options, name: "test folder" });
+  const { identity } = await identifyFolder({ ...options, name: "test folder" });
   const server = await ShareServer.start({ ...options, identity, name: "test folder", mode: "ro", owner: { uid: 1000, gid: 1000 } });
   await server.end();
   await rm(options.listen, { force: true });

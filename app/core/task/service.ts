@@ -24,7 +24,7 @@ import { type Image, openImage } from "../image/index.ts";
 import type { HelperPrograms } from "../machine/index.ts";
 import { type MachineFacts, machineFacts } from "../machine/index.ts";
 import type { Paths } from "../paths.ts";
-import { type Grants, guestPathFor, OWN_FOLDER } from "../share/index.ts";
+import { type Grants, guestPathFor, OWN_FOLDER, refuseOverlaps } from "../share/index.ts";
 import { commandText, type ExecRequest, runExec, sendProblem } from "./exec.ts";
 import { GuestLogBudget } from "./guest-log.ts";
 import { Machine } from "./machine.ts";
@@ -124,7 +124,7 @@ export class TaskService {
   async create(params: z.output<typeof newTask>, actor: Actor): Promise<TaskView> {
     const shares: TaskFile["shares"] = [];
     for (const asked of params.shares.slice(0, MAX_SHARES)) {
-      const { path, name, identity } = this.#options.grants.take(asked.grant);
+      const { path, name, identity, notes } = this.#options.grants.take(asked.grant);
       if (asked.mode === undefined || asked.mode === "review") throw modeRequired(name);
       const guestPath = guestPathFor(
         name,
@@ -141,9 +141,10 @@ export class TaskService {
         guestPath,
         hideSecrets: asked.hideSecrets ?? false,
         localFolders: asked.localFolders ?? true,
-        notes: [],
+        notes,
       });
     }
+    await refuseOverlaps(shares.map(given));
     if (params.diskGib !== undefined && params.diskGib < DEFAULT_DISK_GIB) {
       throw new ProblemError({
         code: "usage",
@@ -218,6 +219,9 @@ export class TaskService {
     try {
       this.#image ??= openImage(this.#options.imageDir);
       const facts = await this.#machineFacts(this.#image);
+      // what was picked may have become something else since
+      for (const { name, path } of task.shares.map(given)) await this.#options.grants.refuseSensitive(path, name);
+      await refuseOverlaps(task.shares.map(given));
       if (live.state.at !== "starting") throw stopped(task);
       this.#record("task.starting", { wall: wallSentence(task.shares), accelerator: facts.accelerator }, task.id, actor);
       const budget = new GuestLogBudget();
@@ -632,6 +636,13 @@ const about = (task: string, actor: Actor | undefined) => ({
 
 /** A task's folders as clients see them: without their place on the host. */
 const shareViews = (shares: TaskFile["shares"]): ShareView[] => shares.map(({ path: _, identity: __, ...seen }) => seen);
+
+const given = ({ name, path, mode, hideSecrets }: TaskFile["shares"][number]) => ({
+  name,
+  path: Buffer.from(path, "base64"),
+  mode,
+  hideSecrets,
+});
 
 /** Commands begin in the first folder; without one in a folder of the task's own. */
 const workingDirectory = (task: TaskFile) => task.shares[0]?.guestPath ?? OWN_FOLDER;
