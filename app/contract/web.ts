@@ -26,6 +26,14 @@ export const pageKeeperRequests = {
   "tasks.stop": keeper["tasks.stop"],
   "tasks.exec": keeper["tasks.exec"],
   "events.read": keeper["events.read"],
+  "folders.set": keeper["folders.set"],
+  "folders.room": keeper["folders.room"],
+  "changes.list": keeper["changes.list"],
+  "changes.diff": keeper["changes.diff"],
+  "changes.apply": keeper["changes.apply"],
+  "changes.discard": keeper["changes.discard"],
+  "changes.applies": keeper["changes.applies"],
+  "changes.undo": keeper["changes.undo"],
 } as const;
 
 export const webProtocol = {

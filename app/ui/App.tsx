@@ -42,7 +42,7 @@ function Screen({ place }: Readonly<{ place: Place }>) {
     case "new":
       return <NewTask />;
     case "task":
-      return <TaskPage key={place.id} id={place.id} />;
+      return <TaskPage key={place.id} id={place.id} tab={place.tab} />;
   }
 }
 

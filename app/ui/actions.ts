@@ -1,11 +1,34 @@
 /** What the user can ask for: thin calls of the contract. A failure lands in the problems of its place. */
-import { type NewTask, type Problem, ProblemError, type TaskView, toProblem, type WebClient, type WebResult } from "../contract/index.ts";
+import {
+  type ApplyView,
+  type ChosenChanges,
+  type DiffSlice,
+  type NewTask,
+  type Problem,
+  ProblemError,
+  type RefusedChange,
+  type TaskView,
+  toProblem,
+  type WebClient,
+  type WebResult,
+} from "../contract/index.ts";
 import type { Link } from "./connection/feed.ts";
 import type { ProblemPlace } from "./store/problems.ts";
 import type { Store } from "./store/store.ts";
 import { text } from "./text.ts";
 
 export type PickedFolder = Extract<WebResult<"web.pickFolder">, { grant: string }>;
+
+/** What came of an apply, a discard or an undo. */
+export type Outcome = Readonly<{ done: number; refused: readonly RefusedChange[] }>;
+
+export interface DiffRequest {
+  readonly task: string;
+  readonly folder: string;
+  readonly id: string;
+  readonly side: "change" | "theirs";
+  readonly offset: number;
+}
 
 export interface Actions {
   /** undefined when the dialog was closed or failed */
@@ -18,6 +41,39 @@ export interface Actions {
   /** throws a ProblemError; the terminal shows it */
   openShell(task: string, size: { columns: number; rows: number }): Promise<{ ticket: string }>;
   dismiss(place: ProblemPlace): void;
+  /** the first page of every folder's changes, and what can be undone */
+  listChanges(task: string): Promise<void>;
+  moreChanges(task: string, folder: string, after: string): Promise<void>;
+  /** throws a ProblemError; the diff's place shows it */
+  diff(wanted: DiffRequest): Promise<DiffSlice>;
+  /** undefined when the whole was refused; the task's problem says why */
+  apply(task: string, folder: string, what: ChosenChanges): Promise<Outcome | undefined>;
+  discard(task: string, folder: string, what: ChosenChanges): Promise<Outcome | undefined>;
+  undo(task: string, folder: string, apply: string): Promise<Outcome | undefined>;
+  answerRoom(task: string, folder: string, answer: "allow" | "refuse", untilBytes?: number): Promise<void>;
+}
+
+/** Changes per page. */
+const PAGE = 200;
+/** Bytes of a diff per request; a longer one is fetched on demand. */
+const DIFF_BYTES = 131_072;
+const DIFF_CONTEXT = 3;
+
+type Slice = Readonly<{ batch: string; remaining: number; refused: readonly RefusedChange[] }>;
+
+/** Asks on with the batch until nothing remains. */
+async function whole<S extends Slice>(
+  first: Promise<S>,
+  next: (batch: string) => Promise<S>,
+  done: (slice: S) => number,
+): Promise<Outcome> {
+  let sum = 0;
+  const refused: RefusedChange[] = [];
+  for (let slice = await first; ; slice = await next(slice.batch)) {
+    sum += done(slice);
+    refused.push(...slice.refused);
+    if (slice.remaining === 0) return { done: sum, refused };
+  }
 }
 
 const offline: Problem = { code: "web.connection", message: text.offline.message, next: [text.offline.next] };
@@ -49,5 +105,49 @@ export function makeActions(store: Store, link: Link): Actions {
     stop: async (task, now) => void (await attempt(task, () => client().call("tasks.stop", { task, now }))),
     openShell: async (task, size) => client().call("tasks.exec", { task, env: {}, terminal: { ...size, term: "xterm-256color" } }),
     dismiss: (place) => store.getState().setProblem(place, undefined),
+    listChanges: async (task) => {
+      // Asked for again and again while the task works, so it leaves the problems of what the user did alone.
+      try {
+        const { folders } = await client().call("changes.list", { task, limit: PAGE });
+        const applies: Record<string, readonly ApplyView[]> = {};
+        for (const { folder } of folders) applies[folder] = (await client().call("changes.applies", { task, folder })).applies;
+        store.getState().applyChanges(task, folders, applies);
+      } catch (error) {
+        store.getState().setProblem(task, toProblem(error));
+      }
+    },
+    moreChanges: async (task, folder, after) => {
+      const page = await attempt(task, () => client().call("changes.list", { task, folder, after, limit: PAGE }));
+      for (const each of page?.folders ?? []) store.getState().addChanges(task, each);
+    },
+    diff: async (wanted) => client().call("changes.diff", { ...wanted, context: DIFF_CONTEXT, limit: DIFF_BYTES }),
+    apply: (task, folder, what) =>
+      attempt(task, () =>
+        whole(
+          client().call("changes.apply", { task, folder, what }),
+          (batch) => client().call("changes.apply", { task, folder, batch }),
+          ({ applied }) => applied.length,
+        ),
+      ),
+    discard: (task, folder, what) =>
+      attempt(task, () =>
+        whole(
+          client().call("changes.discard", { task, folder, what }),
+          (batch) => client().call("changes.discard", { task, folder, batch }),
+          ({ discarded }) => discarded.length,
+        ),
+      ),
+    undo: (task, folder, apply) =>
+      attempt(task, () =>
+        whole(
+          client().call("changes.undo", { task, folder, apply }),
+          (batch) => client().call("changes.undo", { task, folder, batch }),
+          ({ restored }) => restored,
+        ),
+      ),
+    answerRoom: async (task, folder, answer, untilBytes) =>
+      void (await attempt(task, () =>
+        client().call("folders.room", { task, folder, answer, ...(untilBytes === undefined ? {} : { untilBytes }) }),
+      )),
   };
 }

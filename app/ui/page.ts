@@ -19,11 +19,12 @@ export const useActions = (): Actions => usePage().actions;
 export const usePageState = <T>(select: (state: State) => T): T => useStore(usePage().store, select);
 
 /** Where the page is; kept in the address's fragment, so that a reload comes back to it. */
-export type Place = { readonly at: "list" } | { readonly at: "new" } | { readonly at: "task"; readonly id: string };
+export type TaskTab = "work" | "changes";
+export type Place = { readonly at: "list" } | { readonly at: "new" } | { readonly at: "task"; readonly id: string; readonly tab: TaskTab };
 
 export function placeOf(fragment: string): Place {
-  const id = /^#\/task\/([0-9a-f]{16})$/.exec(fragment)?.[1];
-  if (id !== undefined) return { at: "task", id };
+  const task = /^#\/task\/([0-9a-f]{16})(\/changes)?$/.exec(fragment);
+  if (task?.[1] !== undefined) return { at: "task", id: task[1], tab: task[2] === undefined ? "work" : "changes" };
   return fragment === "#/new" ? { at: "new" } : { at: "list" };
 }
 
@@ -34,7 +35,7 @@ export function addressOf(place: Place): string {
     case "new":
       return "#/new";
     case "task":
-      return `#/task/${place.id}`;
+      return place.tab === "changes" ? `#/task/${place.id}/changes` : `#/task/${place.id}`;
   }
 }
 

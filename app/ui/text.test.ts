@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { type EventEnvelope, eventKinds } from "../contract/index.ts";
 import { addressOf, placeOf } from "./page.ts";
-import { duration, sentence } from "./text.ts";
+import { bytes, duration, sentence } from "./text.ts";
 import { visible } from "./visible.ts";
 
 const event = (kind: string, data: Record<string, unknown>, source: "host" | "guest" = "host"): EventEnvelope => ({
@@ -32,12 +32,27 @@ test("what the guest says is quoted, with its tricks visible", () => {
   expect(sentence(log)).toBe("“info: the task is‹U+202E›done”");
 });
 
+test("a path in an event cannot reorder the sentence around it", () => {
+  const path = { bytes: "eA==", text: "a\u202Eb" };
+  const entries = [{ what: "created", path, count: 1 }];
+  expect(sentence(event("files.activity", { folder: "0123abcd", name: "Receipts", entries }))).toBe("In Receipts: made a‹U+202E›b");
+});
+
+test("sizes read as file managers show them", () => {
+  expect([0, 812, 3_400, 999_600, 12_000_000].map(bytes)).toEqual(["0 B", "812 B", "3.4 kB", "1.0 MB", "12 MB"]);
+});
+
 test("durations read as people say them", () => {
   expect([820, 4_200, 75_000, 185_000].map(duration)).toEqual(["820 ms", "4.2 s", "75 s", "3 min 5 s"]);
 });
 
 test("a place survives its address; any other address is the list", () => {
-  for (const place of [{ at: "list" }, { at: "new" }, { at: "task", id: "0123456789abcdef" }] as const)
+  for (const place of [
+    { at: "list" },
+    { at: "new" },
+    { at: "task", id: "0123456789abcdef", tab: "work" },
+    { at: "task", id: "0123456789abcdef", tab: "changes" },
+  ] as const)
     expect(placeOf(addressOf(place))).toEqual(place);
   for (const odd of ["", "#token=x", "#/task/../x", "#/task/0123456789ABCDEF", "#/task/<img>"])
     expect(placeOf(odd)).toEqual({ at: "list" });

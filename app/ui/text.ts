@@ -1,5 +1,5 @@
 /** Every word on the screen. Architecture.md's table of words rules: folder, not share; AI agent, not agent. */
-import type { EventEnvelope, EventKind, FileActivity, ShareMode, StartStep, TaskState } from "../contract/index.ts";
+import type { ChangeView, EventEnvelope, EventKind, FileActivity, ShareMode, StartStep, TaskState } from "../contract/index.ts";
 import { eventData } from "../contract/index.ts";
 import { visible } from "./visible.ts";
 
@@ -11,6 +11,20 @@ export function duration(ms: number): string {
   if (ms < 20_000) return `${(ms / 1000).toFixed(1)} s`;
   const seconds = Math.round(ms / 1000);
   return seconds < 120 ? `${seconds} s` : `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
+}
+
+/** 812 B, 3.4 kB, 12 MB: in thousands, as file managers show them. */
+export function bytes(n: number): string {
+  if (n < 1000) return `${n} B`;
+  const units = ["kB", "MB", "GB", "TB"];
+  let value = n;
+  let unit = "B";
+  for (const next of units) {
+    if (value < 999.5) break;
+    value /= 1000;
+    unit = next;
+  }
+  return `${value < 9.95 ? value.toFixed(1) : Math.round(value)} ${unit}`;
 }
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
@@ -59,10 +73,15 @@ export const text = {
   stoppingHint: "The guest has been asked to end. Stop now does not wait for it.",
 
   mode: { ro: "Read only", rw: "Change directly", review: "Ask before changing" } satisfies Record<ShareMode, string>,
-  modeReason: "Ask before changing is not in this version. Change directly writes to your folder at once.",
-  reviewOption: "Ask before changing (not in this version)",
+  modeMeans: {
+    review: "The task works on a copy of its own. Your folder changes when you apply what it did.",
+    rw: "Your folder changes at once. What the task overwrites or deletes is kept for 30 days.",
+    ro: "The task can read the folder and change nothing.",
+  } satisfies Record<ShareMode, string>,
   folders: "Folders",
   noFolders: "No folder of yours. The task works in ~/files, kept with the task.",
+  secrets: (names: readonly string[], more: boolean, hidden: boolean) =>
+    `${hidden ? "Hidden from the task" : "The task can read"}: ${names.map(visible).join(", ")}${more ? " and more" : ""}. These look like keys or passwords.`,
   inTask: (guestPath: string) => `in the task: ${visible(guestPath)}`,
   wall: "What the wall lets through",
   resources: "Computer",
@@ -88,6 +107,96 @@ export const text = {
     } satisfies Record<StartStep, string>,
     finished: "done",
     going: "going on",
+  },
+
+  tab: { label: "Parts of the task", work: "Work", changes: "Changes" },
+  changes: {
+    waiting: (n: number) => `${count(n, "change", "changes")} waiting`,
+    noFolders: "The task has no folder of yours, so there is nothing to review.",
+    reading: "Reading…",
+    none: {
+      review:
+        "No changes are waiting. What the task does in this folder appears here, and nothing of it is in your folder until you apply it.",
+      rw: "No changes are waiting. The task writes to this folder directly; only files that make programs on this computer run something wait here.",
+      ro: "The task can only read this folder.",
+    } satisfies Record<ShareMode, string>,
+    applyAll: "Apply all",
+    apply: "Apply",
+    applySome: (n: number, of: number) => `Apply ${n} of ${of} parts`,
+    discard: "Discard",
+    discardSure: "Discard for good",
+    discardAll: "Discard all",
+    discardAllSure: "Discard all for good",
+    undo: "Undo",
+    applied: (files: number, time: string) => `${count(files, "file", "files")} applied at ${clock.format(new Date(time))}.`,
+    outcome: (did: "applied" | "discarded" | "undone", n: number) =>
+      ({
+        applied: `${count(n, "change", "changes")} applied.`,
+        discarded: `${count(n, "change", "changes")} discarded.`,
+        undone: `${count(n, "file is", "files are")} as before.`,
+      })[did],
+    refused: (n: number) => `${count(n, "was", "were")} left as ${n === 1 ? "it was" : "they were"}`,
+    more: (shown: number, total: number) => `Show more (${shown} of ${total})`,
+    kind: {
+      modified: "Changed",
+      new: "New",
+      deleted: "Deleted",
+      moved: "Moved",
+      "type-changed": "Replaced",
+      attributes: "Mode",
+    } satisfies Record<ChangeView["kind"], string>,
+    type: {
+      directory: "folder",
+      link: "link",
+      repository: "Git repository",
+      database: "database",
+      ignored: "ignored by Git",
+    } satisfies Record<Exclude<ChangeView["type"], "file">, string>,
+    entries: (n: number) => count(n, "entry", "entries"),
+    executable: "can be run as a program",
+    movedFrom: (from: string) => `from ${visible(from)}`,
+    linkTo: (target: string) => `points to ${visible(target)}`,
+    flag: {
+      "escaping-link": "This link points out of the folder. Apply all leaves it out.",
+      "absolute-link": "This link names a place on whatever computer it is followed on. Apply all leaves it out.",
+      quarantined: "It will carry the mark of a downloaded program.",
+      "path-too-long": "The path is too long to be shown whole.",
+    } satisfies Record<ChangeView["flags"][number], string>,
+    protected: "Programs on this computer run or obey this file by themselves. Read it before you apply it; apply all leaves it out.",
+    conflict: {
+      changed: "Your file changed since the task began with it, so applying is refused.",
+      gone: "Your file is gone since the task began with it, so applying is refused.",
+      exists: "A file of that name has come into your folder since, so applying is refused.",
+      "type-changed": "There is something else of that name in your folder now, so applying is refused.",
+    } satisfies Record<NonNullable<ChangeView["conflict"]>, string>,
+    asBranch: (branch: string) => `Apply as branch ${visible(branch)}`,
+    branch: (name: string, kind: "moved" | "new" | "deleted" | "rewritten", commits: number, behind: number | undefined) => {
+      const what = {
+        moved: `+${count(commits, "commit", "commits")}`,
+        new: `new, ${count(commits, "commit", "commits")}`,
+        deleted: "deleted",
+        rewritten: `rewritten, ${count(commits, "commit", "commits")} on another base`,
+      }[kind];
+      return `Branch ${visible(name)}: ${what}${behind === undefined || behind === 0 ? "" : `, ${behind} behind`}`;
+    },
+    moreBranches: (n: number) => `and ${count(n, "more branch", "more branches")}`,
+    neverApplied: (names: readonly string[]) => `Never applied: ${names.map(visible).join(", ")}`,
+    sides: "Compare",
+    side: { change: "What the task did", theirs: "What happened in your folder since" },
+    diff: "Difference",
+    noDiff: "Nothing to compare.",
+    binary: (before: string, after: string) => `Not text: ${before} before, ${after} now.`,
+    tooLarge: (before: string, after: string) => `Too large to compare: ${before} before, ${after} now.`,
+    hash: (before: boolean, hash: string) => `SHA-256 ${before ? "before" : "now"}: ${hash}`,
+    moreDiff: (shown: string, total: string) => `Show more (${shown} of ${total})`,
+    movedOn: "The task changed this file again while it was being read.",
+    movedOnNext: "Close it and open it again.",
+    part: (n: number, of: number) => `Part ${n} of ${of}`,
+    line: { same: "", added: "added", removed: "removed" },
+    room: (path: string, used: string, limit: string) =>
+      `The task waits to change ${visible(path)}: what it would overwrite has to be kept, and kept versions already take ${used} of the ${limit} they may.`,
+    roomAllow: "Allow more room",
+    roomRefuse: "Refuse the write",
   },
 
   terminal: {
@@ -143,22 +252,27 @@ type Data<K extends EventKind> = ReturnType<(typeof eventData)[K]["parse"]>;
 type Sentences = { [K in EventKind]: (data: Data<K>) => string };
 
 const clean = visible;
+const left = (refused: number) => (refused === 0 ? "" : `, ${refused} refused`);
+const modeWords = (mode: string) => (Object.hasOwn(text.mode, mode) ? text.mode[mode as ShareMode].toLowerCase() : clean(mode));
 
-const modeWord = (mode: string) => (Object.hasOwn(text.mode, mode) ? text.mode[mode as ShareMode] : clean(mode));
-const refusals = (refused: number) => (refused === 0 ? "" : `, ${refused} refused`);
+const DID = {
+  "opened-for-write": "wrote",
+  created: "made",
+  deleted: "deleted",
+  renamed: "moved",
+  refused: "tried",
+  metadata: "changed the mode of",
+} satisfies Record<FileActivity["what"], string>;
 
-/** What was done to one file; entries of one kind on one path stand for `count` of them. */
-function fileWords({ what, path, to, count: times, reason }: FileActivity): string {
-  const word = {
-    "opened-for-write": "written",
-    created: "created",
-    deleted: "deleted",
-    renamed: "renamed",
-    refused: "refused",
-    metadata: "mode or time changed",
-  }[what];
-  const more = [to ? `to ${to.text}` : "", times > 1 ? `${times} times` : "", reason === undefined ? "" : `(${clean(reason)})`];
-  return [path.text, word, ...more].filter((part) => part !== "").join(" ");
+/** The first entries by name; the event has all of them. */
+function activity(entries: readonly FileActivity[]): string {
+  const first = entries
+    .slice(0, 3)
+    .map(
+      ({ what, path, to, reason }) =>
+        `${DID[what]} ${clean(path.text)}${to ? ` to ${clean(to.text)}` : ""}${reason === undefined ? "" : ` (${clean(reason)})`}`,
+    );
+  return `${first.join(", ")}${entries.length > 3 ? ` and ${entries.length - 3} more` : ""}`;
 }
 
 /** One sentence per kind of event. What a guest said is quoted, never stated. */
@@ -179,25 +293,23 @@ const sentences: Sentences = {
   "task.stopping": ({ reason }) => `Stopping: ${clean(reason)}`,
   "task.stopped": ({ reason }) => `Stopped: ${clean(reason)}`,
   "task.failed": ({ problem }) => clean(problem.message),
-  "share.served": ({ name, mode, guestPath }) =>
-    `Folder ${clean(name)} is served ${mode === "ro" ? "read only" : "to be changed directly"} at ${clean(guestPath)}`,
-  "folder.added": ({ name, mode }) => `Folder ${clean(name)} added: ${modeWord(mode)}`,
+  "share.served": ({ name, mode, guestPath }) => `Folder ${clean(name)} is served (${modeWords(mode)}) at ${clean(guestPath)}`,
+  "folder.added": ({ name, mode }) => `Folder ${clean(name)} added (${modeWords(mode)})`,
   "folder.changed": ({ name, mode, hideSecrets }) =>
-    `Folder ${clean(name)} changed: ${modeWord(mode)}${hideSecrets ? ", names that look like secrets are hidden" : ""}`,
-  "folder.removed": ({ name, discarded }) => `Folder ${clean(name)} taken out${discarded ? ", with its waiting changes" : ""}`,
-  "folder.restarted": ({ name, why }) => `The program that serves ${clean(name)} was started again: ${clean(why)}`,
-  "folder.room": ({ name, path }) => `A write to ${path.text} in ${clean(name)} waits for room for its older version`,
-  "folder.answered": ({ name, answer }) =>
-    `${answer === "allow" ? "More room allowed" : "More room refused"} for versions of ${clean(name)}`,
-  "files.activity": ({ name, entries }) => `In ${clean(name)}: ${entries.map(fileWords).join(", ")}`,
-  "files.refused": ({ name, entries }) => `Refused in ${clean(name)}: ${entries.map(fileWords).join(", ")}`,
-  "changes.applied": ({ name, applied, refused }) => `${count(applied, "change", "changes")} applied to ${clean(name)}${refusals(refused)}`,
+    `Folder ${clean(name)} is now: ${modeWords(mode)}${hideSecrets ? ", names that look like secrets hidden" : ""}`,
+  "folder.removed": ({ name, discarded }) => `Folder ${clean(name)} taken out${discarded ? ", its waiting changes discarded" : ""}`,
+  "folder.restarted": ({ name, why }) => `Folder ${clean(name)} is served again: ${clean(why)}`,
+  "folder.room": ({ name, path, usedBytes, limitBytes }) =>
+    `A write to ${clean(path.text)} in ${clean(name)} waits for room: ${bytes(usedBytes)} of ${bytes(limitBytes)} are taken by kept versions`,
+  "folder.answered": ({ name, answer }) => `More room for versions of ${clean(name)} ${answer === "allow" ? "allowed" : "refused"}`,
+  "files.activity": ({ name, entries }) => `In ${clean(name)}: ${activity(entries)}`,
+  "files.refused": ({ name, entries }) => `Refused in ${clean(name)}: ${activity(entries)}`,
+  "changes.applied": ({ name, applied, refused }) => `${count(applied, "change", "changes")} applied to ${clean(name)}${left(refused)}`,
   "changes.discarded": ({ name, discarded, refused }) =>
-    `${count(discarded, "change", "changes")} discarded in ${clean(name)}${refusals(refused)}`,
+    `${count(discarded, "change", "changes")} of ${clean(name)} discarded${left(refused)}`,
   "changes.undone": ({ name, restored, refused }) =>
-    `An apply taken back: ${count(restored, "file", "files")} in ${clean(name)}${refusals(refused)}`,
-  "files.restored": ({ name, restored, refused }) =>
-    `${count(restored, "file", "files")} brought back in ${clean(name)}${refusals(refused)}`,
+    `An apply to ${clean(name)} was undone, ${count(restored, "file", "files")} as before${left(refused)}`,
+  "files.restored": ({ name, restored, refused }) => `${count(restored, "file", "files")} of ${clean(name)} restored${left(refused)}`,
   "exec.started": ({ command, terminal }) => `${terminal ? "Opened a terminal" : "Ran"}: ${clean(command)}`,
   "exec.ended": ({ status, signal, ranMs }) =>
     `Command ended with ${signal ? `SIG${clean(signal)}` : `status ${status}`} after ${duration(ranMs)}`,

@@ -52,7 +52,7 @@ async function follow(client: WebClient, store: Store): Promise<void> {
 }
 
 function changesTasks({ kind }: EventEnvelope): boolean {
-  return kind.startsWith("task.") || kind.startsWith("exec.");
+  return ["task.", "exec.", "folder.", "files.", "changes."].some((about) => kind.startsWith(about));
 }
 
 /** Calls made while one is under way share the one after it. */

@@ -23,7 +23,7 @@ export function NewTask() {
     setBusy("picking");
     const picked = await actions.pickFolder();
     setBusy(undefined);
-    if (picked) setFolders((before) => [...before, { ...picked, mode: "ro" }]);
+    if (picked) setFolders((before) => [...before, { ...picked, mode: "review" }]);
   };
   const create = async (event: FormEvent) => {
     event.preventDefault();
@@ -39,7 +39,7 @@ export function NewTask() {
       ephemeral: false,
     });
     setBusy(undefined);
-    if (task) location.hash = addressOf({ at: "task", id: task.id });
+    if (task) location.hash = addressOf({ at: "task", id: task.id, tab: "work" });
   };
 
   return (
@@ -50,19 +50,16 @@ export function NewTask() {
         <legend>{text.folders}</legend>
         <p className="hint">{text.form.foldersHint}</p>
         {folders.length > 0 && (
-          <>
-            <ul className="picked">
-              {folders.map((folder) => (
-                <FolderRow
-                  key={folder.grant}
-                  folder={folder}
-                  setMode={(mode) => setFolders(folders.map((other) => (other === folder ? { ...folder, mode } : other)))}
-                  remove={() => setFolders(folders.filter((other) => other !== folder))}
-                />
-              ))}
-            </ul>
-            <p className="hint">{text.modeReason}</p>
-          </>
+          <ul className="picked">
+            {folders.map((folder) => (
+              <FolderRow
+                key={folder.grant}
+                folder={folder}
+                setMode={(mode) => setFolders(folders.map((other) => (other === folder ? { ...folder, mode } : other)))}
+                remove={() => setFolders(folders.filter((other) => other !== folder))}
+              />
+            ))}
+          </ul>
         )}
         <button type="button" onClick={pick} disabled={busy !== undefined}>
           {folders.length === 0 ? text.form.pick : text.form.pickAnother}
@@ -122,25 +119,30 @@ export function NewTask() {
 type RowProps = Readonly<{ folder: Folder; setMode: (mode: ShareMode) => void; remove: () => void }>;
 
 function FolderRow({ folder, setMode, remove }: RowProps) {
-  const modes: readonly ShareMode[] = ["ro", "rw"];
+  const modes: readonly ShareMode[] = ["review", "rw", "ro"];
   return (
     <li>
       <strong>{visible(folder.name)}</strong>
       <select
         aria-label={text.form.mode(folder.name)}
         value={folder.mode}
-        onChange={(event) => setMode(modes.find((mode) => mode === event.target.value) ?? "ro")}
+        onChange={(event) => setMode(modes.find((mode) => mode === event.target.value) ?? "review")}
       >
         {modes.map((mode) => (
           <option key={mode} value={mode}>
             {text.mode[mode]}
           </option>
         ))}
-        <option disabled>{text.reviewOption}</option>
       </select>
       <button type="button" onClick={remove} aria-label={text.form.removeLabel(folder.name)}>
         {text.form.remove}
       </button>
+      <p className="hint">{text.modeMeans[folder.mode]}</p>
+      {folder.notes.map((note) => (
+        <p key={note.kind} className="note">
+          {visible(note.text)}
+        </p>
+      ))}
     </li>
   );
 }

@@ -1,7 +1,7 @@
 /** All tasks; the first thing one sees. */
 
 import { addressOf, usePageState } from "../page.ts";
-import { FolderChips, StateBadge, Wall } from "../parts/TaskFacts.tsx";
+import { FolderChips, StateBadge, Waiting, Wall } from "../parts/TaskFacts.tsx";
 import { text } from "../text.ts";
 
 export function TaskList() {
@@ -21,11 +21,12 @@ export function TaskList() {
           <li key={task.id}>
             <header>
               <h2>
-                <a href={addressOf({ at: "task", id: task.id })}>{task.name}</a>
+                <a href={addressOf({ at: "task", id: task.id, tab: "work" })}>{task.name}</a>
               </h2>
               <StateBadge state={task.state} />
             </header>
             <FolderChips shares={task.shares} />
+            <Waiting task={task} />
             <Wall sentence={task.wall} />
           </li>
         ))}

@@ -1,14 +1,15 @@
 /** One task: its button, its wall, its start, its terminal, its activity. */
 import type { TaskState, TaskView } from "../../contract/index.ts";
-import { addressOf, useActions, usePageState } from "../page.ts";
+import { ChangesPane } from "../changes/ChangesPane.tsx";
+import { addressOf, type TaskTab, useActions, usePageState } from "../page.ts";
 import { Activity } from "../parts/Activity.tsx";
 import { ProblemNote } from "../parts/ProblemNote.tsx";
 import { StepList, Steps } from "../parts/Steps.tsx";
-import { Folders, Resources, StateBadge, Wall } from "../parts/TaskFacts.tsx";
+import { Folders, Resources, StateBadge, Wall, waitingIn } from "../parts/TaskFacts.tsx";
 import { TerminalPane } from "../terminal/TerminalPane.tsx";
 import { duration, text } from "../text.ts";
 
-export function TaskPage({ id }: Readonly<{ id: string }>) {
+export function TaskPage({ id, tab }: Readonly<{ id: string; tab: TaskTab }>) {
   const tasks = usePageState((state) => state.tasks);
   const task = tasks?.find((candidate) => candidate.id === id);
   const problem = usePageState((state) => state.problems[id]);
@@ -43,7 +44,16 @@ export function TaskPage({ id }: Readonly<{ id: string }>) {
       {problem && problem.message !== failed?.message && <ProblemNote problem={problem} onDismiss={() => dismiss(id)} />}
       <div className="task">
         <div className="work">
-          <Work task={task} />
+          <Tabs task={task} tab={tab} />
+          {/* the terminal stays while the changes are looked at: leaving it would end its shell */}
+          <div className="part" hidden={tab !== "work"}>
+            <Work task={task} />
+          </div>
+          {tab === "changes" && (
+            <div className="part">
+              <ChangesPane task={task} />
+            </div>
+          )}
         </div>
         <aside>
           <section>
@@ -62,6 +72,30 @@ export function TaskPage({ id }: Readonly<{ id: string }>) {
         </aside>
       </div>
     </>
+  );
+}
+
+function Tabs({ task, tab }: Readonly<{ task: TaskView; tab: TaskTab }>) {
+  const waiting = waitingIn(task.shares);
+  const tabs: readonly TaskTab[] = ["work", "changes"];
+  return (
+    <nav className="tabs" aria-label={text.tab.label}>
+      {tabs.map((each) => (
+        <a
+          key={each}
+          className="tab"
+          href={addressOf({ at: "task", id: task.id, tab: each })}
+          aria-current={each === tab ? "page" : undefined}
+        >
+          {text.tab[each]}
+          {each === "changes" && waiting > 0 && (
+            <span className="count" role="img" aria-label={text.changes.waiting(waiting)}>
+              {waiting}
+            </span>
+          )}
+        </a>
+      ))}
+    </nav>
   );
 }
 

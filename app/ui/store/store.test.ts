@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import type { EventEnvelope, TaskView } from "../../contract/index.ts";
+import type { FolderPage } from "./changes.ts";
 import { MAX_EVENTS_KEPT, withEvents } from "./events.ts";
 import { createPageStore } from "./store.ts";
 
@@ -86,4 +87,37 @@ test("each page has a store of its own", () => {
   const first = createPageStore();
   first.getState().applyTasks([]);
   expect(createPageStore().getState().tasks).toBeUndefined();
+});
+
+test("a page of another revision is never mixed into the list that is shown", () => {
+  const store = createPageStore();
+  const page = (revision: number, id: string, next?: string): FolderPage => ({
+    folder: "0123abcd",
+    name: "Receipts",
+    revision,
+    total: 2,
+    changes: [
+      {
+        id,
+        path: { bytes: "", text: id },
+        kind: "new",
+        type: "file",
+        sizeBytes: 1,
+        binary: false,
+        executable: false,
+        protected: false,
+        flags: [],
+        seq: 1,
+        token: "t",
+      },
+    ],
+    ...(next === undefined ? {} : { next }),
+  });
+  const shown = () => store.getState().changes[A]?.["0123abcd"]?.shown.map(({ id }) => id);
+  store.getState().applyChanges(A, [page(1, "first", "after")], {});
+  store.getState().addChanges(A, page(2, "of-another"));
+  expect(shown()).toEqual(["first"]);
+  store.getState().addChanges(A, page(1, "second"));
+  expect(shown()).toEqual(["first", "second"]);
+  expect(store.getState().changes[A]?.["0123abcd"]?.next).toBeUndefined();
 });

@@ -4,6 +4,7 @@
  */
 import { createStore } from "zustand/vanilla";
 import type { Problem } from "../../contract/index.ts";
+import { type ChangesSlice, changesSlice } from "./changes.ts";
 import { type EventsSlice, eventsSlice } from "./events.ts";
 import { type ProblemsSlice, problemsSlice } from "./problems.ts";
 import { type TasksSlice, tasksSlice } from "./tasks.ts";
@@ -19,7 +20,7 @@ export type Connection =
   /** the web host has ended */
   | { readonly at: "gone" };
 
-export interface State extends TasksSlice, EventsSlice, ProblemsSlice {
+export interface State extends TasksSlice, EventsSlice, ChangesSlice, ProblemsSlice {
   readonly connection: Connection;
   setConnection(connection: Connection): void;
   /** forgets the projection; a new connection follows */
@@ -30,10 +31,11 @@ export function createPageStore() {
   return createStore<State>()((set, get, store) => ({
     ...tasksSlice(set, get, store),
     ...eventsSlice(set, get, store),
+    ...changesSlice(set, get, store),
     ...problemsSlice(set, get, store),
     connection: { at: "connecting" },
     setConnection: (connection) => set({ connection }),
-    reset: () => set({ events: {}, startedAt: {} }),
+    reset: () => set({ events: {}, startedAt: {}, changes: {} }),
   }));
 }
 export type Store = ReturnType<typeof createPageStore>;
