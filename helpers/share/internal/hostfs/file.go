@@ -21,6 +21,10 @@ type file struct {
 	shared   bool // fd is the node's own
 	writable bool
 
+	locking sync.Mutex // guards flocked and ranged
+	flocked uint8      // the flock(2) lock that is held, in wire's kinds
+	ranged  bool       // fcntl locks of less than the whole file may be held
+
 	listing sync.Mutex // guards cookie and the descriptor's position, for a directory
 	cookie  uint64     // what the position is
 }
@@ -58,7 +62,7 @@ func (n *node) Open(flags uint32) (ninep.File, error) {
 		return nil, err
 	}
 	n.Hold()
-	return &file{node: n, fd: fd, writable: writes}, nil
+	return &file{node: n, fd: fd, writable: writes, flocked: wire.LockUnlock}, nil
 }
 
 func (f *file) Close() {

@@ -12,23 +12,18 @@ import (
 )
 
 // Locks are the host's open-file-description locks, so they hold between guest processes (each open file of the
-// guest is one of ours) and against programs of the host that use fcntl. They never wait.
+// guest is one of ours) and against programs of the host that use fcntl. 9P cannot tell flock from an fcntl lock of the
+// whole file, so a lock of the whole file takes flock(2) too and holds against both kinds. None of them waits here.
 
 func flockOf(l wire.Lock) (unix.Flock_t, error) {
 	if l.Start > math.MaxInt64 || l.Length > math.MaxInt64-l.Start {
 		return unix.Flock_t{}, syscall.EINVAL
 	}
 	host := unix.Flock_t{Whence: unix.SEEK_SET, Start: int64(l.Start), Len: int64(l.Length)}
-	switch l.Type {
-	case wire.LockRead:
-		host.Type = unix.F_RDLCK
-	case wire.LockWrite:
-		host.Type = unix.F_WRLCK
-	case wire.LockUnlock:
-		host.Type = unix.F_UNLCK
-	default:
+	if l.Type > wire.LockUnlock {
 		return host, syscall.EINVAL
 	}
+	host.Type = fcntlKind(l.Type)
 	return host, nil
 }
 
@@ -37,19 +32,74 @@ func (f *file) Lock(l wire.Lock) (blocked bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	f.locking.Lock()
+	defer f.locking.Unlock()
 	whole := l.Start == 0 && l.Length == 0
-	err = retry(func() error { return unix.FcntlFlock(uintptr(f.fd), unix.F_OFD_SETLK, &host) })
-	switch {
-	case err == unix.EBADF && whole && l.Type == wire.LockWrite, // flock(1) opens for reading and locks for writing
-		f.node.kind == directory:
-		err = retry(func() error { return unix.Flock(f.fd, unix.LOCK_NB|flockKind(l.Type)) })
-	case err == nil && whole && l.Type == wire.LockUnlock:
-		_ = unix.Flock(f.fd, unix.LOCK_UN) // whichever of the two it was
+	if f.node.kind == directory { // fcntl locks files only
+		return isBlocked(f.flock(l.Type))
 	}
+	err = f.fcntl(host)
+	switch {
+	case err == unix.EBADF && whole && l.Type == wire.LockWrite: // flock(1) opens for reading and locks for writing
+		return isBlocked(f.flock(l.Type))
+	case err != nil:
+		return isBlocked(err)
+	case !whole:
+		f.ranged = f.ranged || l.Type != wire.LockUnlock
+		return false, nil
+	case l.Type == wire.LockUnlock:
+		f.ranged = false
+		_ = f.flock(wire.LockUnlock)
+		return false, nil
+	case f.ranged: // to take the lock back below would take the ranges along
+		return false, nil
+	}
+	before := f.flocked
+	if f.flock(l.Type) != unix.EAGAIN {
+		return false, nil // a filesystem without flock(2) has the other kind
+	}
+	host.Type = fcntlKind(before)
+	_ = f.fcntl(host)
+	if f.flocked != before { // a conversion that fails loses what was held
+		_ = f.flock(before)
+	}
+	return true, nil
+}
+
+func isBlocked(err error) (bool, error) {
 	if err == unix.EAGAIN || err == unix.EACCES {
 		return true, nil
 	}
 	return false, err
+}
+
+func (f *file) fcntl(host unix.Flock_t) error {
+	return retry(func() error { return unix.FcntlFlock(uintptr(f.fd), unix.F_OFD_SETLK, &host) })
+}
+
+// flock takes, converts or drops the flock(2) lock, and keeps what is held.
+func (f *file) flock(kind uint8) error {
+	if kind == wire.LockUnlock && f.flocked == wire.LockUnlock {
+		return nil
+	}
+	err := retry(func() error { return unix.Flock(f.fd, unix.LOCK_NB|flockKind(kind)) })
+	switch {
+	case err == nil:
+		f.flocked = kind
+	case f.flocked != kind:
+		f.flocked = wire.LockUnlock
+	}
+	return err
+}
+
+func fcntlKind(kind uint8) int16 {
+	switch kind {
+	case wire.LockRead:
+		return unix.F_RDLCK
+	case wire.LockWrite:
+		return unix.F_WRLCK
+	}
+	return unix.F_UNLCK
 }
 
 func flockKind(kind uint8) int {

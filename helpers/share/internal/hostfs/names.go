@@ -82,7 +82,7 @@ func (n *node) Create(name string, flags, mode uint32) (ninep.Node, ninep.File, 
 	n.Hold()
 	child.parent, child.name = n, name
 	child.Hold() // by the file, which uses the same descriptor
-	return child, &file{node: child, fd: fd, shared: true, writable: flags&openAccess != 0}, nil
+	return child, &file{node: child, fd: fd, shared: true, writable: flags&openAccess != 0, flocked: wire.LockUnlock}, nil
 }
 
 func (n *node) openExisting(name string, flags uint32) (ninep.Node, ninep.File, error) {

@@ -292,7 +292,7 @@ func TestLocksHoldBetweenFidsAndAgainstTheHost(t *testing.T) {
 	}
 	lock := func(fid uint32, kind uint8, start, length uint64) uint8 {
 		t.Helper()
-		r, err := ninetest.Ask[*wire.Rlock](s.Client, &wire.Tlock{Fid: fid, Kind: kind, Flags: 1, Start: start, Length: length})
+		r, err := ninetest.Ask[*wire.Rlock](s.Client, &wire.Tlock{Fid: fid, Kind: kind, Start: start, Length: length})
 		must(t, err)
 		return r.Status
 	}

@@ -66,7 +66,7 @@ func (s *session) change(m wire.Message) (wire.Message, error) {
 		if err != nil {
 			return nil, err
 		}
-		defer f.release()
+		defer s.letGo(f)
 		n, err := f.handle()
 		if err != nil {
 			return nil, err

@@ -11,7 +11,8 @@ import (
 // fid is one of the client's handles. The table holds one reference, each request in flight another, so a clunk
 // beside a slow read takes the number away at once and the file only when the read is done.
 type fid struct {
-	refs atomic.Int32
+	refs   atomic.Int32
+	locked atomic.Bool // a lock was taken through it once
 
 	mu    sync.Mutex // guards what follows
 	node  Node

@@ -23,6 +23,9 @@ func (s *session) handle(r *request) {
 	case *wire.Treaddir:
 		s.readDir(r, t)
 		return
+	case *wire.Tlock:
+		s.lock(r, t)
+		return
 	}
 	m, err := s.answer(r.message)
 	if err != nil {
@@ -40,7 +43,7 @@ func number(err error) uint32 {
 	return uint32(errEIO)
 }
 
-// answer does what all but read and readdir ask.
+// answer does what all but the above ask.
 func (s *session) answer(m wire.Message) (wire.Message, error) {
 	switch t := m.(type) {
 	case *wire.Tattach:
@@ -58,7 +61,7 @@ func (s *session) answer(m wire.Message) (wire.Message, error) {
 			return nil, err
 		}
 		err = finishXattr(f)
-		f.release()
+		s.letGo(f)
 		return &wire.Rclunk{}, err
 	case *wire.Twrite:
 		return s.writeAt(t)
@@ -82,8 +85,6 @@ func (s *session) answer(m wire.Message) (wire.Message, error) {
 		return withFile(s, t.Fid, func(f File) (wire.Message, error) {
 			return &wire.Rfsync{}, f.Sync(t.DataOnly != 0)
 		})
-	case *wire.Tlock:
-		return s.lock(t)
 	case *wire.Tgetlock:
 		return withFile(s, t.Fid, func(f File) (wire.Message, error) {
 			l, err := f.GetLock(t.Lock)
@@ -270,13 +271,14 @@ func (s *session) setAttr(t *wire.Tsetattr) (wire.Message, error) {
 	return &wire.Rsetattr{}, n.SetAttr(t.Attr, file)
 }
 
-// lock never waits: a lock that is taken answers LockBlocked, and the client asks again.
-func (s *session) lock(t *wire.Tlock) (wire.Message, error) {
-	return withFile(s, t.Fid, func(f File) (wire.Message, error) {
-		blocked, err := f.Lock(wire.Lock{Type: t.Kind, Start: t.Start, Length: t.Length, ProcID: t.ProcID, ClientID: t.ClientID})
-		if blocked {
-			return &wire.Rlock{Status: wire.LockBlocked}, nil
-		}
-		return &wire.Rlock{Status: wire.LockSuccess}, err
-	})
+// letGo gives back a fid that was taken out of the table, and with it its locks.
+func (s *session) letGo(f *fid) {
+	locked := f.locked.Load()
+	if locked {
+		s.locks.clunked(f)
+	}
+	f.release()
+	if locked {
+		s.locks.released()
+	}
 }

@@ -23,6 +23,7 @@ type session struct {
 	watch standby
 
 	buffers  bufferPool
+	locks    lockWaits
 	versions sync.RWMutex // held for reading by each request; a Tversion holds it for writing
 	ready    atomic.Bool  // a version has been agreed
 	msize    atomic.Uint32
@@ -48,6 +49,7 @@ type request struct {
 	message wire.Message
 	buffer  []byte // holds the frame, later the reply
 	flushes []*request
+	parked  bool // waits for a lock; guarded by flight, as flushes is
 }
 
 func newSession(server *Server, stream Stream) *session {
@@ -60,6 +62,7 @@ func newSession(server *Server, stream Stream) *session {
 	s.flight.requests = map[uint16]*request{}
 	s.msize.Store(minMSize)
 	s.in = frames{stream: stream}
+	s.locks.session = s
 	s.watch = standby{session: s, wake: make(chan struct{}, 1)}
 	return s
 }
@@ -71,6 +74,7 @@ func (s *session) run() error {
 	<-s.ended
 	s.stream.Close()
 	s.running.Wait()
+	s.locks.close()
 	s.fids.clear()
 	return s.failure.err
 }
@@ -155,6 +159,7 @@ var (
 func (s *session) work(r *request) {
 	if t, ok := r.message.(*wire.Tversion); ok {
 		s.versions.Lock()
+		s.locks.clear()
 		s.reply(r, s.version(t))
 		s.versions.Unlock()
 	} else if t, ok := r.message.(*wire.Tflush); ok {
@@ -182,13 +187,18 @@ func (s *session) version(t *wire.Tversion) wire.Message {
 	return &wire.Rversion{MSize: msize, Version: dialect}
 }
 
-// flush is answered when the request it names has been, as the client may use that tag again after it.
+// flush is answered when the request it names has been, as the client may use that tag again after it. One that waits
+// for a lock is cancelled.
 func (s *session) flush(r *request, t *wire.Tflush) {
 	s.flight.Lock()
 	old := s.flight.requests[t.OldTag]
 	if old != nil && old != r {
 		old.flushes = append(old.flushes, r)
+		parked := old.parked
 		s.flight.Unlock()
+		if parked {
+			s.locks.flush(old)
+		}
 		return
 	}
 	s.flight.Unlock()
@@ -207,18 +217,34 @@ func (s *session) reply(r *request, m wire.Message) {
 // send ends r. Its tag is free before the reply leaves, as the client may use it again at once; its slot and buffer
 // only after, so that a client that reads no replies is read no more requests. A flush that waits keeps its slot too.
 func (s *session) send(r *request, frame []byte) {
+	flushes := s.deliver(r, frame)
+	s.buffers.put(r.buffer)
+	<-s.slots
+	s.answerFlushes(flushes)
+}
+
+// finish ends a request that has neither buffer nor slot any more; with no frame it is not answered.
+func (s *session) finish(r *request, frame []byte) { s.answerFlushes(s.deliver(r, frame)) }
+
+// deliver gives the flushes that waited for r.
+func (s *session) deliver(r *request, frame []byte) []*request {
 	s.flight.Lock()
 	delete(s.flight.requests, r.tag)
 	flushes := r.flushes
 	s.flight.Unlock()
+	if frame == nil {
+		return flushes
+	}
 	s.write.Lock()
 	err := s.stream.WriteAll(frame)
 	s.write.Unlock()
-	s.buffers.put(r.buffer)
-	<-s.slots
 	if err != nil {
 		s.end(errEnded)
 	}
+	return flushes
+}
+
+func (s *session) answerFlushes(flushes []*request) {
 	for _, f := range flushes {
 		s.reply(f, &wire.Rflush{})
 	}

@@ -89,6 +89,8 @@ const (
 	LockSuccess = 0
 	LockBlocked = 1
 	LockError   = 2
+
+	LockWaits = 1 // flag of Tlock: answer when it is granted
 )
 
 // Lock is a byte range; Length 0 reaches to the end of the file.
