@@ -7,7 +7,7 @@ import { z } from "zod";
 
 export const HELPER_PROTOCOL = 1;
 export const SHARE_PROTOCOL = 1;
-export const AGENT_PROTOCOL = 2;
+export const AGENT_PROTOCOL = 3;
 
 /** Longest line of any of the three protocols, newline included, in bytes. */
 export const MAX_LINE_BYTES = 1_048_576;
@@ -211,7 +211,18 @@ export const agent = {
     },
     /** Answers when the guest has mounted the folder and read its root's attributes. */
     mount: {
-      params: z.strictObject({ port: vsockPort, guestPath, mode: shareMode }),
+      params: z.strictObject({
+        port: vsockPort,
+        guestPath,
+        mode: shareMode,
+        /**
+         * Directories of the folder in whose place the guest sees directories of its own disk: dependencies and caches. `disk` names
+         * them there, so that the next start finds them; paths are below the folder, as base64 of at most 4096 bytes.
+         */
+        localFolders: z
+          .strictObject({ disk: z.string().regex(/^[a-z0-9-]{1,64}$/), paths: z.array(base64(5464).min(1)).min(1).max(100) })
+          .optional(),
+      }),
       result: z.strictObject({ guestPath }),
     },
     unmount: { params: z.strictObject({ guestPath }), result: nothing },
