@@ -21,7 +21,7 @@ const mountMsize = 524_288
 // user's and knows no others. `cache=mmap`: see README, "Folders".
 func mountOptions(fd int) string {
 	n := itoa(fd)
-	return "trans=fd,rfdno=" + n + ",wfdno=" + n + ",version=9p2000.L,msize=" + itoa(mountMsize) + ",access=any,cache=mmap"
+	return "trans=fd,rfdno=" + n + ",wfdno=" + n + ",version=9p2000.L,msize=" + itoa(mountMsize) + ",access=any,cache=mmap,locktimeout=1"
 }
 
 type shareTable struct {
@@ -38,6 +38,9 @@ type mountParams struct {
 	Port      int64  `json:"port"`
 	GuestPath string `json:"guestPath"`
 	Mode      string `json:"mode"`
+
+	LocalFolders *localParams `json:"localFolders,omitempty"`
+	local        *localFolders
 }
 
 type mountResult struct {
@@ -53,6 +56,9 @@ func parseMount(raw json.RawMessage) (p mountParams, err error) {
 	}
 	if p.Mode != "ro" && p.Mode != "rw" {
 		return p, contract.BadParams("mode is neither ro nor rw")
+	}
+	if p.local, err = p.LocalFolders.parse(); err != nil {
+		return p, err
 	}
 	_, err = splitGuestPath(p.GuestPath, "")
 	return p, err
@@ -73,7 +79,7 @@ func (a *agent) handleMount(raw json.RawMessage) (any, error) {
 	if !a.shares.claim(p.GuestPath) {
 		return nil, contract.Errorf("agent.path", "a folder is mounted at %q already", p.GuestPath)
 	}
-	mounted, err := mountShare(uint32(p.Port), parts, p.Mode, a.user)
+	mounted, err := a.mountShare(uint32(p.Port), parts, p.Mode, p.local)
 	if err != nil {
 		a.shares.release(p.GuestPath)
 		return nil, nativeError("agent.mount", "the folder cannot be mounted at "+strconv.Quote(p.GuestPath), err)
@@ -95,13 +101,13 @@ func (a *agent) waitConfigured() error {
 	}
 }
 
-func mountShare(port uint32, parts []string, mode string, u guestUser) (*share, error) {
+func (a *agent) mountShare(port uint32, parts []string, mode string, local *localFolders) (*share, error) {
 	rootFd, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer unix.Close(rootFd)
-	point, err := openGuestPath(rootFd, parts, int(u.UID), int(u.GID))
+	point, err := openGuestPath(rootFd, parts, int(a.user.UID), int(a.user.GID))
 	if err == unix.ENOTDIR || err == unix.ELOOP {
 		return nil, contract.Errorf("agent.path", "a part of %q is a link or a file, and no folder", "/"+strings.Join(parts, "/"))
 	}
@@ -129,11 +135,11 @@ func mountShare(port uint32, parts []string, mode string, u guestUser) (*share, 
 	if err := unix.Mount("cloche", "/proc/self/fd/"+itoa(point), "9p", flags, mountOptions(fd)); err != nil {
 		return nil, os.NewSyscallError("mount 9p", err)
 	}
-	return seeShare(rootFd, parts)
+	return a.seeShare(rootFd, parts, local)
 }
 
 // seeShare reads the root's attributes through the mount: the claim "mounted" is made of what was seen.
-func seeShare(rootFd int, parts []string) (*share, error) {
+func (a *agent) seeShare(rootFd int, parts []string, local *localFolders) (*share, error) {
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_BENEATH}
 	fd, err := unix.Openat2(rootFd, strings.Join(parts, "/"), &how)
 	if err != nil {
@@ -152,6 +158,7 @@ func seeShare(rootFd int, parts []string) (*share, error) {
 	if fs.Type != v9fsMagic {
 		return nil, errors.New("something else is mounted there")
 	}
+	a.mountLocal(fd, local)
 	return &share{mountID: st.Mnt_id}, nil
 }
 
@@ -183,7 +190,11 @@ func (a *agent) handleUnmount(raw json.RawMessage) (any, error) {
 	return nil, nil
 }
 
-// unmount writes back and detaches. A folder in use is detached lazily: no new file opens in it, and the host ends the stream.
+// syncPatience bounds what a share server that no longer answers may cost; one that is dead fails at once.
+const syncPatience = 5 * time.Second
+
+// unmount writes back and detaches. A folder that is in use, has other mounts in it or whose server is silent is detached lazily:
+// no new file opens in it, and those that are open fail with EIO as soon as the stream has ended.
 func (s *share) unmount() error {
 	info, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -193,12 +204,22 @@ func (s *share) unmount() error {
 	if at == "" {
 		return nil // the user has unmounted it
 	}
-	s.sync(at)
-	err = unix.Unmount(at, unix.UMOUNT_NOFOLLOW)
-	if err == unix.EBUSY {
-		err = unix.Unmount(at, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	synced := make(chan struct{})
+	go func() {
+		defer close(synced)
+		if err := s.sync(at); err != nil {
+			logf("%s could not be written back: %v", at, err)
+		}
+	}()
+	select {
+	case <-synced:
+		if err := unix.Unmount(at, unix.UMOUNT_NOFOLLOW); err != unix.EBUSY {
+			return err
+		}
+	case <-time.After(syncPatience):
+		logf("%s is not written back: its server does not answer", at)
 	}
-	return err
+	return unix.Unmount(at, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 }
 
 func (s *share) sync(at string) error {
