@@ -11,8 +11,10 @@
 // Each means stands for itself. One that this host cannot give is left out and says so: the caller hands the
 // measures to the keeper, whose `doctor` shows them. Only what would serve the wrong folder is an error.
 //
-//	mount namespace  no other path exists: also for stat, chmod, chown, utime and xattrs, which Landlock does not see
-//	landlock         opening and making files beneath the folder only, reading only for `ro`; no TCP, no foreign signals
+//	mount namespace  no other path exists: also for stat, chmod, chown, utime and xattrs, which Landlock does not see;
+//	                 layer and store are descriptors of mounts that hang nowhere, so no path leads there or out of there
+//	landlock         opening and making files beneath the folder, the layer and the store only, reading only for `ro`;
+//	                 no TCP, no foreign signals
 //	seccomp          the calls that serving makes, none else: no exec, no sockets but the accepted ones, no mounts
 //	capabilities     none; as root CAP_DAC_OVERRIDE and CAP_FOWNER, as root expects to reach other users' files
 package confine

@@ -26,8 +26,9 @@ type landlockAttr struct {
 	files, net, scoped uint64
 }
 
-// landlock lets the calling thread reach files beneath root only, and start exe once more.
-func landlock(root, exe int, readOnly bool) Measure {
+// landlock lets the calling thread reach files beneath root and the directories beside it only, and start exe once
+// more.
+func landlock(root, exe int, readOnly bool, beside []int) Measure {
 	const name = "landlock"
 	abi, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
 	if errno != 0 {
@@ -67,6 +68,11 @@ func landlock(root, exe int, readOnly bool) Measure {
 	if err := allow(int(rules), root, rights&attr.files); err != nil {
 		return missing(name, "no rule for the folder: %v", err)
 	}
+	for _, fd := range beside {
+		if err := allow(int(rules), fd, (landlockReads|landlockWrites)&attr.files); err != nil {
+			return missing(name, "no rule for layer or store: %v", err)
+		}
+	}
 	if err := allow(int(rules), exe, unix.LANDLOCK_ACCESS_FS_EXECUTE|unix.LANDLOCK_ACCESS_FS_READ_FILE); err != nil {
 		return missing(name, "no rule for the program: %v", err)
 	}
@@ -77,7 +83,11 @@ func landlock(root, exe int, readOnly bool) Measure {
 	if abi < 3 {
 		limit = "; truncating files elsewhere is not covered before ABI 3"
 	}
-	return active(name, "ABI %d: %s the folder only%s%s", abi, map[bool]string{true: "reads beneath", false: "files beneath"}[readOnly], also, limit)
+	what := map[bool]string{true: "reads beneath the folder only", false: "files beneath the folder only"}[readOnly]
+	if len(beside) > 0 {
+		what = "files beneath the folder, its layer and its store only"
+	}
+	return active(name, "ABI %d: %s%s%s", abi, what, also, limit)
 }
 
 func allow(rules, fd int, rights uint64) error {

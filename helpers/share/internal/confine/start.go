@@ -21,7 +21,17 @@ const (
 	exeFD  = 6
 	// ProcFD is /proc/self/fd; Enter makes it.
 	ProcFD = 7
+	// LayerFD is the task's layer and StoreFD the folder's store, for shares that have one.
+	LayerFD = 8
+	StoreFD = 9
+	// BrokerFD is the socket to the broker, which moves files from the folder into the store.
+	BrokerFD = 10
 )
+
+// Files are what a child is given. Layer, Store and Broker may be nil.
+type Files struct {
+	Handoff, Listen, Root, Layer, Store, Broker *os.File
+}
 
 // Namespaces says which ones a child was started in.
 type Namespaces string
@@ -35,16 +45,22 @@ const (
 	NoNamespaces Namespaces = "none"
 )
 
-// Start runs this program again as argv, in namespaces if it can have them, with handoff, listen and root as its
-// descriptors. prepare writes the handoff once it is known which namespaces are tried and why not more; it is called
+// Start runs this program again as argv, in namespaces if it can have them, with files as its descriptors. prepare writes the handoff once it is known which namespaces are tried and why not more; it is called
 // again when the next lesser try begins. The calling goroutine must stay locked to its thread for as long as the
 // child is to live: the child dies with that thread.
-func Start(argv []string, handoff, listen, root *os.File, prepare func(Namespaces, string) error) (*os.Process, error) {
+func Start(argv []string, files Files, prepare func(Namespaces, string) error) (*os.Process, error) {
 	exe, err := os.Open("/proc/self/exe")
 	if err != nil {
 		return nil, err
 	}
 	defer exe.Close()
+	// What is not given has its number held by exe, so that nothing else gets it before Exec closes it.
+	all := []*os.File{os.Stdin, os.Stdout, os.Stderr, files.Handoff, files.Listen, files.Root, exe, exe, exe, exe, exe}
+	for fd, f := range map[int]*os.File{LayerFD: files.Layer, StoreFD: files.Store, BrokerFD: files.Broker} {
+		if f != nil {
+			all[fd] = f
+		}
+	}
 	why := ""
 	for _, kind := range tries() {
 		if err := prepare(kind, why); err != nil {
@@ -52,7 +68,7 @@ func Start(argv []string, handoff, listen, root *os.File, prepare func(Namespace
 		}
 		child, err := os.StartProcess("/proc/self/exe", argv, &os.ProcAttr{
 			Env:   []string{},
-			Files: []*os.File{os.Stdin, os.Stdout, os.Stderr, handoff, listen, root, exe, exe}, // the last keeps ProcFD's place
+			Files: all,
 			Sys:   attributes(kind),
 		})
 		if err == nil {

@@ -163,7 +163,7 @@ func (d *frontDoor) serve(raw json.RawMessage) (any, error) {
 	s := &starting{
 		handoff: handoff{
 			Line: d.lines.last, Parent: unix.Getpid(), Identity: f.identity, UID: uint32(*p.Owner.UID), GID: uint32(*p.Owner.GID),
-			Plan: confine.Plan{Path: path, Device: st.Dev, Inode: st.Ino, ReadOnly: p.Mode == "ro"},
+			Plan: confine.Plan{Place: confine.Place{Path: path, Device: st.Dev, Inode: st.Ino}, ReadOnly: p.Mode == "ro"},
 		},
 		root: root, socket: socket, path: p.Listen, failed: make(chan error),
 	}
@@ -181,7 +181,7 @@ func (s *starting) run() (done bool, err error) {
 	}
 	memory := os.NewFile(uintptr(fd), "handoff")
 	defer memory.Close()
-	child, err := confine.Start([]string{"cloche-share", stageConfine}, memory, s.socket, s.root, func(n confine.Namespaces, why string) error {
+	child, err := confine.Start([]string{"cloche-share", stageConfine}, confine.Files{Handoff: memory, Listen: s.socket, Root: s.root}, func(n confine.Namespaces, why string) error {
 		s.handoff.Plan.Namespaces, s.handoff.Plan.Why = n, why
 		return s.handoff.write(memory)
 	})

@@ -93,7 +93,7 @@ func confineStage() error {
 	if err := h.write(memory); err != nil {
 		return err
 	}
-	return confine.Exec([]string{"cloche-share", stageServe})
+	return h.Plan.Exec([]string{"cloche-share", stageServe})
 }
 
 // fidLimit is how many fids fit the descriptors: each may hold its own, an open file, and a directory on the way.
