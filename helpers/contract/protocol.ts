@@ -6,7 +6,7 @@
 import { z } from "zod";
 
 export const HELPER_PROTOCOL = 1;
-export const SHARE_PROTOCOL = 1;
+export const SHARE_PROTOCOL = 2;
 export const AGENT_PROTOCOL = 3;
 
 /** Longest line of any of the three protocols, newline included, in bytes. */
@@ -137,7 +137,9 @@ export const helper = {
   },
 } as const;
 
-export const shareMode = z.enum(["ro", "rw"]);
+export const shareMode = z.enum(["ro", "rw", "review"]);
+/** How the guest mounts a folder; what a write to it does is decided on the host. */
+export const mountMode = z.enum(["ro", "rw"]);
 
 /** What a folder is, beyond its path. Decimal strings, as the numbers may pass 2^53. */
 export const folderIdentity = z.strictObject({
@@ -147,6 +149,103 @@ export const folderIdentity = z.strictObject({
   bornNs: unixNs.optional(),
 });
 
+/** A path below the folder: components joined by `/`, as base64 of at most 4096 bytes; no leading slash, empty is the folder itself. */
+const innerPath = base64(5464);
+/** An id, token or cursor that the share server made. */
+const opaque = text(64).min(1);
+const branchName = base64(1024);
+
+const serveAlways = {
+  root: base64(8192),
+  /** refuse with share.identity when the folder is another one; absent at the grant */
+  identity: folderIdentity.optional(),
+  /** uid and gid that every file shows to the guest */
+  owner: z.strictObject({ uid: z.int().min(0).max(65_535), gid: z.int().min(0).max(65_535) }),
+  /** names that look like secrets are not shown to the guest */
+  hideSecrets: z.boolean(),
+  /** dependency and cache folders that the user does not keep here live on the guest's disk */
+  localFolders: z.boolean(),
+};
+const writerName = z.string().regex(/^[a-z0-9-]{1,64}$/);
+/** Where what a task does to a folder is kept. Without `listen` nothing is served and the folder's changes and versions are worked on. */
+const serveKept = {
+  listen: hostPath.optional(),
+  /** how many bytes of versions the folder keeps; absent: min(5 GB, 10 % of the free space) */
+  versionLimitBytes: count.optional(),
+  keepDays: z.int().min(1).max(3650),
+};
+
+/** One difference between the layer and the folder. */
+export const shareChange = z.strictObject({
+  id: opaque,
+  path: innerPath,
+  /** where it was, for `moved` */
+  from: innerPath.optional(),
+  kind: z.enum(["modified", "new", "deleted", "moved", "type-changed", "attributes"]),
+  type: z.enum(["file", "directory", "link", "repository", "database", "ignored"]),
+  sizeBytes: count,
+  binary: z.boolean(),
+  executable: z.boolean(),
+  protected: z.boolean(),
+  linkTarget: innerPath.optional(),
+  /** path-too-long: `path` is the end of it, and it is never applied */
+  flags: z.array(z.enum(["escaping-link", "absolute-link", "quarantined", "path-too-long"])).max(4),
+  /** why an apply would be refused now: the folder's file is not the one that the change was made from */
+  conflict: z.enum(["changed", "gone", "exists", "type-changed"]).optional(),
+  /** entries that this one line stands for */
+  count: count.optional(),
+  repository: z
+    .strictObject({
+      branches: z
+        .array(
+          z.strictObject({
+            name: branchName,
+            commits: count,
+            behind: count.optional(),
+            kind: z.enum(["moved", "new", "deleted", "rewritten"]),
+          }),
+        )
+        .max(64),
+      /** branches beyond those */
+      more: count,
+      /** what is never applied: hooks, config */
+      refused: z.array(text(256)).max(32),
+    })
+    .optional(),
+  seq: count,
+  /** over what the layer and the folder hold: what is shown is what is applied */
+  token: opaque,
+});
+
+const chosen = z.union([
+  /** everything as it stood at `revision` */
+  z.strictObject({ all: z.literal(true), revision: count }),
+  z.strictObject({
+    changes: z
+      .array(
+        z.strictObject({
+          id: opaque,
+          token: opaque,
+          /** indexes of `diff`'s hunks, for a text file */
+          hunks: z.array(z.int().min(0).max(1_000_000)).min(1).max(5000).optional(),
+          /** for a repository whose host side moved: the name of a new branch */
+          as: branchName.optional(),
+        }),
+      )
+      .min(1)
+      .max(500),
+  }),
+]);
+/** Work that is done in slices: asked for once with what to do, then with the batch that the answer named until `remaining` is 0. */
+const more = z.strictObject({ batch: opaque });
+const slice = {
+  batch: opaque,
+  refused: z.array(z.strictObject({ id: opaque.optional(), path: innerPath, code: text(64), message: text(512) })).max(500),
+  remaining: count,
+};
+
+export const versionReason = z.enum(["overwritten", "replaced", "deleted", "applied", "undone", "restored"]);
+
 export const share = {
   requests: {
     hello: {
@@ -154,19 +253,34 @@ export const share = {
       result: z.strictObject({ protocol: z.int().min(1), name: text(64), version: text(64) }),
     },
     serve: {
-      params: z.strictObject({
-        root: base64(8192),
-        mode: shareMode,
-        /** refuse with share.identity when the folder is another one; absent at the grant */
-        identity: folderIdentity.optional(),
-        listen: hostPath,
-        /** uid and gid that every file shows to the guest */
-        owner: z.strictObject({ uid: z.int().min(0).max(65_535), gid: z.int().min(0).max(65_535) }),
-      }),
+      params: z.discriminatedUnion("mode", [
+        z.strictObject({ mode: z.literal("ro"), ...serveAlways, listen: hostPath }),
+        z.strictObject({
+          mode: z.literal("rw"),
+          ...serveAlways,
+          ...serveKept,
+          layer: hostPath.optional(),
+          store: hostPath.optional(),
+          writer: writerName.optional(),
+        }),
+        z.strictObject({
+          mode: z.literal("review"),
+          ...serveAlways,
+          ...serveKept,
+          /** directory of this task's layer for this folder */
+          layer: hostPath,
+          /** directory of the folder's versions, shared by all tasks */
+          store: hostPath,
+          /** whose logs in the store are this process's */
+          writer: writerName,
+        }),
+      ]),
       result: z.strictObject({
         identity: folderIdentity,
         /** what confines the server, and what could not be had, for `doctor` */
         confinement: z.array(z.strictObject({ name: text(64), active: z.boolean(), reason: text(512) })).max(16),
+        /** where the guest shall mount directories of its own disk; the server shows empty directories there */
+        localFolders: z.array(innerPath).max(100),
       }),
     },
     /** Reads a folder's identity and nothing in it. */
@@ -176,12 +290,132 @@ export const share = {
     },
     stats: {
       params: nothing,
-      result: z.strictObject({ connections: count, fids: count, requests: count, bytesRead: count, bytesWritten: count }),
+      result: z.strictObject({
+        connections: count,
+        fids: count,
+        requests: count,
+        bytesRead: count,
+        bytesWritten: count,
+        /** on the host's disk; absent where the mode has none */
+        layerBytes: count.optional(),
+        storeBytes: count.optional(),
+      }),
     },
+    /** Changes in the order of their paths. A page ends early where its line would be too long. */
+    changes: {
+      params: z.strictObject({ after: opaque.optional(), limit: z.int().min(1).max(500) }),
+      result: z.strictObject({ revision: count, changes: z.array(shareChange).max(500), next: opaque.optional(), total: count }),
+    },
+    /** `theirs` is what happened in the folder since the change was made: with `change`, the three-way view. */
+    diff: {
+      params: z.strictObject({
+        id: opaque,
+        side: z.enum(["change", "theirs"]),
+        context: z.int().min(0).max(100),
+        offset: count,
+        limit: z.int().min(1).max(262_144),
+      }),
+      result: z.strictObject({
+        kind: z.enum(["text", "binary", "link", "none", "too-large"]),
+        token: opaque,
+        /** a slice of the unified diff */
+        bytes: base64(349_528),
+        next: count.optional(),
+        totalBytes: count,
+        /** with the first slice only */
+        hunks: z.array(z.strictObject({ index: count, oldStart: count, oldLines: count, newStart: count, newLines: count })).max(5000),
+        summary: z.strictObject({
+          oldSizeBytes: count,
+          newSizeBytes: count,
+          oldSha256: z
+            .string()
+            .regex(/^[0-9a-f]{64}$/)
+            .optional(),
+          newSha256: z
+            .string()
+            .regex(/^[0-9a-f]{64}$/)
+            .optional(),
+        }),
+      }),
+    },
+    /** One batch is one step of undo; its name is the apply's. */
+    apply: {
+      params: z.union([z.strictObject({ what: chosen }), more]),
+      result: z.strictObject({ ...slice, applied: z.array(opaque).max(500) }),
+    },
+    discard: {
+      params: z.union([z.strictObject({ what: chosen }), more]),
+      result: z.strictObject({ ...slice, discarded: z.array(opaque).max(500) }),
+    },
+    /** Newest first. */
+    applies: {
+      params: nothing,
+      result: z.strictObject({
+        applies: z.array(z.strictObject({ apply: opaque, timeMs: count, files: count, undone: z.boolean() })).max(200),
+        more: z.boolean(),
+      }),
+    },
+    /** The newest apply that is not undone, when none is named. */
+    undo: {
+      params: z.union([z.strictObject({ apply: opaque.optional() }), more]),
+      result: z.strictObject({ ...slice, apply: opaque, restored: count }),
+    },
+    /** Versions of a file, or of everything below a directory, newest first. */
+    history: {
+      params: z.strictObject({ path: innerPath, below: z.boolean(), after: opaque.optional(), limit: z.int().min(1).max(500) }),
+      result: z.strictObject({
+        versions: z
+          .array(
+            z.strictObject({
+              path: innerPath,
+              number: z.int().min(1),
+              timeMs: count,
+              reason: versionReason,
+              sizeBytes: count,
+              mode: z.int().min(0).max(0o7777),
+              mtimeNs: unixNs,
+              writer: writerName,
+              /** false: only the bytes that were overwritten are kept */
+              whole: z.boolean(),
+            }),
+          )
+          .max(500),
+        next: opaque.optional(),
+      }),
+    },
+    /** Without a number, the newest version of each file; what is replaced becomes a version itself. */
+    restore: {
+      params: z.union([z.strictObject({ path: innerPath, number: z.int().min(1).optional(), below: z.boolean() }), more]),
+      result: z.strictObject({ ...slice, restored: count }),
+    },
+    /** Files whose names look like secrets, and `.git/config` where a remote's URL holds a token. */
+    secrets: { params: nothing, result: z.strictObject({ paths: z.array(innerPath).max(100), more: z.boolean() }) },
+    /** The user's answer to the notification `room`. */
+    room: { params: z.strictObject({ answer: z.enum(["allow", "refuse"]), untilBytes: count.optional() }), result: nothing },
   },
   notifications: {
     attached: nothing,
     detached: z.strictObject({ reason: text(512) }),
+    /** What the guest did, coalesced per open and close. */
+    activity: z.strictObject({
+      entries: z
+        .array(
+          z.strictObject({
+            what: z.enum(["opened-for-write", "created", "deleted", "renamed", "refused", "metadata"]),
+            path: innerPath,
+            to: innerPath.optional(),
+            count,
+            bytes: count.optional(),
+            reason: text(256).optional(),
+          }),
+        )
+        .min(1)
+        .max(200),
+    }),
+    /** A write waits for room for the version of what it would destroy. */
+    room: z.strictObject({ neededBytes: count, limitBytes: count, usedBytes: count, path: innerPath }),
+    /** The list of changes is another one; at most four times a second. */
+    changed: z.strictObject({ revision: count, total: count.optional() }),
   },
 } as const;
 
@@ -214,7 +448,7 @@ export const agent = {
       params: z.strictObject({
         port: vsockPort,
         guestPath,
-        mode: shareMode,
+        mode: mountMode,
         /**
          * Directories of the folder in whose place the guest sees directories of its own disk: dependencies and caches. `disk` names
          * them there, so that the next start finds them; paths are below the folder, as base64 of at most 4096 bytes.
@@ -268,3 +502,5 @@ export type ExitedNotice = z.infer<typeof helper.notifications.exited>;
 export type ProbeResult = z.infer<(typeof helper.requests.probe)["result"]>;
 export type AgentHello = z.infer<typeof agent.notifications.hello>;
 export type GuestConfig = z.infer<(typeof agent.requests.configure)["params"]>;
+export type ServeParams = z.infer<(typeof share.requests.serve)["params"]>;
+export type ShareChange = z.infer<typeof shareChange>;

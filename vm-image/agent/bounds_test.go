@@ -28,7 +28,7 @@ func TestBounds_AreThoseOfTheProtocol(t *testing.T) {
 		`graceMs: z.int().min(0).max(60_000)`,
 		`localFolders: z
           .strictObject({ disk: z.string().regex(/^[a-z0-9-]{1,64}$/), paths: z.array(base64(5464).min(1)).min(1).max(100) })`,
-		`shareMode = z.enum(["ro", "rw"])`,
+		`mountMode = z.enum(["ro", "rw"])`,
 		`AGENT_PROTOCOL = 3;`,
 		`log: z.strictObject({ level: z.enum(["info", "warning", "error"]), message: text(4096) })`,
 		`kernel: text(128)`,

@@ -1,12 +1,13 @@
 /** One share server process: it serves one folder to one machine, confined, and ends with the machine. */
 import { rm } from "node:fs/promises";
 import type { z } from "zod";
-import { type FolderIdentity, SHARE_PROTOCOL, share } from "../../../helpers/contract/protocol.ts";
+import { type FolderIdentity, type ServeParams, SHARE_PROTOCOL, share } from "../../../helpers/contract/protocol.ts";
 import { ProblemError } from "../../contract/index.ts";
 import { Program } from "../process/index.ts";
 import { shareProblem } from "./problems.ts";
 
 const END_GRACE_MS = 1_000;
+const KEEP_VERSIONS_DAYS = 30;
 
 type Served = z.infer<(typeof share.requests.serve)["result"]>;
 
@@ -40,13 +41,17 @@ export class ShareServer {
   }): Promise<ShareServer> {
     const program = await spawnServer(options.program, options.log);
     try {
-      const served = await program.peer.call("serve", {
+      const folder = {
         root: options.root.toString("base64"),
-        mode: options.mode,
         identity: options.identity,
         listen: options.listen,
         owner: options.owner,
-      });
+        hideSecrets: false,
+        localFolders: false,
+      };
+      const params: ServeParams =
+        options.mode === "ro" ? { mode: "ro", ...folder } : { mode: options.mode, ...folder, keepDays: KEEP_VERSIONS_DAYS };
+      const served = await program.peer.call("serve", params);
       return new ShareServer(program, served);
     } catch (error) {
       await program.end(END_GRACE_MS);
@@ -87,7 +92,7 @@ async function spawnServer(file: string, log: string): Promise<Program<typeof sh
       args: [],
       protocol: share,
       // the guest's own mount answer is what tells that a folder is seen, so these two are for the server's log
-      notified: { attached: () => {}, detached: () => {} },
+      notified: { attached: () => {}, detached: () => {}, activity: () => {}, room: () => {}, changed: () => {} },
       log,
     });
     await program.peer.call("hello", { protocol: SHARE_PROTOCOL, client: "keeper" });

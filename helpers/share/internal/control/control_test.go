@@ -176,10 +176,14 @@ func newFixture(t *testing.T, name string) fixture {
 }
 
 func (f fixture) serve(mode string) map[string]any {
-	return map[string]any{
+	params := map[string]any{
 		"root": base64.StdEncoding.EncodeToString([]byte(f.root)), "mode": mode, "listen": f.socket,
-		"owner": map[string]int{"uid": 1000, "gid": 1000},
+		"owner": map[string]int{"uid": 1000, "gid": 1000}, "hideSecrets": false, "localFolders": false,
 	}
+	if mode != "ro" {
+		params["keepDays"] = 30
+	}
+	return params
 }
 
 func (f fixture) mount(t *testing.T) *ninetest.Client {
@@ -453,7 +457,7 @@ func TestServeSaysWhyNot(t *testing.T) {
 		{"a socket path that exists", "share.listen", with(map[string]any{"listen": f.base + "/canary"})},
 		{"a socket path too long", "share.listen", with(map[string]any{"listen": f.base + "/" + strings.Repeat("x", 200)})},
 		{"no mode", "protocol.params", with(map[string]any{"mode": nil})},
-		{"an unknown mode", "protocol.params", with(map[string]any{"mode": "review"})},
+		{"an unknown mode", "protocol.params", with(map[string]any{"mode": "write"})},
 		{"an unknown field", "protocol.params", with(map[string]any{"extra": 1})},
 		{"no owner", "protocol.params", with(map[string]any{"owner": nil})},
 		{"an owner out of bounds", "protocol.params", with(map[string]any{"owner": map[string]int{"uid": 70000, "gid": 0}})},
@@ -472,7 +476,7 @@ func TestServeSaysWhyNot(t *testing.T) {
 			t.Errorf("%s: %v", what, answer)
 		}
 	}
-	if answer := p.call("hello", map[string]any{"protocol": 2, "client": "test"}); code(answer) != "protocol.version" {
+	if answer := p.call("hello", map[string]any{"protocol": 3, "client": "test"}); code(answer) != "protocol.version" {
 		t.Errorf("hello of a newer client: %v", answer)
 	}
 	// After all that it still serves; then it is taken.
@@ -507,7 +511,7 @@ func TestAConnectionMayFollowAnother(t *testing.T) {
 	p := start(t, nil)
 	// All in one write: what follows serve must reach the serving process.
 	serve, _ := json.Marshal(f.serve("rw"))
-	_, err := fmt.Fprintf(p.in, `{"jsonrpc":"2.0","id":1,"method":"hello","params":{"protocol":1,"client":"t"}}`+"\n"+
+	_, err := fmt.Fprintf(p.in, `{"jsonrpc":"2.0","id":1,"method":"hello","params":{"protocol":2,"client":"t"}}`+"\n"+
 		`{"jsonrpc":"2.0","id":2,"method":"serve","params":%s}`+"\n"+`{"jsonrpc":"2.0","id":3,"method":"stats","params":{}}`+"\n", serve)
 	must(t, err)
 	seen := map[float64]bool{}

@@ -90,14 +90,11 @@ func front() error {
 		return err
 	}
 	d := &frontDoor{lines: &lines{answered: make(chan struct{}, 1), first: true}, start: make(chan *starting)}
-	peer := contract.NewPeer(d.lines, d.lines, map[string]contract.Handler{
-		"hello":    answerHello,
-		"identify": answerIdentify,
-		"serve":    d.serve,
-		"stats": func(json.RawMessage) (any, error) {
-			return nil, contract.Errorf("protocol.order", "Nothing is served yet.")
-		},
+	handlers := all(folderMethods, func(json.RawMessage) (any, error) {
+		return nil, contract.Errorf("protocol.order", "Nothing is served yet.")
 	})
+	handlers["hello"], handlers["identify"], handlers["serve"] = answerHello, answerIdentify, d.serve
+	peer := contract.NewPeer(d.lines, d.lines, handlers)
 	ended := make(chan error, 1)
 	go func() { ended <- peer.Serve() }()
 	for {
@@ -115,11 +112,7 @@ func front() error {
 }
 
 func answerIdentify(raw json.RawMessage) (any, error) {
-	var p identify
-	if err := contract.Params(raw, &p); err != nil {
-		return nil, err
-	}
-	path, err := decodeRoot(p.Root)
+	path, err := parseIdentify(raw)
 	if err != nil {
 		return nil, err
 	}
@@ -140,6 +133,9 @@ func (d *frontDoor) serve(raw json.RawMessage) (any, error) {
 	p, path, err := parseServe(raw)
 	if err != nil {
 		return nil, err
+	}
+	if p.Mode == "review" || p.Listen == "" {
+		return nil, contract.Errorf("protocol.order", "This share server keeps no layer yet.")
 	}
 	f, err := openFolder(path)
 	if err != nil {

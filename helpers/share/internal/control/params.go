@@ -15,7 +15,7 @@ import (
 
 // The messages of `share` in helpers/contract/protocol.ts, with its bounds.
 
-const protocol = 1
+const protocol = 2
 
 type hello struct {
 	Protocol int    `json:"protocol"`
@@ -41,16 +41,26 @@ type owner struct {
 }
 
 type serve struct {
-	Root     string    `json:"root"`
-	Mode     string    `json:"mode"`
-	Identity *identity `json:"identity,omitempty"`
-	Listen   string    `json:"listen"`
-	Owner    *owner    `json:"owner"`
+	Root         string    `json:"root"`
+	Mode         string    `json:"mode"`
+	Identity     *identity `json:"identity,omitempty"`
+	Listen       string    `json:"listen,omitempty"`
+	Owner        *owner    `json:"owner"`
+	HideSecrets  *bool     `json:"hideSecrets"`
+	LocalFolders *bool     `json:"localFolders"`
+
+	// Of rw and review; ro has none of them.
+	Layer             *string `json:"layer,omitempty"`
+	Store             *string `json:"store,omitempty"`
+	Writer            *string `json:"writer,omitempty"`
+	VersionLimitBytes *int64  `json:"versionLimitBytes,omitempty"`
+	KeepDays          *int    `json:"keepDays,omitempty"`
 }
 
 type serveResult struct {
-	Identity    identity          `json:"identity"`
-	Confinement []confine.Measure `json:"confinement"`
+	Identity     identity          `json:"identity"`
+	Confinement  []confine.Measure `json:"confinement"`
+	LocalFolders []innerPath       `json:"localFolders"`
 }
 
 type identify struct {
@@ -69,6 +79,9 @@ type statsResult struct {
 	Requests     int64 `json:"requests"`
 	BytesRead    int64 `json:"bytesRead"`
 	BytesWritten int64 `json:"bytesWritten"`
+
+	LayerBytes *int64 `json:"layerBytes,omitempty"`
+	StoreBytes *int64 `json:"storeBytes,omitempty"`
 }
 
 type detached struct {
@@ -112,6 +125,14 @@ func decodeRoot(encoded string) (string, error) {
 	return string(path), nil
 }
 
+func parseIdentify(raw json.RawMessage) (path string, err error) {
+	var p identify
+	if err := contract.Params(raw, &p); err != nil {
+		return "", err
+	}
+	return decodeRoot(p.Root)
+}
+
 func parseServe(raw json.RawMessage) (p serve, path string, err error) {
 	if err := contract.Params(raw, &p); err != nil {
 		return p, "", err
@@ -120,18 +141,71 @@ func parseServe(raw json.RawMessage) (p serve, path string, err error) {
 		return p, "", err
 	}
 	switch {
-	case p.Mode != "ro" && p.Mode != "rw":
-		err = contract.BadParams("mode is neither ro nor rw")
-	case p.Listen == "" || len(p.Listen) > 4096:
-		err = contract.BadParams("listen is out of bounds")
-	case p.Owner == nil || p.Owner.UID == nil || p.Owner.GID == nil:
-		err = contract.BadParams("owner is missing")
+	case p.Owner == nil || p.Owner.UID == nil || p.Owner.GID == nil || p.HideSecrets == nil || p.LocalFolders == nil:
+		err = contract.BadParams("owner, hideSecrets or localFolders is missing")
 	case *p.Owner.UID < 0 || *p.Owner.UID > 65535 || *p.Owner.GID < 0 || *p.Owner.GID > 65535:
 		err = contract.BadParams("owner is out of bounds")
 	case p.Identity != nil && !p.Identity.wellFormed():
 		err = contract.BadParams("identity is out of bounds")
+	case has(raw, "listen") && (p.Listen == "" || len(p.Listen) > maxHostPath):
+		err = contract.BadParams("listen is out of bounds")
+	default:
+		err = p.checkMode()
 	}
 	return p, path, err
+}
+
+const maxHostPath = 4096
+
+func (p *serve) checkMode() error {
+	switch p.Mode {
+	case "ro":
+		if p.Layer != nil || p.Store != nil || p.Writer != nil || p.VersionLimitBytes != nil || p.KeepDays != nil {
+			return contract.BadParams("a read-only folder has no layer, store, writer, versionLimitBytes or keepDays")
+		}
+		if p.Listen == "" {
+			return contract.BadParams("listen is missing")
+		}
+		return nil
+	case "rw":
+	case "review":
+		if p.Layer == nil || p.Store == nil || p.Writer == nil {
+			return contract.BadParams("layer, store or writer is missing")
+		}
+	default:
+		return contract.BadParams("mode is none of ro, rw and review")
+	}
+	for _, path := range []*string{p.Layer, p.Store} {
+		if path != nil && (*path == "" || len(*path) > maxHostPath) {
+			return contract.BadParams("layer or store is out of bounds")
+		}
+	}
+	switch {
+	case p.Writer != nil && !writerName(*p.Writer):
+		return contract.BadParams("writer is out of bounds")
+	case p.VersionLimitBytes != nil && *p.VersionLimitBytes < 0:
+		return contract.BadParams("versionLimitBytes is out of bounds")
+	case p.KeepDays == nil || *p.KeepDays < 1 || *p.KeepDays > 3650:
+		return contract.BadParams("keepDays is missing or out of bounds")
+	}
+	return nil
+}
+
+func writerName(s string) bool {
+	for _, c := range []byte(s) {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			return false
+		}
+	}
+	return len(s) > 0 && len(s) <= 64
+}
+
+// has tells an empty field from an absent one.
+func has(raw json.RawMessage, field string) bool {
+	var fields map[string]json.RawMessage
+	_ = json.Unmarshal(raw, &fields) // was decoded before
+	_, there := fields[field]
+	return there
 }
 
 func (i *identity) wellFormed() bool {

@@ -67,17 +67,15 @@ func serveStage() error {
 	s := &serving{server: &ninep.Server{Tree: tree, FidLimit: fidLimit(ninep.DefaultFids)}, listen: confine.ListenFD}
 	measures := append(h.Measures, confine.Seal(h.Plan.ReadOnly))
 	sealed(h)
-	s.peer = contract.NewPeer(io.MultiReader(bytes.NewReader(h.Line), os.Stdin), os.Stdout, map[string]contract.Handler{
-		"hello":    answerHello,
-		"identify": s.outOfOrder,
-		"stats":    s.stats,
-		"serve": func(raw json.RawMessage) (any, error) {
-			if !s.answered.CompareAndSwap(false, true) {
-				return s.outOfOrder(raw)
-			}
-			return serveResult{Identity: h.Identity, Confinement: measures}, nil
-		},
-	})
+	handlers := all(folderMethods, s.nothingKept)
+	handlers["hello"], handlers["identify"], handlers["stats"] = answerHello, s.outOfOrder, s.stats
+	handlers["serve"] = func(raw json.RawMessage) (any, error) {
+		if !s.answered.CompareAndSwap(false, true) {
+			return s.outOfOrder(raw)
+		}
+		return serveResult{Identity: h.Identity, Confinement: measures, LocalFolders: []innerPath{}}, nil
+	}
+	s.peer = contract.NewPeer(io.MultiReader(bytes.NewReader(h.Line), os.Stdin), os.Stdout, handlers)
 	failed := make(chan error, 2)
 	go func() { failed <- s.accept() }()
 	go func() {
@@ -94,6 +92,11 @@ func serveStage() error {
 
 func (s *serving) outOfOrder(json.RawMessage) (any, error) {
 	return nil, contract.Errorf("protocol.order", "This process serves its folder already and can reach no other.")
+}
+
+// nothingKept answers for what a folder without layer and store has none of.
+func (s *serving) nothingKept(json.RawMessage) (any, error) {
+	return nil, contract.Errorf("protocol.order", "This folder is served without a layer and a store, so there is nothing to list, apply or restore.")
 }
 
 // accept serves until the listening socket fails, which it does only with the process.
