@@ -82,4 +82,6 @@ export const builderPackages = [
   "golang-github-mdlayher-vsock-dev",
   "golang-github-mdlayher-netlink-dev",
   "golang-github-hugelgupf-p9-dev", // the 9P client of tests and bench; never in a program we ship
+  // for tests of the share server, which compare with what it says
+  "git",
 ];
