@@ -29,7 +29,8 @@ export function goEnv(moduleDirectory) {
     GOSUMDB: "off",
     GOTOOLCHAIN: "local",
     GOTELEMETRY: "off",
-    GOFLAGS: existsSync(join(moduleDirectory, "debian.mod")) ? "-mod=mod -modfile=debian.mod" : "",
+    // -buildvcs: the builder has git, and a program must not change with each commit.
+    GOFLAGS: ["-buildvcs=false", ...(existsSync(join(moduleDirectory, "debian.mod")) ? ["-mod=mod", "-modfile=debian.mod"] : [])].join(" "),
     CGO_ENABLED: "0",
   };
 }
