@@ -1,0 +1,664 @@
+//go:build linux
+
+package layer
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sort"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	logFile      = "layer.log"
+	snapshotFile = "layer.snapshot"
+	snapshotNew  = "layer.snapshot~"
+	contentDir   = "content"
+
+	// MaxNodes bounds what a guest can make a layer hold; the next name is refused with ENOSPC.
+	MaxNodes = 2_000_000
+	// compactFactor: the log is folded into a snapshot when it has that many records for each node, and at least compactRecords.
+	compactFactor  = 4
+	compactRecords = 50_000
+)
+
+// Layer is one task's changes to one folder. All methods may run beside each other; a reader sees whole records only.
+type Layer struct {
+	dir     int // owned
+	content int // owned
+
+	mu       sync.RWMutex
+	nodes    map[ID]*Node
+	children map[ID]map[string]ID
+	qids     map[object]uint64
+	log         *os.File
+	logBytes    int64
+	records     int
+	seq         uint64
+	nextID      ID
+	nextContent uint64
+	dirty       bool // records since the last Sync
+	failed      error
+	changed     func(seq uint64)
+}
+
+// Open reads the layer in a directory, which it owns from then on; an empty directory is a new layer. rootQID is the
+// folder's own, kept for a layer that is new.
+func Open(dir int, root Base, rootQID uint64) (*Layer, error) {
+	l := &Layer{dir: dir, content: -1, nodes: map[ID]*Node{}, children: map[ID]map[string]ID{}, qids: map[object]uint64{}, nextID: RootID + 1, nextContent: 1}
+	if err := l.open(root, rootQID); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+func (l *Layer) open(root Base, rootQID uint64) error {
+	if err := unix.Mkdirat(l.dir, contentDir, 0o700); err != nil && err != unix.EEXIST {
+		return fmt.Errorf("the layer's contents: %w", err)
+	}
+	// O_PATH will do for a caller's descriptor, and not for making the directory durable.
+	dir, err := unix.Openat(l.dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("the layer's directory: %w", err)
+	}
+	unix.Close(l.dir)
+	l.dir = dir
+	if l.content, err = unix.Openat(l.dir, contentDir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0); err != nil {
+		return fmt.Errorf("the layer's contents: %w", err)
+	}
+	if err := l.readSnapshot(); err != nil {
+		return err
+	}
+	if err := l.readLog(); err != nil {
+		return err
+	}
+	if err := l.verify(); err != nil {
+		return err
+	}
+	if l.nodes[RootID] == nil {
+		b := root
+		b.Path = ""
+		if err := l.Change(Put(&Node{ID: RootID, Kind: Directory, QID: rootQID, Base: &b})); err != nil {
+			return err
+		}
+	}
+	return l.removeOrphans()
+}
+
+func (l *Layer) openFile(name string, flags int) (*os.File, error) {
+	fd, err := unix.Openat(l.dir, name, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+func (l *Layer) readSnapshot() error {
+	f, err := l.openFile(snapshotFile, unix.O_RDONLY)
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(f)
+	if err != nil {
+		return err
+	}
+	end, err := readRecords(snapshotFile, data, func(r *record) error { return l.replay(r) })
+	if err == nil && end != int64(len(data)) {
+		// It was written whole before it got its name, so nothing can have interrupted it.
+		err = &CorruptError{File: snapshotFile, Offset: end, What: "it ends in the middle of a record"}
+	}
+	return err
+}
+
+func (l *Layer) readLog() error {
+	f, err := l.openFile(logFile, unix.O_RDWR|unix.O_CREAT|unix.O_APPEND)
+	if err != nil {
+		return err
+	}
+	l.log = f
+	data, err := io.ReadAll(f)
+	if err != nil {
+		return err
+	}
+	end := int64(0)
+	if len(data) > 0 {
+		before := l.seq
+		if end, err = readRecords(logFile, data, func(r *record) error {
+			if r.seq <= before {
+				return nil // the snapshot has it: the process ended between the snapshot and the new log
+			}
+			l.records++
+			return l.replay(r)
+		}); err != nil {
+			return err
+		}
+	}
+	if end < int64(len(data)) {
+		if err := f.Truncate(end); err != nil {
+			return err
+		}
+	}
+	if end == 0 {
+		if _, err := f.WriteString(header); err != nil {
+			return err
+		}
+		end = int64(len(header))
+	}
+	l.logBytes = end
+	return nil
+}
+
+// replay checks a record against the graph and takes it in.
+func (l *Layer) replay(r *record) error {
+	if r.seq <= l.seq {
+		return fmt.Errorf("record %d comes after %d", r.seq, l.seq)
+	}
+	if err := l.check(r.ops); err != nil {
+		return err
+	}
+	l.take(r)
+	return nil
+}
+
+// verify looks at the graph as a whole: every node below a directory's, and none below itself.
+func (l *Layer) verify() error {
+	reached := map[ID]bool{RootID: true}
+	stack := []ID{RootID}
+	for len(stack) > 0 {
+		at := stack[len(stack)-1]
+		stack = stack[:len(stack)-1]
+		for _, id := range l.children[at] {
+			if !reached[id] {
+				reached[id] = true
+				stack = append(stack, id)
+			}
+		}
+	}
+	for id, n := range l.nodes {
+		parent := l.nodes[n.Parent]
+		if id != RootID && (!reached[id] || parent == nil || parent.Kind != Directory) {
+			return &CorruptError{File: logFile, Offset: l.logBytes, What: fmt.Sprintf("node %d is in no directory", id)}
+		}
+	}
+	return nil
+}
+
+// check refuses what would leave names without a directory, two nodes at one name, or a directory inside itself.
+func (l *Layer) check(ops []op) error {
+	for _, o := range ops {
+		if o.qid != nil {
+			continue
+		}
+		if o.put == nil {
+			if o.remove == RootID || l.nodes[o.remove] == nil {
+				return fmt.Errorf("node %d cannot be removed", o.remove)
+			}
+			continue
+		}
+		n := o.put
+		switch {
+		case n.ID == 0, n.ID != RootID && (n.Name == "" || n.Parent == 0):
+			return fmt.Errorf("node %d has no place", n.ID)
+		case n.ID == RootID && (n.Parent != 0 || n.Name != "" || n.Kind != Directory || n.Whiteout):
+			return errors.New("the root is no directory")
+		}
+	}
+	return nil
+}
+
+func (l *Layer) take(r *record) {
+	l.seq = r.seq
+	for _, o := range r.ops {
+		if o.qid != nil {
+			l.qids[o.qid.object] = o.qid.qid
+			continue
+		}
+		if o.put == nil {
+			n := l.nodes[o.remove]
+			delete(l.nodes, o.remove)
+			delete(l.children, o.remove)
+			l.unname(n)
+			continue
+		}
+		n := o.put
+		if old := l.nodes[n.ID]; old != nil {
+			l.unname(old)
+		}
+		l.nodes[n.ID] = n
+		if n.ID != RootID {
+			names := l.children[n.Parent]
+			if names == nil {
+				names = map[string]ID{}
+				l.children[n.Parent] = names
+			}
+			names[n.Name] = n.ID
+		}
+		l.nextID = max(l.nextID, n.ID+1)
+		l.nextContent = max(l.nextContent, n.Content+1)
+		if n.Base != nil {
+			l.nextContent = max(l.nextContent, n.Base.Content+1)
+		}
+	}
+}
+
+// unname takes a node off its directory, unless another one has the name by now.
+func (l *Layer) unname(n *Node) {
+	if names := l.children[n.Parent]; names != nil && names[n.Name] == n.ID {
+		delete(names, n.Name)
+		if len(names) == 0 {
+			delete(l.children, n.Parent)
+		}
+	}
+}
+
+// Op is one step of a change.
+type Op op
+
+// Put makes or replaces a node.
+func Put(n *Node) Op { return Op{put: n} }
+
+// Remove takes a node away; what is below it must be taken away in the same change.
+func Remove(id ID) Op { return Op{remove: id} }
+
+// Remember keeps the qid of an applied node for the object that the folder has of it since.
+func Remember(device, inode, qid uint64) Op { return Op{qid: &objectQID{object{device, inode}, qid}} }
+
+// QIDOf gives what was remembered for an object; false when nothing was.
+func (l *Layer) QIDOf(device, inode uint64) (uint64, bool) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	qid, known := l.qids[object{device, inode}]
+	return qid, known
+}
+
+// NewID gives an id for a node to be.
+func (l *Layer) NewID() ID {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	id := l.nextID
+	l.nextID++
+	return id
+}
+
+// OnChange is told of each new sequence number, from within the change; it must not call the layer.
+func (l *Layer) OnChange(f func(seq uint64)) {
+	l.mu.Lock()
+	l.changed = f
+	l.mu.Unlock()
+}
+
+// Change does all steps or none: one record. The nodes belong to the layer from then on.
+func (l *Layer) Change(steps ...Op) error { return l.ChangeIf(nil, steps...) }
+
+// ChangeIf is Change under a condition that is looked at while nobody else changes anything.
+func (l *Layer) ChangeIf(still func(get func(ID) *Node) error, steps ...Op) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failed != nil {
+		return l.failed
+	}
+	if still != nil {
+		if err := still(func(id ID) *Node { return l.nodes[id] }); err != nil {
+			return err
+		}
+	}
+	r := record{seq: l.seq + 1, timeMs: time.Now().UnixMilli(), ops: make([]op, len(steps))}
+	grows := 0
+	for i, step := range steps {
+		r.ops[i] = op(step)
+		if step.put != nil {
+			step.put.Seq = r.seq
+			if l.nodes[step.put.ID] == nil {
+				grows++
+			}
+		}
+	}
+	if len(l.nodes)+grows > MaxNodes {
+		return syscall.ENOSPC
+	}
+	if err := l.check(r.ops); err != nil {
+		return fmt.Errorf("a change of the layer that cannot be: %w", err)
+	}
+	if err := l.append(&r); err != nil {
+		return err
+	}
+	l.take(&r)
+	if l.changed != nil {
+		l.changed(l.seq)
+	}
+	if l.records >= compactRecords && l.records >= compactFactor*len(l.nodes) {
+		return l.compact()
+	}
+	return nil
+}
+
+func (l *Layer) append(r *record) error {
+	b, err := r.encode()
+	if err != nil {
+		return err
+	}
+	if _, err := l.log.Write(b); err != nil {
+		// A part of the record may be in the file: taken back, so that the next one does not stand behind it.
+		if undo := l.log.Truncate(l.logBytes); undo != nil {
+			l.failed = fmt.Errorf("the layer's log can be neither written nor cut: %w", undo)
+		}
+		return unwrapErrno(err)
+	}
+	l.logBytes += int64(len(b))
+	l.records++
+	l.dirty = true
+	return nil
+}
+
+// unwrapErrno gives the errno that the guest shall see.
+func unwrapErrno(err error) error {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return errno
+	}
+	return err
+}
+
+// compact writes every node into a new snapshot and begins a new log. The old log's records are skipped by their numbers
+// should the process end before the log is cut.
+func (l *Layer) compact() error {
+	f, err := l.openFile(snapshotNew, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC)
+	if err != nil {
+		return unwrapErrno(err)
+	}
+	defer f.Close()
+	err = l.writeSnapshot(f)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = unix.Renameat(l.dir, snapshotNew, l.dir, snapshotFile)
+	}
+	if err == nil {
+		err = unix.Fsync(l.dir)
+	}
+	if err != nil {
+		_ = unix.Unlinkat(l.dir, snapshotNew, 0)
+		return unwrapErrno(err)
+	}
+	if err := l.log.Truncate(int64(len(header))); err != nil {
+		return unwrapErrno(err)
+	}
+	l.logBytes, l.records = int64(len(header)), 0
+	return nil
+}
+
+// writeSnapshot writes parents before their children, many nodes to a record; all but the last have numbers below seq.
+func (l *Layer) writeSnapshot(f *os.File) error {
+	ids := make([]ID, 0, len(l.nodes))
+	for id := range l.nodes {
+		ids = append(ids, id)
+	}
+	sort.Slice(ids, func(i, j int) bool { return ids[i] < ids[j] })
+	if _, err := f.WriteString(header); err != nil {
+		return err
+	}
+	const perRecord = 100
+	count := (len(ids) + perRecord - 1) / perRecord
+	for i := range count {
+		r := record{seq: l.seq - uint64(count-1-i), timeMs: time.Now().UnixMilli()}
+		if uint64(count) > l.seq {
+			return fmt.Errorf("a layer of %d nodes and %d changes", len(ids), l.seq)
+		}
+		for _, id := range ids[i*perRecord : min((i+1)*perRecord, len(ids))] {
+			r.ops = append(r.ops, op{put: l.nodes[id]})
+		}
+		if i == count-1 {
+			for of, qid := range l.qids {
+				r.ops = append(r.ops, op{qid: &objectQID{of, qid}})
+			}
+		}
+		b, err := r.encode()
+		if err != nil {
+			return err
+		}
+		if _, err := f.Write(b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Sync makes every change so far durable.
+func (l *Layer) Sync() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.dirty {
+		return nil
+	}
+	if err := unix.Fdatasync(int(l.log.Fd())); err != nil {
+		return err
+	}
+	l.dirty = false
+	return nil
+}
+
+// Close gives the descriptors back. What was not synced is in the host's page cache all the same.
+func (l *Layer) Close() {
+	if l.log != nil {
+		l.log.Close()
+		l.log = nil
+	}
+	if l.content >= 0 {
+		unix.Close(l.content)
+		l.content = -1
+	}
+	if l.dir >= 0 {
+		unix.Close(l.dir)
+		l.dir = -1
+	}
+}
+
+// Seq is the number of the last change.
+func (l *Layer) Seq() uint64 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.seq
+}
+
+// Get gives a copy of a node; nil when there is none.
+func (l *Layer) Get(id ID) *Node {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if n := l.nodes[id]; n != nil {
+		return n.clone()
+	}
+	return nil
+}
+
+// Child gives a copy of a directory's node of that name; nil when there is none.
+func (l *Layer) Child(parent ID, name string) *Node {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if n := l.nodes[l.children[parent][name]]; n != nil {
+		return n.clone()
+	}
+	return nil
+}
+
+// Children gives copies of a directory's nodes, by name.
+func (l *Layer) Children(parent ID) []*Node {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	nodes := make([]*Node, 0, len(l.children[parent]))
+	for _, id := range l.children[parent] {
+		nodes = append(nodes, l.nodes[id].clone())
+	}
+	sort.Slice(nodes, func(i, j int) bool { return nodes[i].Name < nodes[j].Name })
+	return nodes
+}
+
+// HasChildren tells whether a directory has any node.
+func (l *Layer) HasChildren(parent ID) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return len(l.children[parent]) > 0
+}
+
+// Path gives a node's place from the folder as the guest sees it; false for a node that is gone.
+func (l *Layer) Path(id ID) (string, bool) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.path(id)
+}
+
+func (l *Layer) path(id ID) (string, bool) {
+	var parts []string
+	for id != RootID {
+		n := l.nodes[id]
+		if n == nil || len(parts) > MaxNodes {
+			return "", false
+		}
+		parts = append(parts, n.Name)
+		id = n.Parent
+	}
+	path := ""
+	for i := len(parts) - 1; i >= 0; i-- {
+		path = Join(path, parts[i])
+	}
+	return path, true
+}
+
+// Walk calls use for every node but the root with its present path, parents before their children and by name, until use says
+// false. It looks at one moment: seq is that moment's number. use must not call the layer.
+func (l *Layer) Walk(use func(n *Node, path string) bool) (seq uint64) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	type place struct {
+		id   ID
+		path string
+	}
+	stack := []place{{RootID, ""}}
+	for len(stack) > 0 {
+		at := stack[len(stack)-1]
+		stack = stack[:len(stack)-1]
+		if at.id != RootID && !use(l.nodes[at.id].clone(), at.path) {
+			break
+		}
+		names := make([]string, 0, len(l.children[at.id]))
+		for name := range l.children[at.id] {
+			names = append(names, name)
+		}
+		sort.Sort(sort.Reverse(sort.StringSlice(names)))
+		for _, name := range names {
+			stack = append(stack, place{l.children[at.id][name], Join(at.path, name)})
+		}
+	}
+	return l.seq
+}
+
+// Nodes is how many there are, the root among them.
+func (l *Layer) Nodes() int {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return len(l.nodes)
+}
+
+// NewContent makes an empty content file, open for both. It belongs to nobody until a change names it.
+func (l *Layer) NewContent() (uint64, *os.File, error) {
+	l.mu.Lock()
+	number := l.nextContent
+	l.nextContent++
+	l.mu.Unlock()
+	fd, err := unix.Openat(l.content, strconv.FormatUint(number, 10), unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return 0, nil, err
+	}
+	return number, os.NewFile(uintptr(fd), "content"), nil
+}
+
+// OpenContent opens a content file for both.
+func (l *Layer) OpenContent(number uint64) (*os.File, error) {
+	fd, err := unix.Openat(l.content, strconv.FormatUint(number, 10), unix.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "content"), nil
+}
+
+// DropContent removes content files that no node names any more; 0 is none.
+func (l *Layer) DropContent(numbers ...uint64) {
+	for _, number := range numbers {
+		if number != 0 {
+			_ = unix.Unlinkat(l.content, strconv.FormatUint(number, 10), 0)
+		}
+	}
+}
+
+// removeOrphans takes away contents that were made for a change that never came.
+func (l *Layer) removeOrphans() error {
+	used := map[string]bool{}
+	for _, n := range l.nodes {
+		used[strconv.FormatUint(n.Content, 10)] = true
+		if n.Base != nil {
+			used[strconv.FormatUint(n.Base.Content, 10)] = true
+		}
+	}
+	fd, err := unix.Openat(l.content, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	dir := os.NewFile(uintptr(fd), contentDir)
+	defer dir.Close()
+	for {
+		names, err := dir.Readdirnames(1000)
+		for _, name := range names {
+			if !used[name] {
+				if err := unix.Unlinkat(l.content, name, 0); err != nil {
+					return err
+				}
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// Bytes is what the layer takes on the host's disk.
+func (l *Layer) Bytes() (int64, error) {
+	fd, err := unix.Openat(l.content, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, err
+	}
+	dir := os.NewFile(uintptr(fd), contentDir)
+	defer dir.Close()
+	l.mu.RLock()
+	total := l.logBytes
+	l.mu.RUnlock()
+	for {
+		names, err := dir.Readdirnames(1000)
+		for _, name := range names {
+			var st unix.Stat_t
+			if unix.Fstatat(l.content, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
+				total += st.Blocks * 512
+			}
+		}
+		if err == io.EOF {
+			return total, nil
+		}
+		if err != nil {
+			return total, err
+		}
+	}
+}

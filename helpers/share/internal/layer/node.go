@@ -1,0 +1,106 @@
+package layer
+
+import "strings"
+
+// ID names a node; it is never used again in the same layer.
+type ID uint64
+
+// RootID is the folder itself.
+const RootID ID = 1
+
+// Kind is what a node is.
+type Kind uint8
+
+const (
+	File Kind = iota + 1
+	Directory
+	Link
+)
+
+// Base is what of the folder a node was made from, as it was then.
+type Base struct {
+	// Path from the folder, components joined by '/'.
+	Path          string
+	Kind          Kind
+	Device, Inode uint64
+	// Mode has the permissions alone.
+	Mode             uint32
+	Size             int64
+	MtimeNs, CtimeNs int64
+	// Content holds the file's bytes as they were, for differences; 0 when they were too many to keep.
+	Content uint64
+}
+
+// Same tells whether two looks found the same object with the same content.
+func (b *Base) Same(other *Base) bool {
+	return b.Kind == other.Kind && b.Device == other.Device && b.Inode == other.Inode && b.Size == other.Size &&
+		b.MtimeNs == other.MtimeNs && (b.Kind == Directory || b.CtimeNs == other.CtimeNs)
+}
+
+// Node is one name of the layer. Values are copies: only Layer's methods change what is kept.
+type Node struct {
+	ID, Parent ID
+	Name       string
+	Kind       Kind
+	// QID is the path number that the guest sees; it stays when the node is copied up, moved or applied.
+	QID uint64
+	// Whiteout: the name is deleted; what was there is Base.
+	Whiteout bool
+	// Moved, of a whiteout: what was there has a node elsewhere, with the same Base.
+	Moved bool
+	// Base is nil for what the folder never had.
+	Base *Base
+	// Content is the file's bytes; 0 while they are the Base's.
+	Content uint64
+	// Opaque, of a directory: nothing of the folder shows below it.
+	Opaque bool
+	// Mode counts when ModeSet; otherwise the Base's holds. Permissions alone.
+	Mode    uint32
+	ModeSet bool
+	// MtimeNs counts when MtimeSet; otherwise the content file's, or the Base's.
+	MtimeNs  int64
+	MtimeSet bool
+	// Target is a link's text.
+	Target string
+	// Xattrs are those that differ from the Base's; a nil value is one that was removed.
+	Xattrs map[string][]byte
+	// Seq is the number of the last record that changed the node.
+	Seq uint64
+}
+
+// Passing tells whether the node only leads to others: it is no change itself.
+func (n *Node) Passing() bool {
+	return n.Kind == Directory && !n.Whiteout && !n.Opaque && n.Base != nil && !n.ModeSet && !n.MtimeSet && len(n.Xattrs) == 0
+}
+
+// clone copies what may be shared.
+func (n *Node) clone() *Node {
+	c := *n
+	if n.Base != nil {
+		b := *n.Base
+		c.Base = &b
+	}
+	if n.Xattrs != nil {
+		c.Xattrs = make(map[string][]byte, len(n.Xattrs))
+		for name, value := range n.Xattrs {
+			c.Xattrs[name] = value
+		}
+	}
+	return &c
+}
+
+// Join makes a path of a directory's and a name.
+func Join(dir, name string) string {
+	if dir == "" {
+		return name
+	}
+	return dir + "/" + name
+}
+
+// Components splits a path; the folder itself has none.
+func Components(path string) []string {
+	if path == "" {
+		return nil
+	}
+	return strings.Split(path, "/")
+}

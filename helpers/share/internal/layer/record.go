@@ -1,0 +1,345 @@
+package layer
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"sort"
+)
+
+// The log's form. Both files begin with a header line; records follow without gaps:
+//
+//	header   "cloche-layer 1\n"
+//	record   u32 length of payload, u32 CRC-32C of payload, payload
+//	payload  uvarint seq, uvarint time (ms since 1970), uvarint count of operations, operations
+//	put      1, the node's fields in the order of Node
+//	remove   2, uvarint id
+//	qid      3, uvarint device, inode, qid: what an applied node was for the guest, by the object it became
+//
+// Numbers are uvarints (times zig-zag varints), strings have their length before them, a Base or a map that is absent is 0.
+const (
+	header = "cloche-layer 1\n"
+	// maxRecord bounds a payload; the longest real one is a few nodes with names, link texts and attributes.
+	maxRecord   = 1 << 20
+	frameBytes  = 8
+	opPut       = 1
+	opRemove    = 2
+	opQID       = 3
+	maxLinkText = 4096
+	maxName     = 255
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// op is one step of a record.
+type op struct {
+	put    *Node
+	remove ID
+	qid    *objectQID
+}
+
+type object struct{ device, inode uint64 }
+
+type objectQID struct {
+	object
+	qid uint64
+}
+
+type record struct {
+	seq    uint64
+	timeMs int64
+	ops    []op
+}
+
+type encoder struct{ b []byte }
+
+func (e *encoder) uint(v uint64) { e.b = binary.AppendUvarint(e.b, v) }
+func (e *encoder) int(v int64)   { e.b = binary.AppendVarint(e.b, v) }
+func (e *encoder) text(s string) { e.uint(uint64(len(s))); e.b = append(e.b, s...) }
+func (e *encoder) bool(v bool) {
+	if v {
+		e.uint(1)
+	} else {
+		e.uint(0)
+	}
+}
+
+func (e *encoder) node(n *Node) {
+	e.uint(uint64(n.ID))
+	e.uint(uint64(n.Parent))
+	e.text(n.Name)
+	e.uint(uint64(n.Kind))
+	e.uint(n.QID)
+	e.bool(n.Whiteout)
+	e.bool(n.Moved)
+	if e.bool(n.Base != nil); n.Base != nil {
+		b := n.Base
+		e.text(b.Path)
+		e.uint(uint64(b.Kind))
+		e.uint(b.Device)
+		e.uint(b.Inode)
+		e.uint(uint64(b.Mode))
+		e.int(b.Size)
+		e.int(b.MtimeNs)
+		e.int(b.CtimeNs)
+		e.uint(b.Content)
+	}
+	e.uint(n.Content)
+	e.bool(n.Opaque)
+	e.uint(uint64(n.Mode))
+	e.bool(n.ModeSet)
+	e.int(n.MtimeNs)
+	e.bool(n.MtimeSet)
+	e.text(n.Target)
+	e.uint(uint64(len(n.Xattrs)))
+	names := make([]string, 0, len(n.Xattrs))
+	for name := range n.Xattrs {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	for _, name := range names {
+		value := n.Xattrs[name]
+		e.text(name)
+		e.bool(value != nil)
+		e.text(string(value))
+	}
+	e.uint(n.Seq)
+}
+
+// encode gives the record as it stands in the log.
+func (r *record) encode() ([]byte, error) {
+	e := encoder{b: make([]byte, frameBytes, 256)}
+	e.uint(r.seq)
+	e.uint(uint64(r.timeMs))
+	e.uint(uint64(len(r.ops)))
+	for _, o := range r.ops {
+		switch {
+		case o.put != nil:
+			e.uint(opPut)
+			e.node(o.put)
+		case o.qid != nil:
+			e.uint(opQID)
+			e.uint(o.qid.device)
+			e.uint(o.qid.inode)
+			e.uint(o.qid.qid)
+		default:
+			e.uint(opRemove)
+			e.uint(uint64(o.remove))
+		}
+	}
+	payload := e.b[frameBytes:]
+	if len(payload) > maxRecord {
+		return nil, errTooLarge
+	}
+	binary.LittleEndian.PutUint32(e.b, uint32(len(payload)))
+	binary.LittleEndian.PutUint32(e.b[4:], crc32.Checksum(payload, castagnoli))
+	return e.b, nil
+}
+
+var errTooLarge = errors.New("a record of the layer would be too large")
+
+// decoder reads a payload; the first thing that does not fit makes all that follows zero.
+type decoder struct {
+	b   []byte
+	bad bool
+}
+
+func (d *decoder) uint() uint64 {
+	v, n := binary.Uvarint(d.b)
+	if n <= 0 {
+		d.bad, d.b = true, nil
+		return 0
+	}
+	d.b = d.b[n:]
+	return v
+}
+
+func (d *decoder) int() int64 {
+	v, n := binary.Varint(d.b)
+	if n <= 0 {
+		d.bad, d.b = true, nil
+		return 0
+	}
+	d.b = d.b[n:]
+	return v
+}
+
+func (d *decoder) text(max int) string {
+	n := d.uint()
+	if n > uint64(len(d.b)) || n > uint64(max) {
+		d.bad, d.b = true, nil
+		return ""
+	}
+	s := string(d.b[:n])
+	d.b = d.b[n:]
+	return s
+}
+
+func (d *decoder) bool() bool {
+	switch d.uint() {
+	case 0:
+		return false
+	case 1:
+		return true
+	}
+	d.bad = true
+	return false
+}
+
+func (d *decoder) kind() Kind {
+	k := Kind(d.uint())
+	if k < File || k > Link {
+		d.bad = true
+	}
+	return k
+}
+
+func (d *decoder) node() *Node {
+	n := &Node{ID: ID(d.uint()), Parent: ID(d.uint()), Name: d.text(maxName)}
+	n.Kind = d.kind()
+	n.QID = d.uint()
+	n.Whiteout = d.bool()
+	n.Moved = d.bool()
+	if d.bool() {
+		b := &Base{Path: d.text(maxRecord)}
+		b.Kind = d.kind()
+		b.Device, b.Inode, b.Mode = d.uint(), d.uint(), uint32(d.uint())
+		b.Size, b.MtimeNs, b.CtimeNs, b.Content = d.int(), d.int(), d.int(), d.uint()
+		n.Base = b
+	}
+	n.Content = d.uint()
+	n.Opaque = d.bool()
+	n.Mode = uint32(d.uint())
+	n.ModeSet = d.bool()
+	n.MtimeNs = d.int()
+	n.MtimeSet = d.bool()
+	n.Target = d.text(maxLinkText)
+	if count := d.uint(); count > 0 {
+		if count > uint64(len(d.b)) {
+			d.bad = true
+			return n
+		}
+		n.Xattrs = make(map[string][]byte, count)
+		for range count {
+			name, there, value := d.text(maxName), d.bool(), d.text(maxRecord)
+			if there {
+				n.Xattrs[name] = []byte(value)
+			} else {
+				n.Xattrs[name] = nil
+			}
+		}
+	}
+	n.Seq = d.uint()
+	return n
+}
+
+func decodeRecord(payload []byte) (*record, error) {
+	d := decoder{b: payload}
+	r := &record{seq: d.uint(), timeMs: int64(d.uint())}
+	count := d.uint()
+	if count > uint64(len(payload)) {
+		return nil, errors.New("a count that cannot be")
+	}
+	for range count {
+		switch kind := d.uint(); kind {
+		case opPut:
+			r.ops = append(r.ops, op{put: d.node()})
+		case opRemove:
+			r.ops = append(r.ops, op{remove: ID(d.uint())})
+		case opQID:
+			r.ops = append(r.ops, op{qid: &objectQID{object{d.uint(), d.uint()}, d.uint()}})
+		default:
+			return nil, fmt.Errorf("an unknown operation %d", kind)
+		}
+		if d.bad {
+			return nil, errors.New("a field that does not fit")
+		}
+	}
+	if d.bad || len(d.b) > 0 {
+		return nil, errors.New("bytes that do not fit")
+	}
+	return r, nil
+}
+
+// CorruptError is damage that no interrupted write explains; the layer's files are left as they are.
+type CorruptError struct {
+	File   string
+	Offset int64
+	What   string
+}
+
+func (e *CorruptError) Error() string {
+	return fmt.Sprintf("%s is damaged at byte %d: %s", e.File, e.Offset, e.What)
+}
+
+// readRecords calls use for each whole record and gives the offset behind the last one. A torn tail ends the reading; damage
+// before the tail is a CorruptError.
+func readRecords(file string, data []byte, use func(*record) error) (int64, error) {
+	if len(data) < len(header) {
+		if string(data) == header[:len(data)] {
+			return 0, nil // the header itself was being written
+		}
+		return 0, &CorruptError{File: file, What: "no header of a layer"}
+	}
+	if string(data[:len(header)]) != header {
+		return 0, &CorruptError{File: file, What: "no header of a layer, or a layer of a newer version"}
+	}
+	at := int64(len(header))
+	for rest := data[at:]; len(rest) > 0; rest = data[at:] {
+		torn := func(what string) (int64, error) {
+			// Only what reaches to the end can be an interrupted write; zeros are blocks that never reached the disk. A whole
+			// record behind it proves that the damage is another one, and cutting it off would lose that record.
+			if allZero(rest) || !holdsRecord(rest[1:]) {
+				return at, nil
+			}
+			return at, &CorruptError{File: file, Offset: at, What: what}
+		}
+		if len(rest) < frameBytes {
+			return at, nil
+		}
+		length := int64(binary.LittleEndian.Uint32(rest))
+		if length == 0 || length > maxRecord || length > int64(len(rest)-frameBytes) {
+			return torn("a record of a length that cannot be")
+		}
+		payload := rest[frameBytes : frameBytes+length]
+		if crc32.Checksum(payload, castagnoli) != binary.LittleEndian.Uint32(rest[4:]) {
+			return torn("a record that does not match its checksum")
+		}
+		r, err := decodeRecord(payload)
+		if err != nil {
+			return at, &CorruptError{File: file, Offset: at, What: err.Error()}
+		}
+		if err := use(r); err != nil {
+			return at, &CorruptError{File: file, Offset: at, What: err.Error()}
+		}
+		at += frameBytes + length
+	}
+	return at, nil
+}
+
+func allZero(b []byte) bool {
+	for _, x := range b {
+		if x != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// holdsRecord looks for a whole record at any place.
+func holdsRecord(b []byte) bool {
+	for ; len(b) > frameBytes; b = b[1:] {
+		length := int64(binary.LittleEndian.Uint32(b))
+		if length == 0 || length > maxRecord || length > int64(len(b)-frameBytes) {
+			continue
+		}
+		payload := b[frameBytes : frameBytes+length]
+		if crc32.Checksum(payload, castagnoli) == binary.LittleEndian.Uint32(b[4:]) {
+			if _, err := decodeRecord(payload); err == nil {
+				return true
+			}
+		}
+	}
+	return false
+}
