@@ -1,0 +1,313 @@
+package names
+
+import (
+	"math/rand"
+	"strings"
+	"testing"
+	"unicode"
+)
+
+func split(path string) []string { return strings.Split(path, "/") }
+
+func TestWhatAHostObeysIsProtected(t *testing.T) {
+	for _, path := range []string{
+		".git/hooks/pre-commit", ".git/hooks", ".git/config", ".git/config.worktree", ".git/info/attributes", ".git/info/exclude", ".git/objects/info/alternates",
+		".git/commondir", ".git/gitdir", ".git/remotes/origin", ".git/branches/x", ".git/rebase-merge/git-rebase-todo", "a/b/c/d/e/f/.git/hooks/post-checkout",
+		".git/modules/sub/config", ".git/modules/deep/er/sub/hooks/pre-push", ".git/modules/a/modules/b/config", ".git/modules/sub/objects/info/alternates",
+		".git/worktrees/w/config.worktree", ".git/worktrees/w/commondir", ".git/worktrees/w/gitdir", "sub/.git", ".git", "mirror.git/config", "mirror.git/hooks/update",
+		".gitmodules", "a/.gitconfig", ".vscode/tasks.json", "x/y/.vscode/settings.json", ".vscode", "p.code-workspace", ".idea/workspace.xml", ".vim/plugin/a.vim", ".nvimrc", ".exrc",
+		".zed/tasks.json", ".fleet/run.json", ".devcontainer/devcontainer.json", ".mcp.json", "a/.mcp.json", ".claude/settings.local.json", ".claude/commands/x.md", ".cursor/mcp.json",
+		".codex/config.toml", ".gemini/settings.json", ".aider.conf.yml", ".continue/config.json", "CLAUDE.md", "docs/AGENTS.md", ".bashrc", ".profile", ".zshrc", ".zshenv",
+		".config/fish/config.fish", ".envrc", "deep/er/.envrc", ".direnv/bin/x", ".ripgreprc", ".npmrc", ".yarnrc.yml", ".pypirc", "Library/LaunchAgents/x.plist", ".config/autostart/x",
+		".config/systemd/user/x.service", "Click me.desktop", "a/b.LNK", ".husky/pre-commit", ".pre-commit-config.yaml", "lefthook.yml", "HEAD", "docs/HEAD", ".ssh/authorized_keys", ".local/bin/ls",
+	} {
+		if !Protected(split(path)) {
+			t.Errorf("%s is not protected", path)
+		}
+	}
+}
+
+func TestOrdinaryWorkIsNotProtected(t *testing.T) {
+	for _, path := range []string{
+		"", "README.md", "src/main.go", ".git/HEAD", ".git/index", ".git/refs/heads/main", ".git/refs/heads/config", ".git/refs/heads/hooks", ".git/objects/aa/bb", ".git/objects/pack/p.pack",
+		".git/logs/HEAD", ".git/logs/refs/heads/main", ".git/refs/remotes/origin/HEAD", ".git/packed-refs", ".git/COMMIT_EDITMSG", ".git/FETCH_HEAD", ".git/ORIG_HEAD", ".git/MERGE_MSG",
+		".git/modules/sub/HEAD", ".git/modules/sub/objects/pack/p.pack", ".git/worktrees/w/HEAD", ".git/worktrees/w/index", ".gitignore", ".gitattributes", ".github/workflows/ci.yml",
+		"hooks/use.ts", "src/hooks/index.ts", "config", "config/app.json", "info/x", "objects/info/alternates", "modules/a/config", ".env", ".env.local", ".editorconfig", ".nvmrc", "package.json", "Makefile",
+		".config/app.json", ".config", "Library/Fonts/x", "claude.md.txt", "myCLAUDE.md", "a.vscode", ".vscodex", "vscode/tasks.json", "_vscode", "bashrc", ".bashrc.md", "x.bashrc", "desktop", "x.desktop.txt",
+		"git~1x", "git~", "~1", "~", "gith~1", "hooks~1", "src~1/config", "forehead", "HEAD.txt", "ahead", "pip.confx", ".npmrc.bak", ".git2/hooks/x", "git/hooks/pre-commit", "agit/config",
+	} {
+		if Protected(split(path)) {
+			t.Errorf("%s is protected: %s", path, Reason(split(path), false))
+		}
+	}
+}
+
+func TestADirectoryMayHaveANameThatAFileMayNot(t *testing.T) {
+	for _, path := range []string{".git", "sub/.git", "components/head", "HEAD", "GIT~1"} {
+		if ProtectedDirectory(split(path)) || !Protected(split(path)) {
+			t.Errorf("%s: directory %v, file %v", path, ProtectedDirectory(split(path)), Protected(split(path)))
+		}
+	}
+	for _, path := range []string{".git/hooks", ".vscode", "HEAD/.vscode", ".git/rebase-merge"} {
+		if !ProtectedDirectory(split(path)) {
+			t.Errorf("the directory %s is not protected", path)
+		}
+	}
+	if ProtectedDirectory(nil) || Protected(nil) {
+		t.Error("the folder itself is protected")
+	}
+}
+
+func TestABareRepositoryIsProtectedWhateverItIsCalled(t *testing.T) {
+	for path, want := range map[string]bool{
+		"config": true, "hooks/update": true, "objects/info/alternates": true, "modules/x/hooks/y": true, "CONFIG ": true, ".vscode/tasks.json": true,
+		"HEAD": false, "objects/aa/bb": false, "refs/heads/config": false, "packed-refs": false, "logs/HEAD": false,
+	} {
+		if ProtectedInGitDir(split(path)) != want {
+			t.Errorf("%s: %v", path, !want)
+		}
+	}
+	if ProtectedInGitDir(nil) {
+		t.Error("the repository itself")
+	}
+}
+
+func TestMovingADirectoryWhoseNameGivesMeaningIsNoticed(t *testing.T) {
+	for path, want := range map[string]bool{
+		".git": true, "a/.git": true, ".git/foo": true, ".GIT": true, "GIT~1": true, "x.git": true, ".config": true, ".Config": true, "Library": true, ".local/share": true, ".github": true, ".vscode": true, ".vscode/x": true,
+		"src": false, "a/b/c": false, "github": false, "Libraries": false, "": false,
+	} {
+		if Carries(split(path)) != want {
+			t.Errorf("%s: %v", path, !want)
+		}
+	}
+	// What Carries promises, for every entry: each directory above an entry's last component carries.
+	for _, e := range table {
+		components := split(strings.ReplaceAll(e.path, "*", "x"))
+		for n := 1; n < len(components); n++ {
+			if !Carries(append([]string{"some", "where"}, components[:n]...)) {
+				t.Errorf("%v does not carry %s", components[:n], e.path)
+			}
+		}
+	}
+}
+
+// variants changes a name in the ways in which filesystems still take it for the same.
+func variants(random *rand.Rand, name string) string {
+	var b strings.Builder
+	ignored := []rune{0x200c, 0x200d, 0x200b, 0x200e, 0x202a, 0x202e, 0x206a, 0x206f, 0xfeff, 0xad, 0x34f, 0xfe0f, 0xe0001, 0x180e}
+	for i := 0; i < len(name); i++ {
+		if random.Intn(4) == 0 {
+			b.WriteRune(ignored[random.Intn(len(ignored))])
+		}
+		c := rune(name[i])
+		ligature := map[string]rune{"ff": 'ﬀ', "fi": 'ﬁ', "fl": 'ﬂ', "st": 'ﬆ', "ss": 'ß'}[strings.ToLower(name[i:min(len(name), i+2)])]
+		switch kelvin := random.Intn(3) == 0; {
+		case ligature != 0 && random.Intn(2) == 0:
+			c = ligature
+			i++
+		case kelvin && unicode.ToLower(c) == 'k':
+			c = 'K'
+		case kelvin && unicode.ToLower(c) == 's':
+			c = 'ſ'
+		case random.Intn(2) == 0:
+			c = unicode.ToUpper(c)
+		default:
+			c = unicode.ToLower(c)
+		}
+		b.WriteRune(c)
+	}
+	if random.Intn(3) == 0 {
+		b.WriteString([]string{".", " ", ". . ", "...", "\u200d.", ":stream", "::$DATA", "::$INDEX_ALLOCATION"}[random.Intn(8)])
+	}
+	return b.String()
+}
+
+func concrete(random *rand.Rand, path string) []string {
+	path = strings.ReplaceAll(path, "*", []string{"x", "a.b", "-2"}[random.Intn(3)])
+	return split(path)
+}
+
+func TestEveryWayToWriteAProtectedNameIsProtected(t *testing.T) {
+	random := rand.New(rand.NewSource(1))
+	checked := 0
+	check := func(base []string, path string) {
+		for range 60 {
+			components := append([]string{}, base...)
+			for n := random.Intn(4); n > 0; n-- {
+				components = append([]string{"dir"}, components...)
+			}
+			for _, component := range concrete(random, path) {
+				components = append(components, variants(random, component))
+			}
+			for range random.Intn(3) {
+				components = append(components, "below")
+			}
+			if !Protected(components) {
+				t.Errorf("%q (%s) is not protected", components, path)
+			}
+			if joined := strings.Join(components, "\\"); !Protected([]string{joined}) {
+				t.Errorf("%q, one name here and a path on Windows, is not protected", joined)
+			}
+			checked++
+		}
+	}
+	for _, e := range table {
+		check(nil, e.path)
+	}
+	for _, e := range gitTable {
+		for range 4 {
+			check([]string{variants(random, ".git")}, e.path)
+			check([]string{"bare" + variants(random, ".git")}, e.path)
+			check([]string{variants(random, ".git"), variants(random, "modules"), "sub"}, e.path)
+		}
+	}
+	t.Logf("%d paths", checked)
+}
+
+func TestShortNamesOfNTFSAreProtected(t *testing.T) {
+	for _, path := range []string{
+		"GIT~1/hooks/x", "git~4/config", "GITMOD~1", "gitmod~2", "GI7EBA~1", "GITCON~1", "VSCODE~1/tasks.json", "BASHRC~1", "CLAUDE~1.MD", "CLAUDE~2/settings.json",
+		".git/CONFIG~1.WOR", ".git/modules/x/CONFIG~1.WOR", "MCP~1.JSO", "GITMO~10", "Library/LAUNCH~1/x", ".git/objects/info/ALTERN~1", ".git/WORKTR~1/w/gitdir", "ENVRC~1",
+	} {
+		if !Protected(split(path)) {
+			t.Errorf("%s is not protected", path)
+		}
+	}
+}
+
+// No letter changed, dropped or added at random gives a protected name, unless it gives another entry's.
+func TestNearMissesOfProtectedNamesAreFree(t *testing.T) {
+	random := rand.New(rand.NewSource(2))
+	const letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+	free := 0
+	for _, e := range table {
+		if strings.Contains(e.path, "*") || strings.Contains(e.path, "/") {
+			continue
+		}
+		for range 50 {
+			name := []byte(fold(e.path))
+			at := random.Intn(len(name))
+			switch letter := letters[random.Intn(len(letters))]; random.Intn(3) {
+			case 0:
+				name[at] = letter
+			case 1:
+				name = append(name[:at], name[at+1:]...)
+			default:
+				name = append(name[:at], append([]byte{letter}, name[at:]...)...)
+			}
+			if known(string(name)) {
+				continue
+			}
+			free++
+			if Protected([]string{string(name)}) {
+				t.Errorf("%q (near %s) is protected", name, e.path)
+			}
+		}
+	}
+	if free < 5000 {
+		t.Errorf("only %d names were tried", free)
+	}
+}
+
+// known is a second, slower opinion on whether a name stands in the table.
+func known(name string) bool {
+	name = strings.TrimRight(name, ". ")
+	for _, e := range table {
+		head, tail, glob := strings.Cut(fold(e.path), "*")
+		if name == head || glob && strings.HasPrefix(name, head) && strings.HasSuffix(name[len(head):], fold("x" + tail)[1:]) {
+			return true
+		}
+	}
+	return name == ".git" || name == "head"
+}
+
+func TestEveryEntryHasAReasonAndStandsOnce(t *testing.T) {
+	seen := map[string]bool{}
+	for _, e := range append(append([]entry{}, table...), gitTable...) {
+		if e.reason == "" || e.path == "" || seen[fold(e.path)] {
+			t.Errorf("%+v", e)
+		}
+		seen[fold(e.path)] = true
+	}
+}
+
+func TestNamesThatLookLikeSecrets(t *testing.T) {
+	for _, name := range []string{
+		".env", ".env.local", ".ENV.production", ".envrc", "prod.env", "server.pem", "id_rsa", "id_ed25519", "id_ed25519_work", "ID_RSA", ".npmrc", ".netrc", "credentials", "credentials.json",
+		"key.p12", ".ssh", ".aws", "secrets.yaml", "client_secret_1.json", "terraform.tfstate", ".git-credentials", ".e\u200dnv",
+	} {
+		if !Secret(name) {
+			t.Errorf("%s does not look like a secret", name)
+		}
+	}
+	for _, name := range []string{
+		"", ".env.example", ".env.sample", ".env.template", "id_rsa.pub", "id_card.png", "id_map.py", "environment.ts", "secrets.go", "credentials.py", "pem", "pem.txt", "package.json", "tokenizer.json", "key.ts", "README.md",
+	} {
+		if Secret(name) {
+			t.Errorf("%s looks like a secret", name)
+		}
+	}
+}
+
+func TestAProjectAnnouncesItsDependencyFolders(t *testing.T) {
+	for files, want := range map[string]string{
+		"package.json":                    "node_modules",
+		"package.json next.config.mjs":    "node_modules .next",
+		"pyproject.toml main.py":          ".venv",
+		"requirements-dev.txt":            ".venv",
+		"Cargo.toml src":                  "target",
+		"composer.json":                   "vendor",
+		"settings.gradle.kts":             ".gradle build",
+		"go.mod main.go":                  "",
+		"README.md":                       "",
+		"node_modules":                    "",
+		"Cargo.toml package.json pom.xml": "node_modules target",
+	} {
+		var absent []string
+		for _, folder := range LocalFolders(strings.Fields(files)) {
+			if folder.WhenAbsent {
+				absent = append(absent, folder.Name)
+			}
+		}
+		if strings.Join(absent, " ") != want {
+			t.Errorf("%s: %v, want %s", files, absent, want)
+		}
+	}
+	cached := false
+	for _, folder := range LocalFolders([]string{"x.py"}) {
+		cached = cached || folder.Name == "__pycache__" && !folder.WhenAbsent
+	}
+	if !cached {
+		t.Error("__pycache__ beside a Python file")
+	}
+}
+
+func FuzzProtected(f *testing.F) {
+	f.Add(".git/hooks/x")
+	f.Add("GIT~1/\xff\u200c/config")
+	f.Fuzz(func(t *testing.T, path string) {
+		components := split(path)
+		if Protected(components) {
+			if upper := split(strings.ToUpper(path)); isASCII(path) && !Protected(upper) {
+				t.Errorf("%q is protected, %q is not", path, upper)
+			}
+		}
+		if ProtectedDirectory(components) && !(Protected(components) && ProtectedDirectory(append(components, "below"))) {
+			t.Errorf("%q: the directory is protected; as a file or what is below it is not", path)
+		}
+		Carries(components)
+		Secret(path)
+	})
+}
+
+func isASCII(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return r >= 0x80 }) < 0
+}
+
+func BenchmarkProtected(b *testing.B) {
+	path := split("packages/app/src/components/button/index.tsx")
+	for b.Loop() {
+		Protected(path)
+	}
+}

@@ -1,0 +1,170 @@
+package names
+
+import "strings"
+
+// rule is an entry made ready: its components folded.
+type rule struct {
+	components []string
+	reason     string
+}
+
+// rules finds entries by their first component.
+type rules struct {
+	exact map[string][]rule
+	globs []rule
+	all   []rule
+}
+
+var (
+	protected = compile(table)
+	inGitDir  = compile(gitTable)
+)
+
+func compile(entries []entry) rules {
+	r := rules{exact: make(map[string][]rule)}
+	for _, e := range entries {
+		c := rule{reason: e.reason}
+		for _, component := range strings.Split(e.path, "/") {
+			c.components = append(c.components, fold(component))
+		}
+		r.all = append(r.all, c)
+		if first := c.components[0]; strings.IndexByte(first, '*') >= 0 {
+			r.globs = append(r.globs, c)
+		} else {
+			r.exact[first] = append(r.exact[first], c)
+		}
+	}
+	return r
+}
+
+// at finds the entry that path begins with. With partial, a path that ends before the entry does is found too.
+func (r *rules) at(path []string, partial bool) (rule, bool) {
+	candidates := [2][]rule{r.exact[path[0]], r.globs}
+	if strings.IndexByte(path[0], '~') >= 0 {
+		candidates[0] = r.all
+	}
+	for _, some := range candidates {
+		for _, c := range some {
+			if c.begins(path, partial) {
+				return c, true
+			}
+		}
+	}
+	return rule{}, false
+}
+
+func (c *rule) begins(path []string, partial bool) bool {
+	if len(path) < len(c.components) && !partial {
+		return false
+	}
+	for i := range min(len(path), len(c.components)) {
+		if !same(c.components[i], path[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// same compares a folded name with one component of an entry.
+func same(pattern, name string) bool {
+	head, rest, glob := strings.Cut(pattern, "*")
+	if !glob {
+		return pattern == name || strings.IndexByte(name, '~') >= 0 && shortOf(name, pattern)
+	}
+	if !strings.HasPrefix(name, head) {
+		return false
+	}
+	name = name[len(head):]
+	for {
+		part, after, more := strings.Cut(rest, "*")
+		if !more {
+			return strings.HasSuffix(name, part)
+		}
+		at := strings.Index(name, part)
+		if at < 0 {
+			return false
+		}
+		name, rest = name[at+len(part):], after
+	}
+}
+
+// gitDir tells that a folded name names a git directory, or the file that points to one.
+func gitDir(name string) bool {
+	return strings.HasSuffix(name, ".git") || strings.IndexByte(name, '~') >= 0 && shortOf(name, ".git")
+}
+
+// Protected tells whether a path, relative to the folder, is a place that a program on the host obeys: writes to it go
+// into the layer. For what is known to be a directory, ask ProtectedDirectory.
+func Protected(components []string) bool { return reason(spread(components), false) != "" }
+
+// ProtectedDirectory is Protected for a directory: one named `.git` or `HEAD` is free, what lies in it may not be.
+func ProtectedDirectory(components []string) bool { return reason(spread(components), true) != "" }
+
+// Reason says why a file, link or directory at a path is protected; empty where it is not.
+func Reason(components []string, directory bool) string { return reason(spread(components), directory) }
+
+func reason(path []string, directory bool) string {
+	inside := false // of a git directory
+	for i := range path {
+		if rule, found := protected.at(path[i:], false); found {
+			return rule.reason
+		}
+		if i == len(path)-1 {
+			break
+		}
+		if gitDir(path[i]) {
+			inside = true
+			if reason := gitReason(path[i+1:]); reason != "" {
+				return reason
+			}
+		}
+	}
+	if directory || len(path) == 0 {
+		return ""
+	}
+	switch last := path[len(path)-1]; {
+	case last == ".git" || shortOf(last, ".git"):
+		return gitPointer
+	case last == "head" && !inside:
+		return bareHead
+	}
+	return ""
+}
+
+// ProtectedInGitDir is Protected for a path relative to a directory that is known to be a git directory (it has HEAD,
+// objects and refs), whatever it is called: a bare repository.
+func ProtectedInGitDir(rest []string) bool {
+	return len(rest) > 0 && reason(append([]string{".git"}, spread(rest)...), false) != ""
+}
+
+func gitReason(rest []string) string {
+	if rule, found := inGitDir.at(rest, false); found {
+		return rule.reason
+	}
+	// The git directories of submodules, whose names may have several components, and of worktrees. A branch of a
+	// submodule that is called like an entry is protected needlessly.
+	if rest[0] == "modules" || rest[0] == "worktrees" || shortOf(rest[0], "worktrees") {
+		for i := 2; i < len(rest); i++ {
+			if rule, found := inGitDir.at(rest[i:], false); found {
+				return rule.reason
+			}
+		}
+	}
+	return ""
+}
+
+// Carries tells whether names below a directory at this path get their meaning from the directory's own name, so that
+// moving a directory there could make files protected that lie in it, and moving one away could make what is
+// protected in it look ordinary. Such a move is kept in the layer as a whole.
+func Carries(components []string) bool {
+	path := spread(components)
+	for i := range path {
+		if gitDir(path[i]) {
+			return true
+		}
+		if _, found := protected.at(path[i:], true); found {
+			return true
+		}
+	}
+	return false
+}
