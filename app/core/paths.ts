@@ -22,6 +22,12 @@ export const PATHS = [
     writer: "guest",
     deletable: "by `cloche rm`",
   },
+  {
+    path: "home/tasks/<id>/layers/<folder id>/",
+    what: "what the task changed in a folder and nobody applied yet",
+    writer: "share server",
+    deletable: "by `cloche discard` or `cloche rm --discard`",
+  },
   { path: "home/tasks/<id>/audit.jsonl", what: "the task's events", writer: "keeper", deletable: "by `cloche rm`" },
   {
     path: "home/tasks/<id>/output.log",
@@ -35,6 +41,18 @@ export const PATHS = [
     what: "messages of the task's helper and share servers",
     writer: "helper, share server",
     deletable: "any time",
+  },
+  {
+    path: "home/folders/<key>/folder.json",
+    what: "which folder the versions beside it belong to, and how much room they may take",
+    writer: "keeper",
+    deletable: "with the versions",
+  },
+  {
+    path: "home/folders/<key>/",
+    what: "versions of what tasks overwrote or deleted in a folder, and the applies to take back",
+    writer: "share server",
+    deletable: "loses those versions",
   },
   { path: "runtime/keeper.sock", what: "the keeper's socket", writer: "keeper", deletable: "when no keeper runs" },
   { path: "runtime/keeper.token", what: "what clients prove (0600)", writer: "keeper", deletable: "when no keeper runs" },
@@ -50,6 +68,8 @@ export interface TaskPaths {
   readonly output: string;
   readonly console: string;
   readonly hostLog: string;
+  /** a directory for each of its folders, by the folder's id in the task */
+  readonly layers: string;
 }
 
 export class Paths {
@@ -90,7 +110,14 @@ export class Paths {
       output: join(directory, "output.log"),
       console: join(directory, "console.log"),
       hostLog: join(directory, "host.log"),
+      layers: join(directory, "layers"),
     };
+  }
+
+  /** What is kept for a folder of the host's, whichever task changed it. */
+  folder(key: string): { directory: string; file: string } {
+    const directory = join(this.home, "folders", key);
+    return { directory, file: join(directory, "folder.json") };
   }
 
   /** One machine's private directory. `n` is short: a socket's path ends at 104 bytes on macOS. */

@@ -147,7 +147,7 @@ export class Keeper {
       "grants.create": ({ path }) => this.#grants.create(Buffer.from(path, "base64")),
       "tasks.create": (params) => tasks.create(params, actor()),
       "tasks.list": async () => ({ tasks: tasks.list() }),
-      "tasks.get": async ({ task }) => tasks.view(task),
+      "tasks.get": ({ task }) => tasks.view(task),
       "tasks.start": async ({ task, lease }) => {
         const { id } = tasks.resolve(task);
         if (lease === "client") leases.add(id);
@@ -156,8 +156,8 @@ export class Keeper {
       "tasks.stop": ({ task, now }) => tasks.stop(task, now ? "sync" : "ask", "asked by the user", actor()),
       "tasks.pause": ({ task }) => tasks.pause(task, actor()),
       "tasks.resume": ({ task }) => tasks.resume(task, actor()),
-      "tasks.remove": async ({ task }) => {
-        await tasks.remove(task, actor());
+      "tasks.remove": async ({ task, discard }) => {
+        await tasks.remove(task, discard, actor());
         return {};
       },
       "runs.prune": () => tasks.prune(actor()),
@@ -168,18 +168,21 @@ export class Keeper {
       "events.read": ({ task, ...query }) =>
         this.#audit.read({ ...query, ...(task === undefined ? {} : { task: tasks.resolve(task).id }) }),
       "logs.read": (params) => tasks.readLog(params),
-      "folders.add": async () => unserved(),
-      "folders.set": async () => unserved(),
-      "folders.remove": async () => unserved(),
-      "folders.room": async () => unserved(),
-      "changes.list": async () => unserved(),
-      "changes.diff": async () => unserved(),
-      "changes.apply": async () => unserved(),
-      "changes.discard": async () => unserved(),
-      "changes.applies": async () => unserved(),
-      "changes.undo": async () => unserved(),
-      "files.history": async () => unserved(),
-      "files.restore": async () => unserved(),
+      "folders.add": async (params) => tasks.view((await tasks.folders.add(params, actor())).id),
+      "folders.set": async (params) => tasks.view((await tasks.folders.set(params, actor())).id),
+      "folders.remove": async (params) => tasks.view((await tasks.folders.remove(params, actor())).id),
+      "folders.room": async (params) => {
+        await tasks.folders.answerRoom(params, actor());
+        return {};
+      },
+      "changes.list": (params) => tasks.folders.list(params),
+      "changes.diff": (params) => tasks.folders.diff(params),
+      "changes.apply": (params) => tasks.folders.apply(params, actor()),
+      "changes.discard": (params) => tasks.folders.discard(params, actor()),
+      "changes.applies": (params) => tasks.folders.applies(params),
+      "changes.undo": (params) => tasks.folders.undo(params, actor()),
+      "files.history": (params) => tasks.folders.history(params),
+      "files.restore": (params) => tasks.folders.restore(params, actor()),
       doctor: async () => ({ checks: await this.#doctor() }),
       "images.list": async () => ({ images: [imageView(openImage(components.imageDir))] }),
       "images.verify": async () => {
@@ -213,7 +216,7 @@ export class Keeper {
   async #endLease(id: string): Promise<void> {
     try {
       const task = this.#tasks.resolve(id);
-      if (task.ephemeral && !task.ended) await this.#tasks.remove(id, { kind: "keeper" });
+      if (task.ephemeral && !task.ended) await this.#tasks.remove(id, false, { kind: "keeper" });
       else await this.#tasks.stop(id, "sync", "the client that leased it is gone", { kind: "keeper" });
     } catch (error) {
       // the client removed it itself, which is the ordinary end of `run`
@@ -273,12 +276,4 @@ export class Keeper {
     })();
     return this.#ending;
   }
-}
-
-function unserved(): never {
-  throw new ProblemError({
-    code: "contract.method",
-    message: "This keeper's share server does not keep changes yet. Nothing was done.",
-    next: ["Give folders as `ro` or `rw`."],
-  });
 }

@@ -25,6 +25,8 @@ const RECENT = 8192;
 const GENESIS = "0".repeat(64);
 /** A record's line is far below this; the tail read at opening must hold the last one whole. */
 const TAIL_BYTES = 262_144;
+/** A page of events is one line of the contract, which ends at 1 MiB. */
+const PAGE_BYTES = 524_288;
 
 export interface Recorded {
   readonly task?: string;
@@ -147,9 +149,12 @@ export class AuditLog {
     const from = inMemory ? this.#recent : files.flatMap(readAll).sort((a, b) => a.id - b.id);
     const since = query.sinceMs === undefined ? undefined : new Date(this.#now().getTime() - query.sinceMs).toISOString();
     const found: EventEnvelope[] = [];
+    let bytes = 0;
     for (const event of from) {
       if (event.id <= query.after || (query.task !== undefined && event.task !== query.task)) continue;
       if (since !== undefined && event.time < since) continue;
+      bytes += eventBytes(event);
+      if (found.length > 0 && bytes > PAGE_BYTES) break;
       found.push(event);
       if (found.length === query.limit) break;
     }
@@ -184,6 +189,8 @@ export class AuditLog {
     return open;
   }
 }
+
+const eventBytes = (event: EventEnvelope) => Buffer.byteLength(JSON.stringify(event));
 
 /** The chain value of a record: SHA-256 over the previous value and the record's JSON without its own. */
 export function chainOf(previous: string, body: object): string {

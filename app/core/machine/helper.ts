@@ -74,6 +74,10 @@ export class Helper {
   status() {
     return this.#wording("The machine's state could not be read", () => this.#program.peer.call("status", {}));
   }
+  /** From then on the guest may dial that port. */
+  async openPort(port: number): Promise<void> {
+    await this.#wording("A port could not be opened to the guest", () => this.#program.peer.call("openPort", { port }));
+  }
   /** From then on the guest finds nobody at that port. */
   async closePort(port: number): Promise<void> {
     await this.#wording("A port could not be closed to the guest", () => this.#program.peer.call("closePort", { port }));

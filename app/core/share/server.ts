@@ -1,4 +1,7 @@
-/** One share server process: it serves one folder to one machine, confined, and ends with the machine. */
+/**
+ * One share server process: one folder, confined, and gone with its keeper. With a socket it serves the folder to a machine; with a
+ * layer and a store it also works on what the task changed, which is all it does without a socket.
+ */
 import { rm } from "node:fs/promises";
 import type { z } from "zod";
 import { type FolderIdentity, type ServeParams, SHARE_PROTOCOL, share } from "../../../helpers/contract/protocol.ts";
@@ -7,16 +10,54 @@ import { Program } from "../process/index.ts";
 import { shareProblem } from "./problems.ts";
 
 const END_GRACE_MS = 1_000;
-const KEEP_VERSIONS_DAYS = 30;
+/** versions are kept for that long, or until their room is needed */
+const KEEP_DAYS = 30;
+/** the guest's user; every file shows as that user's */
+const OWNER = { uid: 1000, gid: 1000 };
 
-type Served = z.infer<(typeof share.requests.serve)["result"]>;
+type Requests = (typeof share)["requests"];
+type Served = z.infer<Requests["serve"]["result"]>;
+export type Activity = z.infer<(typeof share.notifications)["activity"]>["entries"];
+export type RoomNotice = z.infer<(typeof share.notifications)["room"]>;
+
+/** A folder in a task, as its share server needs to know it. */
+export interface FolderSpec {
+  /** names its layer and its logs */
+  readonly id: string;
+  /** the folder's path on the host; paths are bytes */
+  readonly path: Buffer;
+  /** safe to show */
+  readonly name: string;
+  readonly identity: FolderIdentity;
+  readonly mode: "ro" | "rw" | "review";
+  readonly hideSecrets: boolean;
+  readonly localFolders: boolean;
+}
+
+/** Where on the host what a task does to a folder is kept. */
+export interface Kept {
+  readonly layer: string;
+  readonly store: string;
+  readonly writer: string;
+  readonly versionLimitBytes?: number;
+}
+
+export interface ServerEvents {
+  onActivity(entries: Activity): void;
+  onRoom(notice: RoomNotice): void;
+  /** how many changes there are now, where the server has counted them */
+  onChanged(total: number | undefined): void;
+}
+const NOBODY: ServerEvents = { onActivity: () => {}, onRoom: () => {}, onChanged: () => {} };
 
 export class ShareServer {
   readonly #program: Program<typeof share>;
+  readonly #name: string;
   readonly served: Served;
 
-  private constructor(program: Program<typeof share>, served: Served) {
+  private constructor(program: Program<typeof share>, name: string, served: Served) {
     this.#program = program;
+    this.#name = name;
     this.served = served;
   }
 
@@ -28,44 +69,53 @@ export class ShareServer {
     return this.#program.exited;
   }
 
+  /** @param kept needed in every mode but `ro` */
   static async start(options: {
     program: string;
     log: string;
-    /** the folder's path; paths are bytes */
-    root: Buffer;
-    name: string;
-    mode: "ro" | "rw";
-    identity: FolderIdentity;
-    listen: string;
-    owner: { uid: number; gid: number };
+    folder: FolderSpec;
+    listen?: string;
+    kept?: Kept;
+    events?: ServerEvents;
   }): Promise<ShareServer> {
-    const program = await spawnServer(options.program, options.log);
+    const { folder } = options;
+    const program = await spawnServer(options.program, options.log, options.events ?? NOBODY);
     try {
-      const folder = {
-        root: options.root.toString("base64"),
-        identity: options.identity,
-        listen: options.listen,
-        owner: options.owner,
-        hideSecrets: false,
-        localFolders: false,
-      };
-      const params: ServeParams =
-        options.mode === "ro" ? { mode: "ro", ...folder } : { mode: options.mode, ...folder, keepDays: KEEP_VERSIONS_DAYS };
-      const served = await program.peer.call("serve", params);
-      return new ShareServer(program, served);
+      const served = await program.peer.call("serve", serveParams(folder, options.listen, options.kept));
+      return new ShareServer(program, folder.name, served);
     } catch (error) {
       await program.end(END_GRACE_MS);
-      throw shareProblem(error, options.name);
+      throw shareProblem(error, folder.name);
     }
   }
 
-  stats() {
-    return this.#program.peer.call("stats", {});
+  /** Asks; what fails is told in the user's words. */
+  async ask<M extends keyof Requests & string>(
+    method: M,
+    params: z.input<Requests[M]["params"]>,
+  ): Promise<z.output<Requests[M]["result"]>> {
+    try {
+      return await this.#program.peer.call(method, params);
+    } catch (error) {
+      throw shareProblem(error, this.#name);
+    }
   }
 
   async end(): Promise<void> {
     await this.#program.end(END_GRACE_MS);
   }
+}
+
+function serveParams(folder: FolderSpec, listen: string | undefined, kept: Kept | undefined): ServeParams {
+  const { mode, hideSecrets, localFolders, identity } = folder;
+  const always = { root: folder.path.toString("base64"), identity, owner: OWNER, hideSecrets, localFolders };
+  const socket = listen === undefined ? {} : { listen };
+  if (mode === "ro") {
+    if (listen === undefined) throw new Error("a folder that is read only is served or not at all");
+    return { mode, ...always, listen };
+  }
+  if (!kept) throw new Error(`what is done in a folder of mode ${mode} needs a place`);
+  return { mode, ...always, ...socket, ...kept, keepDays: KEEP_DAYS };
 }
 
 /** A folder's identity and what its filesystem allows; nothing in the folder is read. */
@@ -75,7 +125,7 @@ export async function identifyFolder(options: {
   root: Buffer;
   name: string;
 }): Promise<{ identity: FolderIdentity; readOnly: boolean }> {
-  const program = await spawnServer(options.program, options.log);
+  const program = await spawnServer(options.program, options.log, NOBODY);
   try {
     return await program.peer.call("identify", { root: options.root.toString("base64") });
   } catch (error) {
@@ -85,14 +135,20 @@ export async function identifyFolder(options: {
   }
 }
 
-async function spawnServer(file: string, log: string): Promise<Program<typeof share>> {
+async function spawnServer(file: string, log: string, events: ServerEvents): Promise<Program<typeof share>> {
   try {
     const program = await Program.spawn({
       file,
       args: [],
       protocol: share,
-      // the guest's own mount answer is what tells that a folder is seen, so these two are for the server's log
-      notified: { attached: () => {}, detached: () => {}, activity: () => {}, room: () => {}, changed: () => {} },
+      notified: {
+        // the guest's own mount answer is what tells that a folder is seen, so these two are for the server's log
+        attached: () => {},
+        detached: () => {},
+        activity: ({ entries }) => events.onActivity(entries),
+        room: (notice) => events.onRoom(notice),
+        changed: ({ total }) => events.onChanged(total),
+      },
       log,
     });
     await program.peer.call("hello", { protocol: SHARE_PROTOCOL, client: "keeper" });
@@ -114,9 +170,12 @@ export async function folderConfinement(options: {
   root: Buffer;
   listen: string;
 }): Promise<Served["confinement"]> {
-  const { identity } = await identifyFolder({ ...options, name: "test folder" });
-  const server = await ShareServer.start({ ...options, identity, name: "test folder", mode: "ro", owner: { uid: 1000, gid: 1000 } });
+  const { program, log, root, listen } = options;
+  const name = "test folder";
+  const { identity } = await identifyFolder({ program, log, root, name });
+  const folder = { id: "00000000", path: root, name, identity, mode: "ro", hideSecrets: false, localFolders: false } as const;
+  const server = await ShareServer.start({ program, log, listen, folder });
   await server.end();
-  await rm(options.listen, { force: true });
+  await rm(listen, { force: true });
   return server.served.confinement;
 }

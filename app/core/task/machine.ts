@@ -15,7 +15,8 @@ import { Agent, choosePorts, dialGuest, FirstConnection, type MachineKeys, makeK
 import { expandTemplate, type Image, verifyBootFiles } from "../image/index.ts";
 import { bootCommandLine, DATA_SERIAL, Helper, type HelperPrograms, layerSerial, type MachineFacts } from "../machine/index.ts";
 import type { Paths } from "../paths.ts";
-import { OWN_FOLDER, ShareServer } from "../share/index.ts";
+import { OWN_FOLDER } from "../share/index.ts";
+import { GuestFolders, type PlacedFolder } from "./guest-folders.ts";
 import { StartProgress } from "./progress.ts";
 import { diskFull, type TaskFile } from "./store.ts";
 
@@ -24,7 +25,6 @@ const CONSOLE_LIMIT_BYTES = 4 << 20;
 /** A start needs the template's few MB and room to begin with; below that it is refused before anything is made. */
 const MIN_FREE_BYTES = 128 << 20;
 const CONFIGURE_DEADLINE_MS = 60_000;
-const MOUNT_DEADLINE_MS = 30_000;
 /** how long the guest may take to end its processes and unmount, when asked */
 const SHUTDOWN_GRACE_MS = 3_000;
 const SHUTDOWN_DEADLINE_MS = 10_000;
@@ -36,7 +36,9 @@ export interface MachineEvents {
   onStep(record: StepRecord, phase: "began" | "ended"): void;
   onHello(claim: { version: string; image: string; kernel: string; bootMs: number }): void;
   onGuestLog(line: { level: "info" | "warning" | "error"; message: string }): void;
-  onShareServed(share: TaskFile["shares"][number], confinement: string[]): void;
+  onShareServed(placed: PlacedFolder, confinement: string[]): void;
+  /** a folder's process ended and another one serves it now */
+  onShareRestarted(placed: PlacedFolder, why: string): void;
   onClock(steppedMs: number): void;
   /** the machine is gone without having been asked; called at most once, after everything was released */
   onDied(problem: ProblemError): void;
@@ -44,6 +46,7 @@ export interface MachineEvents {
 
 export interface MachineOptions {
   readonly task: TaskFile;
+  readonly folders: readonly PlacedFolder[];
   readonly paths: Paths;
   /** the machine's short name in the runtime directory */
   readonly n: string;
@@ -59,7 +62,8 @@ export class Machine {
   readonly #place: { directory: string; streams: string };
   #keys: MachineKeys | undefined;
   readonly #abort = new AbortController();
-  readonly #shares: ShareServer[] = [];
+  /** the folders that the guest sees; they come and go while it runs */
+  readonly folders: GuestFolders;
   #helper: Helper | undefined;
   #control: FirstConnection | undefined;
   #agent: Agent | undefined;
@@ -67,7 +71,8 @@ export class Machine {
   #sshPort = 0;
   #clock: NodeJS.Timeout | undefined;
   #phase: "starting" | "up" | "ending" = "starting";
-  #paused = false;
+  /** settles when a paused machine goes on */
+  #paused: PromiseWithResolvers<void> | undefined;
   #released: Promise<void> | undefined;
   /** work under way that may still make something; `#release` waits for it before it looks a last time */
   readonly #making: Promise<unknown>[] = [];
@@ -76,6 +81,13 @@ export class Machine {
     this.#options = options;
     this.#place = options.paths.machine(options.n);
     this.#progress = new StartProgress((record, phase) => options.events.onStep(record, phase));
+    const { onShareServed, onShareRestarted } = options.events;
+    this.folders = new GuestFolders(options.folders, this.#place.streams, () => this.#paused?.promise ?? Promise.resolve(), {
+      onServed: onShareServed,
+      onRestarted: onShareRestarted,
+      onLost: ({ folder }, why) =>
+        void this.#died("share.server-died", `The program that serves the folder ${JSON.stringify(folder.spec.name)} ended.`, why),
+    });
   }
 
   get steps(): StepRecord[] {
@@ -136,10 +148,10 @@ export class Machine {
     // the sweep of a later keeper reads whose machine this was
     writeFileSync(join(this.#place.directory, "task"), task.id, { mode: 0o600 });
 
-    const [controlPort = 0, sshPort = 0, ...sharePorts] = choosePorts(2 + task.shares.length);
+    const [controlPort = 0, sshPort = 0] = choosePorts(2);
     this.#sshPort = sshPort;
     const verified = progress.step("image", "the kernel and initramfs to match their hashes", () => verifyBootFiles(image, signal));
-    const shared = Promise.all(task.shares.map((share, index) => this.#serve(share, sharePorts[index] ?? 0)));
+    const shared = this.folders.serveAll();
     const disk = progress.step("disk", "the task's own disk", () => this.#prepareDisk());
     const helper = progress.step("helper", "the helper program", async () => {
       this.#helper = await Helper.spawn(this.#options.programs, paths.task(task.id).hostLog, {
@@ -159,16 +171,16 @@ export class Machine {
     await disk;
     const running = await helper;
     signal.throwIfAborted();
-    await progress.step("boot", "the guest's kernel", () => this.#boot(running, [controlPort, ...sharePorts], controlPort));
+    await progress.step("boot", "the guest's kernel", () => this.#boot(running, [controlPort, ...this.folders.ports], controlPort));
     this.#keys = await makeKeys(); // while the guest's kernel boots
     const agent = await progress.step("agent", "the agent in the guest to call", () => this.#greet());
     await Promise.all([verified, running.closePort(controlPort)]);
     await this.#configure(agent);
     const connected = this.#connectSsh();
     connected.catch(() => {});
-    await progress.step("shares", task.shares.length === 0 ? "nothing: no folder is shared" : "the guest to see its folders", async () => {
+    await progress.step("shares", this.folders.size === 0 ? "nothing: no folder is shared" : "the guest to see its folders", async () => {
       await shared;
-      await Promise.all(task.shares.map((share, index) => this.#mount(agent, share, sharePorts[index] ?? 0)));
+      await this.folders.mountAll(running, agent, () => progress.mark());
     });
     await progress.step("ready", "the guest's ssh service", () => connected);
     this.#clock = setInterval(() => void this.pushTime(), CLOCK_EVERY_MS);
@@ -192,30 +204,6 @@ export class Machine {
     } catch (error) {
       throw error instanceof ProblemError ? error : diskFull(error, "The task's disk could not be made");
     }
-  }
-
-  async #serve(share: TaskFile["shares"][number], port: number): Promise<void> {
-    const { task, paths, events, programs } = this.#options;
-    if (share.mode === "review") throw new Error(`folder ${share.id} is to be served as review`);
-    const server = await ShareServer.start({
-      program: programs.shareServer,
-      log: paths.task(task.id).hostLog,
-      root: Buffer.from(share.path, "base64"),
-      name: share.name,
-      mode: share.mode,
-      identity: share.identity,
-      listen: `${this.#place.streams}_${port}`,
-      owner: { uid: USER.uid, gid: USER.gid },
-    });
-    this.#shares.push(server);
-    if (this.#phase === "ending") return server.end();
-    events.onShareServed(
-      share,
-      server.served.confinement.filter((entry) => entry.active).map((entry) => entry.name),
-    );
-    void server.exited.then(() =>
-      this.#died("share.server-died", `The program that serves the folder ${JSON.stringify(share.name)} ended.`),
-    );
   }
 
   async #boot(helper: Helper, openPorts: number[], controlPort: number): Promise<void> {
@@ -282,11 +270,6 @@ export class Machine {
     this.#progress.mark();
   }
 
-  async #mount(agent: Agent, share: TaskFile["shares"][number], port: number): Promise<void> {
-    await agent.call("mount", { port, guestPath: share.guestPath, mode: share.mode === "ro" ? "ro" : "rw" }, MOUNT_DEADLINE_MS);
-    this.#progress.mark();
-  }
-
   async #connectSsh(): Promise<SshConnection> {
     const socket = await this.dial();
     const ssh = await SshConnection.connect(socket, this.keys, USER.name);
@@ -326,13 +309,14 @@ export class Machine {
 
   async pause(): Promise<void> {
     await this.#helper?.pause();
-    this.#paused = true;
+    this.#paused ??= Promise.withResolvers();
   }
 
   /** The guest slept without knowing, so its clock is set before anything else runs long. */
   async resume(): Promise<void> {
     await this.#helper?.resume();
-    this.#paused = false;
+    this.#paused?.resolve();
+    this.#paused = undefined;
     await this.pushTime();
   }
 
@@ -343,7 +327,7 @@ export class Machine {
     const hostProcesses = [
       ...(this.#helper ? [{ role: "helper", pid: this.#helper.pid }] : []),
       ...(status?.processes ?? []),
-      ...this.#shares.map((server) => ({ role: "share", pid: server.pid })),
+      ...this.folders.processes,
     ];
     return { claim, hostProcesses };
   }
@@ -428,7 +412,8 @@ export class Machine {
         this.#ssh?.end();
         this.#agent?.close();
         this.#control?.close();
-        await Promise.all([this.#helper?.end(), ...this.#shares.map((server) => server.end())]);
+        await this.#helper?.end();
+        await this.folders.endAll(); // last: what the guest still wrote is counted, too
       };
       await endAll();
       await Promise.allSettled(this.#making);

@@ -7,13 +7,11 @@ import { join } from "node:path";
 import type { z } from "zod";
 import {
   type Actor,
-  MAX_SHARES,
   type newTask,
   type Params,
   type Problem,
   ProblemError,
   type Result,
-  type ShareView,
   type SshPurpose,
   type TaskState,
   type TaskView,
@@ -24,14 +22,15 @@ import { type Image, openImage } from "../image/index.ts";
 import type { HelperPrograms } from "../machine/index.ts";
 import { type MachineFacts, machineFacts } from "../machine/index.ts";
 import type { Paths } from "../paths.ts";
-import { type Grants, guestPathFor, OWN_FOLDER, refuseOverlaps } from "../share/index.ts";
+import { type Grants, OWN_FOLDER } from "../share/index.ts";
 import { commandText, type ExecRequest, runExec, sendProblem } from "./exec.ts";
+import { TaskFolders } from "./folders.ts";
 import { GuestLogBudget } from "./guest-log.ts";
 import { Machine } from "./machine.ts";
 import { chooseName, resolveTask } from "./names.ts";
 import { OutputLog } from "./output.ts";
 import { type Input, next } from "./state.ts";
-import { newShareId, type TaskFile, TaskStore } from "./store.ts";
+import { type TaskFile, TaskStore } from "./store.ts";
 import { wallSentence } from "./wall.ts";
 
 const DEFAULT_CPUS = 1;
@@ -79,10 +78,21 @@ export class TaskService {
   #image: Image | undefined;
   #facts: Promise<MachineFacts> | undefined;
   #nextExec = 1;
+  readonly folders: TaskFolders;
 
   constructor(options: TaskServiceOptions) {
+    const { paths, audit, grants, programs } = options;
     this.#options = options;
-    this.#store = new TaskStore(options.paths);
+    this.#store = new TaskStore(paths);
+    this.folders = new TaskFolders({
+      paths,
+      audit,
+      grants,
+      store: this.#store,
+      program: programs.shareServer,
+      resolve: (ref) => this.resolve(ref),
+      machine: (task) => this.#foldersIn(task),
+    });
   }
 
   /** Tasks whose machine is up or moving. */
@@ -117,34 +127,12 @@ export class TaskService {
       await tolerant(() => (task.ephemeral ? this.#finish(task) : this.#store.save({ ...task, failure })));
     }
     for (const task of this.#store.all()) if (task.ephemeral && !task.ended) await tolerant(() => this.#finish(task));
-    for (const task of this.#store.surplusRuns()) await tolerant(() => this.#delete(task));
+    for (const task of this.#store.surplusRuns()) if (!this.#holdsChanges(task)) await tolerant(() => this.#delete(task));
     return swept;
   }
 
   async create(params: z.output<typeof newTask>, actor: Actor): Promise<TaskView> {
-    const shares: TaskFile["shares"] = [];
-    for (const asked of params.shares.slice(0, MAX_SHARES)) {
-      const { path, name, identity, notes } = this.#options.grants.take(asked.grant);
-      if (asked.mode === undefined || asked.mode === "review") throw modeRequired(name);
-      const guestPath = guestPathFor(
-        name,
-        asked.guestPath,
-        shares.map((share) => share.guestPath),
-      );
-      const guestName = guestPath.slice(guestPath.lastIndexOf("/") + 1);
-      shares.push({
-        id: newShareId(),
-        path: path.toString("base64"),
-        name: guestName,
-        identity,
-        mode: asked.mode,
-        guestPath,
-        hideSecrets: asked.hideSecrets ?? false,
-        localFolders: asked.localFolders ?? true,
-        notes,
-      });
-    }
-    await refuseOverlaps(shares.map(given));
+    const shares = await this.folders.take(params.shares);
     if (params.diskGib !== undefined && params.diskGib < DEFAULT_DISK_GIB) {
       throw new ProblemError({
         code: "usage",
@@ -155,7 +143,7 @@ export class TaskService {
     const taken = new Set(
       this.#store
         .all()
-        .filter((task) => !task.ended)
+        .filter((task) => !task.ended || this.#holdsChanges(task))
         .map((task) => task.name),
     );
     const task = await this.#store.create(
@@ -184,12 +172,17 @@ export class TaskService {
   list(): TaskView[] {
     return this.#store
       .all()
-      .filter((task) => !task.ended)
+      .filter((task) => !task.ended || this.#holdsChanges(task))
       .sort((a, b) => (a.created < b.created ? -1 : 1))
       .map((task) => this.#view(task));
   }
-  view(ref: string): TaskView {
-    return this.#view(this.resolve(ref));
+  /** With everything that can be found out about its folders. */
+  async view(ref: string): Promise<TaskView> {
+    const task = this.resolve(ref);
+    const { at } = this.#liveOf(task).state;
+    // a machine that comes or goes has its folders' processes; they are not held up for a look
+    if (at !== "starting" && at !== "stopping") await this.folders.look(task);
+    return this.#view(task);
   }
   resolve(ref: string): TaskFile {
     return resolveTask(ref, this.#store.all());
@@ -219,14 +212,13 @@ export class TaskService {
     try {
       this.#image ??= openImage(this.#options.imageDir);
       const facts = await this.#machineFacts(this.#image);
-      // what was picked may have become something else since
-      for (const { name, path } of task.shares.map(given)) await this.#options.grants.refuseSensitive(path, name);
-      await refuseOverlaps(task.shares.map(given));
+      await this.folders.recheck(task);
       if (live.state.at !== "starting") throw stopped(task);
       this.#record("task.starting", { wall: wallSentence(task.shares), accelerator: facts.accelerator }, task.id, actor);
       const budget = new GuestLogBudget();
       const machine = new Machine({
         task,
+        folders: this.folders.placed(task),
         paths,
         n: randomBytes(4).toString("hex"),
         image: this.#image,
@@ -242,8 +234,10 @@ export class TaskService {
             const kept = budget.take(message);
             if (kept) this.#report("guest.log", { level, message, ...kept }, task.id, { kind: "guest" });
           },
-          onShareServed: ({ name, mode, guestPath }, confinement) =>
-            this.#record("share.served", { name, mode, guestPath, confinement }, task.id),
+          onShareServed: ({ folder: { spec }, guestPath }, confinement) =>
+            this.#record("share.served", { name: spec.name, mode: spec.mode, guestPath, confinement }, task.id),
+          onShareRestarted: ({ folder: { spec } }, why) =>
+            this.#report("folder.restarted", { folder: spec.id, name: spec.name, why: why.slice(0, 1024) }, task.id),
           onClock: (steppedMs) => this.#report("guest.clock", { steppedMs }, task.id),
           onDied: (problem) => void this.#failed(task, live, problem.problem),
         },
@@ -309,6 +303,7 @@ export class TaskService {
       } else await live.machine?.stop(how);
       delete live.machine;
       live.output.close();
+      await tolerant(() => this.folders.remember(task));
       live.state = { at: "stopped" };
       this.#report("task.stopped", { reason, ranMs: Math.round(performance.now() - live.startedAt) }, task.id);
     })();
@@ -350,40 +345,46 @@ export class TaskService {
   }
 
   /** Stops first. An ephemeral task keeps its events and output; any other goes whole. Those who come meanwhile wait for the same end. */
-  remove(ref: string, actor: Actor): Promise<void> {
+  remove(ref: string, discard: boolean, actor: Actor): Promise<void> {
     const task = this.resolve(ref);
     const under = this.#removing.get(task.id);
     if (under) return under;
-    const removing = this.#remove(task, actor).finally(() => this.#removing.delete(task.id));
+    const removing = this.#remove(task, discard, actor).finally(() => this.#removing.delete(task.id));
     this.#removing.set(task.id, removing);
     return removing;
   }
 
-  async #remove(task: TaskFile, actor: Actor): Promise<void> {
+  async #remove(task: TaskFile, discard: boolean, actor: Actor): Promise<void> {
+    const kept = !task.ephemeral || task.ended !== undefined;
+    if (kept && !discard) await this.folders.refuseWaiting(task); // before the stop, which the user then did not mean
     await this.stop(task.id, "sync", "the task is removed", actor);
-    if (task.ephemeral && !task.ended) return this.#finish(task);
+    if (!kept) return this.#finish(task);
+    if (!discard) await this.folders.refuseWaiting(task);
     this.#report("task.removed", { name: task.name }, task.id, actor); // removing is what makes room
     await this.#delete(task);
   }
 
+  /** The end of a one-off run: machine and disk go; events, output and the changes that wait stay. */
   async #finish(task: TaskFile): Promise<void> {
     await rm(this.#options.paths.task(task.id).disk, { force: true });
     await this.#store.save({ ...task, ended: new Date().toISOString() });
     this.#options.audit.release(task.id);
     this.#live.get(task.id)?.output.close();
     this.#live.delete(task.id);
+    await this.folders.release(task.id);
   }
 
   async #delete(task: TaskFile): Promise<void> {
     this.#live.get(task.id)?.output.close();
     this.#live.delete(task.id);
     this.#options.audit.release(task.id);
+    await this.folders.release(task.id);
     await this.#store.remove(task.id);
   }
 
   /** Removes the events and output of runs that are over. */
   async prune(actor: Actor): Promise<Result<"runs.prune">> {
-    const runs = this.#store.all().filter((task) => task.ended !== undefined);
+    const runs = this.#store.all().filter((task) => task.ended !== undefined && !this.#holdsChanges(task));
     let sizeBytes = 0;
     for (const run of runs) {
       const { directory } = this.#options.paths.task(run.id);
@@ -527,6 +528,7 @@ export class TaskService {
   async stopAll(reason: string): Promise<void> {
     const busy = [...this.#live.entries()].filter(([, live]) => live.state.at !== "stopped" && live.state.at !== "failed");
     await Promise.all(busy.map(([id]) => this.stop(id, "ask", reason, { kind: "keeper" })));
+    await this.folders.endAll();
   }
 
   #machineFacts(image: Image): Promise<MachineFacts> {
@@ -569,6 +571,19 @@ export class TaskService {
     return ticket;
   }
 
+  /** Whether changes of it may wait: what was not counted may be some. */
+  #holdsChanges(task: TaskFile): boolean {
+    return this.folders.views(task).some(({ waiting }) => waiting !== 0);
+  }
+
+  /** The machine in which a task's folders can be changed now; none when it is off. */
+  #foldersIn(task: TaskFile): Machine | undefined {
+    const { state, machine } = this.#liveOf(task);
+    if (state.at === "stopped" || state.at === "failed") return undefined;
+    if (state.at === "running" && machine) return machine;
+    throw refused(task, `it is ${state.at}`);
+  }
+
   #liveOf(task: TaskFile): Live {
     const held = this.#live.get(task.id);
     if (held) return held;
@@ -580,19 +595,18 @@ export class TaskService {
 
   #view(task: TaskFile): TaskView {
     const live = this.#liveOf(task);
-    const shares = shareViews(task.shares);
     return {
       id: task.id,
       name: task.name,
       created: task.created,
       ephemeral: task.ephemeral,
       state: live.state,
-      shares,
+      shares: this.folders.views(task),
       cpus: task.cpus,
       memoryMib: task.memoryMib,
       diskGib: task.diskGib,
       sudo: task.sudo,
-      wall: wallSentence(shares),
+      wall: wallSentence(task.shares),
       workingDirectory: workingDirectory(task),
       running: live.execs,
     };
@@ -634,16 +648,6 @@ const about = (task: string, actor: Actor | undefined) => ({
   ...(actor?.kind === "guest" ? { source: "guest" as const } : {}),
 });
 
-/** A task's folders as clients see them: without their place on the host. */
-const shareViews = (shares: TaskFile["shares"]): ShareView[] => shares.map(({ path: _, identity: __, ...seen }) => seen);
-
-const given = ({ name, path, mode, hideSecrets }: TaskFile["shares"][number]) => ({
-  name,
-  path: Buffer.from(path, "base64"),
-  mode,
-  hideSecrets,
-});
-
 /** Commands begin in the first folder; without one in a folder of the task's own. */
 const workingDirectory = (task: TaskFile) => task.shares[0]?.guestPath ?? OWN_FOLDER;
 
@@ -659,11 +663,4 @@ const stopped = (task: TaskFile) =>
     code: "machine.stopped",
     message: `The task ${task.name} was stopped while it started.`,
     next: [`Start it again with \`cloche start ${task.name}\`.`],
-  });
-
-const modeRequired = (name: string) =>
-  new ProblemError({
-    code: "share.mode-required",
-    message: `The folder ${JSON.stringify(name)} needs a mode: this version serves \`ro\` (read only) and \`rw\` (change directly). Asking before each change (\`review\`) is not served yet, so nothing was shared.`,
-    next: ["Add :ro or :rw to the folder, for example --share ~/folder:ro."],
   });

@@ -34,8 +34,10 @@ const taskShare = shareV1.extend({
   hideSecrets: z.boolean(),
   localFolders: z.boolean(),
   notes: z.array(folderNote).max(8),
-  /** changes in its layer when its share server last ended in order; absent when that is not known */
-  waiting: z.int().min(0).optional(),
+  /** how many changes its layer had, for as long as the layer's files are those of the stamp */
+  counted: z.strictObject({ changes: z.int().min(0), stamp: z.string().max(256) }).optional(),
+  /** names in it that look like secrets, as they were when it was first looked through */
+  secrets: z.strictObject({ names: z.array(z.string().max(256)).max(16), more: z.boolean() }).optional(),
 });
 export type TaskShare = z.infer<typeof taskShare>;
 
