@@ -8,9 +8,17 @@ export const VERBS: readonly (readonly [string, string, string])[] = [
   ["stop", "TASK… [--now]", "stop it; works even when the guest hangs"],
   ["pause", "TASK", "freeze it"],
   ["resume", "TASK", "let it go on"],
-  ["rm", "TASK…", "remove it, with its own disk; your folders stay"],
+  ["rm", "TASK… [--discard]", "remove it, with its own disk; refused while changes wait; your folders stay"],
   ["ls", "[--json|-q]", "the tasks there are"],
   ["show", "TASK [--json]", "one task: state, wall, folders, steps of its start"],
+  ["folder", "add|set|rm|ls TASK DIR[:mode]", "its folders and what it may do in them, also while it runs"],
+  ["changes", "TASK [--json]", "what it wants to change in your folders"],
+  ["diff", "TASK [PATH…]", "what is in those changes"],
+  ["apply", "TASK PATH…|--all [--hunks 1,3]", "write changes into your folders"],
+  ["discard", "TASK PATH…|--all", "drop changes"],
+  ["undo", "TASK", "take the last apply back"],
+  ["history", "TASK FILE", "versions kept of a file that tasks overwrote or deleted"],
+  ["restore", "TASK FILE[@N]", "bring a version back; --below: everything deleted below a folder"],
   ["shell", "TASK", "a shell in it"],
   ["exec", "TASK [opts] -- CMD…", "a command in it"],
   ["cp", "SRC TASK:PATH | TASK:PATH DEST", "copy a file or folder in or out"],
@@ -26,7 +34,10 @@ export const VERBS: readonly (readonly [string, string, string])[] = [
   ["help", "", "this"],
 ];
 
-const TASK_VERBS = ["start", "stop", "pause", "resume", "rm", "show", "shell", "exec", "logs", "events", "forward", "ssh-config"];
+const TASK_VERBS = [
+  ...["start", "stop", "pause", "resume", "rm", "show", "shell", "exec", "logs", "events", "forward", "ssh-config"],
+  ...["changes", "diff", "apply", "discard", "undo", "history", "restore"],
+];
 
 export function helpText(): string {
   const width = Math.max(...VERBS.map(([verb, rest]) => verb.length + rest.length + 1));
@@ -36,7 +47,8 @@ export function helpText(): string {
 ${lines.join("\n")}
 
 options of run and new:
-  --share DIR:ro|rw[=/guest/path]   a folder, read only or changed directly; may be repeated
+  --share DIR[:review|ro|rw][=/guest/path]   a folder: changes are asked about, read only, or made at once; may be repeated
+  --hide-secrets   names that look like secrets are not shown to the task   --no-local-folders
   --env NAME=VALUE   --name NAME   --cpus N   --memory 2g   --disk 16g   --no-sudo
 options of run and exec:
   --timeout 30m   -t/-T a terminal, or none   --result FILE   (run only) --keep
@@ -54,6 +66,10 @@ export function completionScript(shell: string): string | undefined {
   if [ "$COMP_CWORD" -eq 1 ]; then COMPREPLY=($(compgen -W "${verbs}" -- "$word")); return; fi
   case \${COMP_WORDS[1]} in
     ${onTask}) COMPREPLY=($(compgen -W "$(cloche ls -q 2>/dev/null)" -- "$word")) ;;
+    folder)
+      if [ "$COMP_CWORD" -eq 2 ]; then COMPREPLY=($(compgen -W "add set rm ls" -- "$word"))
+      elif [ "$COMP_CWORD" -eq 3 ]; then COMPREPLY=($(compgen -W "$(cloche ls -q 2>/dev/null)" -- "$word"))
+      else COMPREPLY=($(compgen -f -- "$word")); fi ;;
     *) COMPREPLY=($(compgen -f -- "$word")) ;;
   esac
 }
@@ -64,12 +80,18 @@ _cloche() {
   if (( CURRENT == 2 )); then compadd ${verbs}; return; fi
   case $words[2] in
     ${onTask}) compadd \${(f)"$(cloche ls -q 2>/dev/null)"} ;;
+    folder)
+      if (( CURRENT == 3 )); then compadd add set rm ls
+      elif (( CURRENT == 4 )); then compadd \${(f)"$(cloche ls -q 2>/dev/null)"}
+      else _files; fi ;;
     *) _files ;;
   esac
 }
 compdef _cloche cloche`;
     case "fish":
       return `complete -c cloche -f -n "__fish_use_subcommand" -a "${verbs}"
+complete -c cloche -f -n "__fish_seen_subcommand_from folder; and not __fish_seen_subcommand_from add set rm ls" -a "add set rm ls"
+complete -c cloche -n "__fish_seen_subcommand_from folder; and __fish_seen_subcommand_from add set rm ls" -a "(cloche ls -q 2>/dev/null)"
 complete -c cloche -f -n "__fish_seen_subcommand_from ${TASK_VERBS.join(" ")}" -a "(cloche ls -q 2>/dev/null)"`;
     default:
       return undefined;

@@ -2,6 +2,8 @@
 import { formatProblem, ProblemError, toProblem } from "../contract/index.ts";
 import { componentsPath, readComponents } from "../contract/node/index.ts";
 import { rawArguments } from "./args.ts";
+import * as changes from "./commands/changes.ts";
+import { folder } from "./commands/folder.ts";
 import { completion, doctor, image, web } from "./commands/host.ts";
 import { exec, run, shell } from "./commands/run.ts";
 import { sshConfig, sshStream } from "./commands/ssh-config.ts";
@@ -30,6 +32,14 @@ const VERBS: Readonly<Record<string, Verb>> = {
   ls: tasks.list,
   show: tasks.show,
   prune: tasks.prune,
+  folder,
+  changes: changes.changes,
+  diff: changes.diff,
+  apply: changes.apply,
+  discard: changes.discard,
+  undo: changes.undo,
+  history: changes.history,
+  restore: changes.restore,
   // its ssh library is loaded by this verb only
   cp: async (session, args) => (await import("./commands/cp.ts")).cp(session, args),
   forward: async (session, args) => (await import("./commands/forward.ts")).forward(session, args),

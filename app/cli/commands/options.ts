@@ -1,7 +1,8 @@
 /** Options that `run` and `new` share: what a task is made of. */
 import { resolve } from "node:path";
-import type { Client, NewTask } from "../../contract/index.ts";
+import { type Client, type NewTask, visible } from "../../contract/index.ts";
 import { environmentArguments, memoryMib, type OptionTable, type Parsed, shareArgument, usage, wholeNumber } from "../args.ts";
+import { note } from "../session.ts";
 
 export const TASK_OPTIONS: OptionTable = {
   "--share": "values",
@@ -12,6 +13,8 @@ export const TASK_OPTIONS: OptionTable = {
   "--memory": "value",
   "--disk": "value",
   "--no-sudo": "flag",
+  "--hide-secrets": "flag",
+  "--no-local-folders": "flag",
 };
 
 /** Makes the grants and the request for a new task. */
@@ -23,8 +26,15 @@ export async function newTaskParams(keeper: Client, parsed: Parsed, ephemeral: b
   const shares: NewTask["shares"] = [];
   for (const argument of lists["--share"] ?? []) {
     const { path, mode, guestPath } = shareArgument(argument);
-    const { grant } = await keeper.call("grants.create", { path: absolutePath(path).toString("base64") });
-    shares.push({ grant, ...(mode ? { mode } : {}), ...(guestPath === undefined ? {} : { guestPath }) });
+    const { grant, notes } = await keeper.call("grants.create", { path: absolutePath(path).toString("base64") });
+    for (const { text } of notes) note(`cloche: ${visible(path.toString())}: ${text}`);
+    shares.push({
+      grant,
+      ...(mode ? { mode } : {}),
+      ...(guestPath === undefined ? {} : { guestPath }),
+      ...(flags.has("--hide-secrets") ? { hideSecrets: true } : {}),
+      ...(flags.has("--no-local-folders") ? { localFolders: false } : {}),
+    });
   }
   return {
     shares,
@@ -39,6 +49,6 @@ export async function newTaskParams(keeper: Client, parsed: Parsed, ephemeral: b
 }
 
 /** A path's bytes made absolute by this process's folder; Node's own `resolve` would decode them. */
-function absolutePath(path: Buffer): Buffer {
+export function absolutePath(path: Buffer): Buffer {
   return path[0] === 0x2f || process.platform === "win32" ? path : Buffer.concat([Buffer.from(`${resolve(".")}/`), path]);
 }

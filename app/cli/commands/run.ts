@@ -4,6 +4,7 @@ import { duration, environmentArguments, type OptionTable, type Parsed, parse, u
 import { type AttachOptions, attach, type Ended, type RunningCommand } from "../attach.ts";
 import { showProgress } from "../progress.ts";
 import { note, noteProblem, type Session, writeResult } from "../session.ts";
+import { endWithChanges } from "./after-run.ts";
 import { newTaskParams, TASK_OPTIONS } from "./options.ts";
 
 const EXEC_OPTIONS: OptionTable = { "--env": "values", "--timeout": "value", "--result": "value", "-t": "flag", "-T": "flag" };
@@ -21,6 +22,8 @@ interface RunResult {
   signal?: string;
   startMs?: number;
   totalMs: number;
+  /** changes that wait to be applied or discarded */
+  waiting?: number;
   problem?: Problem;
 }
 
@@ -68,6 +71,11 @@ export async function run(session: Session, args: readonly Buffer[]): Promise<nu
     noteProblem(toProblem(error));
   }
   interrupts.end();
+  try {
+    if (keeper && task) result.waiting = await endWithChanges(keeper, task.id, interrupts.status === undefined);
+  } catch (error) {
+    noteProblem(toProblem(error));
+  }
   result.totalMs = Math.round(performance.now() - began);
   if (parsed.values["--result"] !== undefined) writeResult(parsed.values["--result"], result);
   return result.status;

@@ -3,6 +3,8 @@ import { formatProblem, ProblemError, type TaskView } from "../../contract/index
 import { type OptionTable, type Parsed, parse, usage } from "../args.ts";
 import { showProgress } from "../progress.ts";
 import { columns, note, noteProblem, print, printJson, type Session, stateWord } from "../session.ts";
+import { waitingWords } from "../show-changes.ts";
+import { folderFacts } from "../show-folder.ts";
 import { newTaskParams, TASK_OPTIONS } from "./options.ts";
 
 const JSON_OPTION: OptionTable = { "--json": "flag" };
@@ -57,13 +59,14 @@ export async function resume(session: Session, args: readonly Buffer[]): Promise
 }
 
 export async function remove(session: Session, args: readonly Buffer[]): Promise<number> {
-  const parsed = parse(args, {});
-  if (parsed.words.length === 0) throw usage("`cloche rm` needs a task: cloche rm TASK….");
+  const parsed = parse(args, { "--discard": "flag" });
+  const discard = parsed.flags.has("--discard");
+  if (parsed.words.length === 0) throw usage("`cloche rm` needs a task: cloche rm TASK… [--discard].");
   const keeper = await session.keeper();
   return each(parsed.words, async (task) => {
     const { name } = await keeper.call("tasks.get", { task });
-    await keeper.call("tasks.remove", { task, discard: false });
-    note(`cloche: ${name} is removed. Your folders are as it left them.`);
+    await keeper.call("tasks.remove", { task, discard });
+    note(`cloche: ${name} is removed. Your folders are as it left them; versions of what it overwrote stay.`);
   });
 }
 
@@ -75,10 +78,11 @@ export async function list(session: Session, args: readonly Buffer[]): Promise<n
   else if (parsed.flags.has("--quiet") || parsed.flags.has("-q")) {
     if (tasks.length > 0) await print(tasks.map((task) => task.name).join("\n"));
   } else if (tasks.length === 0) note("cloche: no tasks. Make one: cloche new --share DIR:rw, or run a command: cloche run -- COMMAND.");
-  else await print(columns([["NAME", "STATE", "FOLDERS"], ...tasks.map((task) => [task.name, stateWord(task), folders(task)])]));
+  else await print(columns([["NAME", "STATE", "FOLDERS", "CHANGES"], ...tasks.map(row)]));
   return 0;
 }
 
+const row = (task: TaskView) => [task.name, stateWord(task), folders(task), waitingWords(task.shares) || "–"];
 const folders = (task: TaskView) => task.shares.map((share) => `${share.name}:${share.mode}`).join(" ") || "–";
 
 export async function show(session: Session, args: readonly Buffer[]): Promise<number> {
@@ -93,7 +97,10 @@ export async function show(session: Session, args: readonly Buffer[]): Promise<n
     ["state", stateWord(task)],
     ["made", task.created],
     ["wall", task.wall],
-    ...task.shares.map((share) => ["folder", `${share.name} (${share.mode}) at ${share.guestPath}`]),
+    ...task.shares.flatMap((share) => [
+      ["folder", `${share.name} (${share.mode}) at ${share.guestPath}`],
+      ...folderFacts(share).map((fact) => ["", `  ${fact}`]),
+    ]),
     ["machine", `${task.cpus} CPU, ${task.memoryMib} MiB memory, ${task.diskGib} GiB disk (sparse), sudo ${task.sudo ? "on" : "off"}`],
     ["commands", `${task.running} running`],
   ];

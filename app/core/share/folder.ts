@@ -31,6 +31,8 @@ export interface FolderOptions {
   readonly task: string;
   readonly paths: Paths;
   readonly program: string;
+  /** whether the share server keeps layers and versions; without, there is nothing to list and `rw` is served as it is */
+  readonly keeps: boolean;
   readonly events: FolderEvents;
 }
 
@@ -71,6 +73,9 @@ export class Folder {
   set spec(spec: FolderSpec) {
     this.#spec = spec;
   }
+  get #keeps(): boolean {
+    return this.#options.keeps && this.#spec.mode !== "ro";
+  }
   get room(): RoomQuestion | undefined {
     return this.#room;
   }
@@ -84,7 +89,7 @@ export class Folder {
 
   /** How many changes wait, when that is known without asking. `kept` is a count that was written down. */
   waiting(kept: Counted | undefined): number | undefined {
-    if (!existsSync(this.#layer)) return 0;
+    if (!this.#options.keeps || !existsSync(this.#layer)) return 0;
     const stamp = this.#stamp();
     if (this.#counted && (this.#serving || this.#counted.stamp === stamp)) return this.#counted.changes;
     return kept?.stamp === stamp ? kept.changes : undefined;
@@ -102,7 +107,7 @@ export class Folder {
   serve(listen: string): Promise<ShareServer> {
     return this.#inTurn(async () => {
       if (this.#serving) throw new Error(`folder ${this.#spec.id} is served already`);
-      const kept = this.#spec.mode === "ro" ? undefined : await this.#takeLayer();
+      const kept = this.#keeps ? await this.#takeLayer() : undefined;
       const server = await this.#start(this.#spec, listen, kept);
       this.#serving = server;
       this.problem = undefined;
@@ -120,7 +125,7 @@ export class Folder {
       if (!server) return;
       await this.#untilQuiet();
       // a dead or hung server has not counted: that is done when somebody asks
-      if (this.#spec.mode !== "ro") await within(PATIENCE_MS, this.#count(server)).catch(() => {});
+      if (this.#keeps) await within(PATIENCE_MS, this.#count(server)).catch(() => {});
       this.#serving = undefined;
       await server.end();
       this.#recount();
@@ -130,6 +135,7 @@ export class Folder {
   /** Works on the folder's changes and versions, through the process that serves it or one started for it. */
   async use<T>(work: (server: ShareServer) => Promise<T>): Promise<T> {
     const server = await this.#inTurn(async () => {
+      if (!this.#options.keeps) throw keepsNothing(this.#spec.name);
       const there = this.#spec.mode === "ro" ? undefined : this.#serving;
       const server = there ?? (await this.#work());
       this.#using++;
@@ -278,6 +284,13 @@ export class Folder {
     return done;
   }
 }
+
+const keepsNothing = (name: string) =>
+  new ProblemError({
+    code: "share.server",
+    message: `The share server of this version keeps no changes and no versions of the folder ${JSON.stringify(name)}. Nothing was done.`,
+    next: ["Files that a task changed with `rw` are as it wrote them."],
+  });
 
 /** The work's outcome, or nothing when it takes longer. */
 async function within(ms: number, work: Promise<unknown>): Promise<void> {
