@@ -40,7 +40,6 @@ describe("a part of a running machine is killed from outside", () => {
     ["QEMU", "qemu-system", "machine.died", "hypervisor ended unasked"],
     ["the vsock device", "vhost-device-vsock", "machine.died", "connection to the host broke"],
     ["the helper", "cloche-helper", "machine.helper", "helper, which runs the machine, ended"],
-    ["the share server", "cloche-share", "share.server-died", 'serves the folder "notes" ended'],
   ] as const)("%s", async (_, program, code, says) => {
     const going = await working(program);
     process.kill(pidOf(cloche, program), "SIGKILL");
