@@ -65,6 +65,9 @@ func (n *node) Open(flags uint32) (ninep.File, error) {
 	return &file{node: n, fd: fd, writable: writes, flocked: wire.LockUnlock}, nil
 }
 
+// Descriptor is the open file's own, for cloning its blocks; it lives as long as the file is open.
+func (f *file) Descriptor() int { return f.fd }
+
 func (f *file) Close() {
 	if !f.shared {
 		unix.Close(f.fd)

@@ -162,6 +162,9 @@ func (n *node) Parent() ninep.Node {
 	return n.parent
 }
 
+// Stat tells what the object is on the host.
+func (n *node) Stat(st *unix.Stat_t) error { return retry(func() error { return unix.Fstat(n.fd, st) }) }
+
 // number is the node's name in /proc/self/fd.
 func (n *node) number() string { return strconv.Itoa(n.fd) }
 

@@ -283,6 +283,13 @@ func (l *Layer) QIDOf(device, inode uint64) (uint64, bool) {
 	return qid, known
 }
 
+// Remembers tells whether any qid is remembered, which is rare.
+func (l *Layer) Remembers() bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return len(l.qids) > 0
+}
+
 // NewID gives an id for a node to be.
 func (l *Layer) NewID() ID {
 	l.mu.Lock()

@@ -44,12 +44,17 @@ type Node struct {
 	Kind       Kind
 	// QID is the path number that the guest sees; it stays when the node is copied up, moved or applied.
 	QID uint64
+	// Made: the task made it, so that a Base is only what it stands in the place of; otherwise it is the Base's object itself,
+	// wherever it is now.
+	Made bool
 	// Whiteout: the name is deleted; what was there is Base.
 	Whiteout bool
 	// Moved, of a whiteout: what was there has a node elsewhere, with the same Base.
 	Moved bool
 	// Base is nil for what the folder never had.
 	Base *Base
+	// Over is what of the folder stands at the place of a node that was moved there from elsewhere in the folder; nil: nothing.
+	Over *Base
 	// Content is the file's bytes; 0 while they are the Base's.
 	Content uint64
 	// Opaque, of a directory: nothing of the folder shows below it.
@@ -70,7 +75,7 @@ type Node struct {
 
 // Passing tells whether the node only leads to others: it is no change itself.
 func (n *Node) Passing() bool {
-	return n.Kind == Directory && !n.Whiteout && !n.Opaque && n.Base != nil && !n.ModeSet && !n.MtimeSet && len(n.Xattrs) == 0
+	return n.Kind == Directory && !n.Whiteout && !n.Opaque && n.Base != nil && n.Over == nil && !n.ModeSet && !n.MtimeSet && len(n.Xattrs) == 0
 }
 
 // clone copies what may be shared.
@@ -79,6 +84,10 @@ func (n *Node) clone() *Node {
 	if n.Base != nil {
 		b := *n.Base
 		c.Base = &b
+	}
+	if n.Over != nil {
+		b := *n.Over
+		c.Over = &b
 	}
 	if n.Xattrs != nil {
 		c.Xattrs = make(map[string][]byte, len(n.Xattrs))

@@ -65,26 +65,33 @@ func (e *encoder) bool(v bool) {
 	}
 }
 
+func (e *encoder) base(b *Base) {
+	e.bool(b != nil)
+	if b == nil {
+		return
+	}
+	e.text(b.Path)
+	e.uint(uint64(b.Kind))
+	e.uint(b.Device)
+	e.uint(b.Inode)
+	e.uint(uint64(b.Mode))
+	e.int(b.Size)
+	e.int(b.MtimeNs)
+	e.int(b.CtimeNs)
+	e.uint(b.Content)
+}
+
 func (e *encoder) node(n *Node) {
 	e.uint(uint64(n.ID))
 	e.uint(uint64(n.Parent))
 	e.text(n.Name)
 	e.uint(uint64(n.Kind))
 	e.uint(n.QID)
+	e.bool(n.Made)
 	e.bool(n.Whiteout)
 	e.bool(n.Moved)
-	if e.bool(n.Base != nil); n.Base != nil {
-		b := n.Base
-		e.text(b.Path)
-		e.uint(uint64(b.Kind))
-		e.uint(b.Device)
-		e.uint(b.Inode)
-		e.uint(uint64(b.Mode))
-		e.int(b.Size)
-		e.int(b.MtimeNs)
-		e.int(b.CtimeNs)
-		e.uint(b.Content)
-	}
+	e.base(n.Base)
+	e.base(n.Over)
 	e.uint(n.Content)
 	e.bool(n.Opaque)
 	e.uint(uint64(n.Mode))
@@ -195,19 +202,25 @@ func (d *decoder) kind() Kind {
 	return k
 }
 
+func (d *decoder) base() *Base {
+	if !d.bool() {
+		return nil
+	}
+	b := &Base{Path: d.text(maxRecord)}
+	b.Kind = d.kind()
+	b.Device, b.Inode, b.Mode = d.uint(), d.uint(), uint32(d.uint())
+	b.Size, b.MtimeNs, b.CtimeNs, b.Content = d.int(), d.int(), d.int(), d.uint()
+	return b
+}
+
 func (d *decoder) node() *Node {
 	n := &Node{ID: ID(d.uint()), Parent: ID(d.uint()), Name: d.text(maxName)}
 	n.Kind = d.kind()
 	n.QID = d.uint()
+	n.Made = d.bool()
 	n.Whiteout = d.bool()
 	n.Moved = d.bool()
-	if d.bool() {
-		b := &Base{Path: d.text(maxRecord)}
-		b.Kind = d.kind()
-		b.Device, b.Inode, b.Mode = d.uint(), d.uint(), uint32(d.uint())
-		b.Size, b.MtimeNs, b.CtimeNs, b.Content = d.int(), d.int(), d.int(), d.uint()
-		n.Base = b
-	}
+	n.Base, n.Over = d.base(), d.base()
 	n.Content = d.uint()
 	n.Opaque = d.bool()
 	n.Mode = uint32(d.uint())

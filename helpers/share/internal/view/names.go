@@ -1,0 +1,905 @@
+//go:build linux
+
+package view
+
+import (
+	"strings"
+	"syscall"
+	"time"
+
+	"cloche/share/internal/layer"
+	"cloche/share/internal/ninep"
+	"cloche/share/internal/wire"
+)
+
+// What changes names. Each holds Tree.names throughout, so that what it looks at stays so for the guest; the host may change
+// the folder at any time, which the bases tell later.
+
+// place is a name in a directory, looked at under Tree.names.
+type place struct {
+	dir  *node
+	name string
+	path []string
+	// entry is the layer's node there, a whiteout too; nil: the layer knows nothing of the name.
+	entry *layer.Node
+	// lower is what the folder has there, whether it shows or not; nil: nothing. It belongs to the place.
+	lower Object
+}
+
+func (n *node) place(name string) (*place, error) {
+	if !n.isDir() {
+		return nil, syscall.ENOTDIR
+	}
+	if n.local {
+		return nil, syscall.EROFS
+	}
+	s := n.now()
+	if s.gone {
+		return nil, syscall.ENOENT
+	}
+	if n.tree.hidden(name) {
+		return nil, syscall.EACCES
+	}
+	if n.tree.isLocal(n, name) {
+		return nil, syscall.EBUSY // the guest's disk is mounted there
+	}
+	p := &place{dir: n, name: name, path: append(n.path(), name), entry: n.tree.child(s.id, name)}
+	if s.low != nil && !n.tree.opaque(s.id) {
+		low, err := s.low.Walk(name)
+		switch err {
+		case nil:
+			p.lower = low.(Object)
+		case syscall.ENOENT:
+		default:
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+func (t *Tree) opaque(id layer.ID) bool {
+	if id == 0 {
+		return false
+	}
+	e := t.layer.Get(id)
+	return e != nil && e.Opaque
+}
+
+func (p *place) drop() {
+	if p.lower != nil {
+		p.lower.Drop()
+	}
+}
+
+// taken tells whether the guest sees something there.
+func (p *place) taken() bool {
+	if p.entry != nil {
+		return !p.entry.Whiteout
+	}
+	return p.lower != nil
+}
+
+// inLayer tells whether a change of the name lands in the layer: by its path, because the layer has it already, or because
+// the directory itself is the layer's alone.
+func (p *place) inLayer(directory bool) bool {
+	t := p.dir.tree
+	if p.entry != nil && !p.entry.Passing() {
+		return true
+	}
+	s := p.dir.now()
+	return s.low == nil || t.opaque(s.id) || t.layered(p.path, directory)
+}
+
+// base is what of the folder stands at the place, as it was when the task first met it; nil: nothing.
+func (p *place) base() (*layer.Base, error) {
+	if e := p.entry; e != nil {
+		switch {
+		case e.Over != nil:
+			return e.Over, nil
+		case e.Base != nil && e.Base.Path == p.lowerPath() && !(e.Whiteout && e.Moved):
+			return e.Base, nil
+		}
+	}
+	if p.lower == nil {
+		return nil, nil
+	}
+	return Identity(p.lower, p.lowerPath())
+}
+
+// lowerPath is where the folder has the place.
+func (p *place) lowerPath() string { return layer.Join(p.dir.lowerPath(), p.name) }
+
+// lowerPath is where the folder has the directory, which is not where the guest sees it after a move.
+func (n *node) lowerPath() string {
+	s := n.now()
+	if s.id != 0 {
+		if e := n.tree.layer.Get(s.id); e != nil && e.Base != nil {
+			return e.Base.Path
+		}
+	}
+	path := ""
+	n.tree.mu.Lock()
+	parent, name := n.parent, n.name
+	n.tree.mu.Unlock()
+	if parent == nil {
+		return path
+	}
+	return layer.Join(parent.lowerPath(), name)
+}
+
+// ensure gives the layer's node of n, made as a passing one where there is none, and those of the directories above. The
+// caller holds Tree.names.
+func (n *node) ensure() (*layer.Node, error) {
+	t := n.tree
+	s := n.now()
+	if s.id != 0 {
+		if e := t.layer.Get(s.id); e != nil {
+			return e, nil
+		}
+		return nil, syscall.ENOENT
+	}
+	if s.gone || n.parent == nil {
+		return nil, syscall.ENOENT
+	}
+	parent, err := n.parent.ensure()
+	if err != nil {
+		return nil, err
+	}
+	b, err := Identity(s.low, layer.Join(n.parent.lowerPath(), n.name))
+	if err != nil {
+		return nil, err
+	}
+	e := &layer.Node{ID: t.layer.NewID(), Parent: parent.ID, Name: n.name, Kind: b.Kind, QID: n.qid.Path, Base: b}
+	if err := t.layer.Change(layer.Put(e)); err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	n.id = e.ID
+	t.mu.Unlock()
+	return t.layer.Get(e.ID), nil
+}
+
+// fresh is a node for something that the guest makes at a place; the folder's own there, if any, is its base.
+func (p *place) fresh(kind layer.Kind, mode uint32) (*layer.Node, error) {
+	t := p.dir.tree
+	dir, err := p.dir.ensure()
+	if err != nil {
+		return nil, err
+	}
+	b, err := p.base()
+	if err != nil {
+		return nil, err
+	}
+	e := &layer.Node{ID: t.layer.NewID(), Parent: dir.ID, Name: p.name, Kind: kind, Made: true, Base: b, Mode: mode & permissions, ModeSet: true, Opaque: kind == layer.Directory}
+	if p.entry != nil {
+		e.ID = p.entry.ID // it takes the whiteout's place, and what was deleted below stays so
+	}
+	e.QID = newQID | uint64(t.layer.NewID())
+	return e, nil
+}
+
+// touched is the directory's node with its time set, to go into the same change. nil: the directory has none to set.
+func (p *place) touched() []layer.Op {
+	e := p.dir.tree.layer.Get(p.dir.now().id)
+	if e == nil || e.Base != nil {
+		return nil // the folder's own directories keep their times until something of them is applied
+	}
+	e.MtimeNs, e.MtimeSet = time.Now().UnixNano(), true
+	return []layer.Op{layer.Put(e)}
+}
+
+func (n *node) Create(name string, flags, mode uint32) (ninep.Node, ninep.File, error) {
+	if flags&openAccess == openAccess {
+		return nil, nil, syscall.EINVAL
+	}
+	t := n.tree
+	t.names.Lock()
+	p, err := n.place(name)
+	if err != nil {
+		t.names.Unlock()
+		return nil, nil, err
+	}
+	defer p.drop()
+	if p.taken() {
+		t.names.Unlock()
+		if flags&openExcl != 0 {
+			return nil, nil, syscall.EEXIST
+		}
+		return n.openExisting(name, flags)
+	}
+	if !p.inLayer(false) {
+		defer t.names.Unlock()
+		return n.createBelow(p, flags, mode)
+	}
+	child, err := n.createFile(p, mode)
+	t.names.Unlock()
+	if err != nil {
+		return nil, nil, err
+	}
+	f, err := child.open(flags &^ (openTrunc | openCreate | openExcl))
+	if err != nil {
+		child.Drop()
+		return nil, nil, err
+	}
+	return child, f, nil
+}
+
+func (n *node) openExisting(name string, flags uint32) (ninep.Node, ninep.File, error) {
+	child, err := n.walk(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	f, err := child.open(flags)
+	if err != nil {
+		child.Drop()
+		return nil, nil, err
+	}
+	return child, f, nil
+}
+
+// createBelow makes the file in the folder itself.
+func (n *node) createBelow(p *place, flags, mode uint32) (ninep.Node, ninep.File, error) {
+	s := n.now()
+	made, low, err := s.low.Create(p.name, flags, mode)
+	if err != nil {
+		return nil, nil, err
+	}
+	object := made.(Object)
+	child := n.adopt(object, p.name)
+	object.Drop()
+	return child, newFile(child, low, flags), nil
+}
+
+// adopt gives the node of a lower object that has just been made.
+func (n *node) adopt(low Object, name string) *node {
+	t := n.tree
+	qid := low.QID()
+	return t.found(qid.Path, func(at *node) bool { return at.id == 0 && !at.gone && at.parent == n && at.name == name }, func() *node {
+		if old := t.nodes[qid.Path]; old != nil && !old.dead {
+			if old.gone || old.id == 0 {
+				delete(t.nodes, qid.Path) // the number of an object that is gone was given out again
+			} else {
+				qid.Path = placeQID(n.qid.Path, name)
+			}
+		}
+		n.Hold()
+		low.Hold()
+		return &node{qid: qid, parent: n, name: name, low: low}
+	})
+}
+
+// createFile makes an empty file in the layer.
+func (n *node) createFile(p *place, mode uint32) (*node, error) {
+	t := n.tree
+	e, err := p.fresh(layer.File, mode)
+	if err != nil {
+		return nil, err
+	}
+	number, content, err := t.layer.NewContent()
+	if err != nil {
+		return nil, err
+	}
+	e.Content = number
+	if err := t.layer.Change(append(p.touched(), layer.Put(e))...); err != nil {
+		content.Close()
+		t.layer.DropContent(number)
+		return nil, err
+	}
+	child, err := n.fromLayer(n.now(), t.layer.Get(e.ID))
+	if err != nil {
+		content.Close()
+		return nil, err
+	}
+	if !child.content.CompareAndSwap(nil, content) {
+		content.Close()
+	}
+	return child, nil
+}
+
+// makeNode makes what is no open file: in the layer by fill, or in the folder by below.
+func (n *node) makeNode(name string, kind layer.Kind, mode uint32, fill func(*layer.Node) error, below func(Object) (wire.QID, error)) (wire.QID, error) {
+	t := n.tree
+	t.names.Lock()
+	defer t.names.Unlock()
+	p, err := n.place(name)
+	if err != nil {
+		return wire.QID{}, err
+	}
+	defer p.drop()
+	if p.taken() {
+		return wire.QID{}, syscall.EEXIST
+	}
+	if !p.inLayer(kind == layer.Directory) {
+		return below(n.now().low)
+	}
+	e, err := p.fresh(kind, mode)
+	if err != nil {
+		return wire.QID{}, err
+	}
+	if kind == layer.Directory {
+		e.MtimeNs, e.MtimeSet = time.Now().UnixNano(), true
+	}
+	if err := fill(e); err != nil {
+		return wire.QID{}, err
+	}
+	if err := t.layer.Change(append(p.touched(), layer.Put(e))...); err != nil {
+		t.layer.DropContent(e.Content)
+		return wire.QID{}, err
+	}
+	return wire.QID{Type: qidType(kind), Path: e.QID}, nil
+}
+
+func (n *node) Mkdir(name string, mode uint32) (wire.QID, error) {
+	return n.makeNode(name, layer.Directory, mode, func(*layer.Node) error { return nil },
+		func(low Object) (wire.QID, error) { return low.Mkdir(name, mode) })
+}
+
+func (n *node) Mknod(name string, mode uint32) (wire.QID, error) {
+	return n.makeNode(name, layer.File, mode, func(e *layer.Node) error {
+		number, content, err := n.tree.layer.NewContent()
+		if err != nil {
+			return err
+		}
+		e.Content = number
+		return content.Close()
+	}, func(low Object) (wire.QID, error) { return low.Mknod(name, mode) })
+}
+
+func (n *node) Symlink(name, target string) (wire.QID, error) {
+	if target == "" {
+		return wire.QID{}, syscall.ENOENT
+	}
+	if strings.IndexByte(target, 0) >= 0 {
+		return wire.QID{}, syscall.EINVAL
+	}
+	if len(target) > wire.MaxText {
+		return wire.QID{}, syscall.ENAMETOOLONG
+	}
+	return n.makeNode(name, layer.Link, 0o777, func(e *layer.Node) error {
+		e.Target, e.MtimeNs, e.MtimeSet = target, time.Now().UnixNano(), true
+		return nil
+	}, func(low Object) (wire.QID, error) { return low.Symlink(name, target) })
+}
+
+// Link gives a second name in the folder itself. The layer has one name for each file: EPERM, as on filesystems without hard
+// links, makes programs copy instead.
+func (n *node) Link(name string, target ninep.Node) error {
+	of, ok := target.(*node)
+	if !ok || of.tree != n.tree {
+		return syscall.EXDEV
+	}
+	t := n.tree
+	t.names.Lock()
+	defer t.names.Unlock()
+	p, err := n.place(name)
+	if err != nil {
+		return err
+	}
+	defer p.drop()
+	if p.taken() {
+		return syscall.EEXIST
+	}
+	s := of.now()
+	if p.inLayer(false) || s.id != 0 || s.low == nil || s.gone {
+		return syscall.EPERM
+	}
+	return n.now().low.Link(name, s.low)
+}
+
+// empty tells whether the guest sees nothing in a directory.
+func (t *Tree) empty(id layer.ID, low Object, opaque bool) (bool, error) {
+	if id != 0 {
+		for _, e := range t.layer.Children(id) {
+			if !e.Whiteout {
+				if e.Passing() {
+					continue // judged by what the folder has
+				}
+				return false, nil
+			}
+		}
+	}
+	if low == nil || opaque {
+		return true, nil
+	}
+	left := false
+	err := eachLower(low, func(name string) bool {
+		if e := t.child(id, name); e == nil || !e.Whiteout {
+			left = true
+		}
+		return !left
+	})
+	return !left, err
+}
+
+func (n *node) Unlink(name string, directory bool) error {
+	t := n.tree
+	t.names.Lock()
+	defer t.names.Unlock()
+	return n.unlink(name, directory)
+}
+
+func (n *node) unlink(name string, directory bool) error {
+	t := n.tree
+	p, err := n.place(name)
+	if err != nil {
+		return err
+	}
+	defer p.drop()
+	if !p.taken() {
+		return syscall.ENOENT
+	}
+	child, err := n.walk(name)
+	if err != nil {
+		return err
+	}
+	defer child.Drop()
+	s := child.now()
+	switch {
+	case child.isDir() && !directory:
+		return syscall.EISDIR
+	case !child.isDir() && directory:
+		return syscall.ENOTDIR
+	}
+	if directory {
+		if empty, err := t.empty(s.id, s.low, t.opaque(s.id)); err != nil {
+			return err
+		} else if !empty {
+			return syscall.ENOTEMPTY
+		}
+	}
+	if !p.inLayer(directory) {
+		if err := n.now().low.Unlink(name, directory); err != nil {
+			return err
+		}
+		if p.entry != nil {
+			if err := t.layer.Change(t.removal(p.entry.ID)...); err != nil {
+				return err
+			}
+		}
+		t.forget(child)
+		return nil
+	}
+	// What is open of it goes on: its bytes stay with the descriptor.
+	if p.entry != nil && p.entry.Kind == layer.File && p.entry.Content != 0 {
+		if _, err := child.openContent(p.entry); err != nil {
+			return err
+		}
+	}
+	ops, err := t.vanish(p)
+	if err != nil {
+		return err
+	}
+	if err := t.layer.Change(append(p.touched(), ops...)...); err != nil {
+		return err
+	}
+	t.forget(child)
+	if p.entry != nil && p.entry.Kind == layer.File {
+		t.layer.DropContent(p.entry.Content)
+	}
+	return nil
+}
+
+// vanish gives the steps by which a name is gone for the guest: a whiteout where the folder has something, else nothing is left.
+// A directory's whiteouts below stay with its own, so that what was deleted is known file by file.
+func (t *Tree) vanish(p *place) ([]layer.Op, error) {
+	var ops []layer.Op
+	if p.entry != nil && stillLower(p.entry) && p.entry.Base.Path != p.lowerPath() {
+		ops = t.reallyGone(p.entry.Base)
+	}
+	if p.lower == nil {
+		return append(ops, t.removal(p.entry.ID)...), nil
+	}
+	b, err := p.base()
+	if err != nil {
+		return nil, err
+	}
+	white := &layer.Node{Name: p.name, Kind: b.Kind, QID: newQID, Whiteout: true, Base: b}
+	if p.entry != nil {
+		white.ID, white.Parent = p.entry.ID, p.entry.Parent
+		return append(ops, layer.Put(white)), nil
+	}
+	dir, err := p.dir.ensure()
+	if err != nil {
+		return nil, err
+	}
+	white.ID, white.Parent = t.layer.NewID(), dir.ID
+	return append(ops, layer.Put(white)), nil
+}
+
+// reallyGone turns the whiteout that a move left into that of a deletion.
+func (t *Tree) reallyGone(b *layer.Base) []layer.Op {
+	at := layer.RootID
+	parts := layer.Components(b.Path)
+	for i, part := range parts {
+		e := t.layer.Child(at, part)
+		if e == nil {
+			return nil
+		}
+		if i == len(parts)-1 && e.Whiteout && e.Moved {
+			e.Moved = false
+			return []layer.Op{layer.Put(e)}
+		}
+		at = e.ID
+	}
+	return nil
+}
+
+// removal takes a node away with all below it; the deepest first.
+func (t *Tree) removal(id layer.ID) []layer.Op {
+	var ops []layer.Op
+	for _, e := range t.layer.Children(id) {
+		ops = append(ops, t.removal(e.ID)...)
+	}
+	return append(ops, layer.Remove(id))
+}
+
+// forget marks a node as unlinked.
+func (t *Tree) forget(n *node) {
+	t.mu.Lock()
+	n.gone = true
+	if t.nodes[n.qid.Path] == n {
+		delete(t.nodes, n.qid.Path)
+	}
+	t.mu.Unlock()
+}
+
+func (n *node) Rename(name string, to ninep.Node, newName string) error {
+	target, ok := to.(*node)
+	if !ok || target.tree != n.tree {
+		return syscall.EXDEV
+	}
+	t := n.tree
+	t.names.Lock()
+	defer t.names.Unlock()
+	return n.rename(name, target, newName)
+}
+
+func (n *node) rename(name string, to *node, newName string) error {
+	t := n.tree
+	from, err := n.place(name)
+	if err != nil {
+		return err
+	}
+	defer from.drop()
+	if !from.taken() {
+		return syscall.ENOENT
+	}
+	dest, err := to.place(newName)
+	if err != nil {
+		return err
+	}
+	defer dest.drop()
+	moved, err := n.walk(name)
+	if err != nil {
+		return err
+	}
+	defer moved.Drop()
+	if n == to && name == newName {
+		return nil
+	}
+	for at := to; at != nil; at = at.parentNode() {
+		if at == moved {
+			return syscall.EINVAL // into itself
+		}
+	}
+	var replaced *node
+	if dest.taken() {
+		if replaced, err = to.walk(newName); err != nil {
+			return err
+		}
+		defer replaced.Drop()
+		switch {
+		case replaced == moved:
+			return nil
+		case moved.isDir() && !replaced.isDir():
+			return syscall.ENOTDIR
+		case !moved.isDir() && replaced.isDir():
+			return syscall.EISDIR
+		}
+		if replaced.isDir() {
+			s := replaced.now()
+			if empty, err := t.empty(s.id, s.low, t.opaque(s.id)); err != nil {
+				return err
+			} else if !empty {
+				return syscall.ENOTEMPTY
+			}
+		}
+	}
+	directory := moved.isDir()
+	fromLayer, toLayer := from.inLayer(directory), dest.inLayer(directory)
+	if t.options.Layered != nil && directory && (fromLayer != toLayer || t.carries(from.path) || t.carries(dest.path)) {
+		return syscall.EXDEV // across the line, or a name that gives others their meaning: file by file, then
+	}
+	switch {
+	case !fromLayer && !toLayer:
+		return t.renameBelow(from, dest, moved, replaced)
+	case fromLayer && !toLayer:
+		return syscall.EXDEV
+	case !fromLayer && t.options.Layered != nil:
+		return t.carryUp(from, dest, moved, replaced)
+	}
+	return t.renameInLayer(from, dest, moved, replaced)
+}
+
+func (n *node) parentNode() *node {
+	n.tree.mu.Lock()
+	defer n.tree.mu.Unlock()
+	return n.parent
+}
+
+// renameBelow moves in the folder itself; the passing nodes of a directory follow.
+func (t *Tree) renameBelow(from, dest *place, moved, replaced *node) error {
+	if err := from.dir.now().low.Rename(from.name, dest.dir.now().low, dest.name); err != nil {
+		return err
+	}
+	if replaced != nil {
+		t.forget(replaced)
+	}
+	if id := moved.now().id; id != 0 {
+		dir, err := dest.dir.ensure()
+		if err != nil {
+			return err
+		}
+		e := t.layer.Get(id)
+		old, fresh := e.Base.Path, layer.Join(dest.dir.lowerPath(), dest.name)
+		e.Parent, e.Name = dir.ID, dest.name
+		ops := []layer.Op{layer.Put(e)}
+		if dest.entry != nil && dest.entry.ID != id {
+			ops = append(t.removal(dest.entry.ID), ops...)
+		}
+		e.Base.Path = fresh
+		ops = append(ops, t.rebased(id, old, fresh)...)
+		if err := t.layer.Change(ops...); err != nil {
+			return err
+		}
+	}
+	t.placed(moved, dest)
+	return nil
+}
+
+// rebased are the steps by which nodes below follow a directory that was moved in the folder itself.
+func (t *Tree) rebased(id layer.ID, old, fresh string) []layer.Op {
+	var ops []layer.Op
+	for _, e := range t.layer.Children(id) {
+		if e.Base != nil && strings.HasPrefix(e.Base.Path, old+"/") {
+			e.Base.Path = fresh + e.Base.Path[len(old):]
+			ops = append(ops, layer.Put(e))
+		}
+		ops = append(ops, t.rebased(e.ID, old, fresh)...)
+	}
+	return ops
+}
+
+// placed tells a node where it is now.
+func (t *Tree) placed(n *node, at *place) {
+	at.dir.Hold()
+	t.mu.Lock()
+	old := n.parent
+	n.parent, n.name = at.dir, at.name
+	t.mu.Unlock()
+	if old != nil {
+		old.Drop()
+	}
+}
+
+// carryUp moves a file of the folder to a place in the layer: its bytes are copied up, then the folder's name is removed.
+func (t *Tree) carryUp(from, dest *place, moved, replaced *node) error {
+	e, err := dest.fresh(moved.kind(), 0)
+	if err != nil {
+		return err
+	}
+	s := moved.now()
+	if s.low == nil {
+		return syscall.EIO
+	}
+	was, err := Identity(s.low, "")
+	if err != nil {
+		return err
+	}
+	e.Mode = was.Mode
+	dropped := uint64(0)
+	if dest.entry != nil {
+		e.ID, dropped = dest.entry.ID, dest.entry.Content
+		if dest.entry.Base != nil {
+			e.Base = dest.entry.Base
+		}
+	}
+	switch e.Kind {
+	case layer.File:
+		number, content, err := t.copyOf(s.low, was.Size)
+		if err != nil {
+			return err
+		}
+		content.Close()
+		e.Content = number
+	case layer.Link:
+		if e.Target, err = s.low.Readlink(); err != nil {
+			return err
+		}
+	}
+	if err := t.layer.Change(append(dest.touched(), layer.Put(e))...); err != nil {
+		t.layer.DropContent(e.Content)
+		return err
+	}
+	// From here on the file is there twice rather than not at all.
+	if replaced != nil {
+		t.forget(replaced)
+	}
+	if dropped != e.Content {
+		t.layer.DropContent(dropped)
+	}
+	err = from.dir.now().low.Unlink(from.name, false)
+	t.forget(moved)
+	return err
+}
+
+func (n *node) kind() layer.Kind {
+	switch {
+	case n.isDir():
+		return layer.Directory
+	case n.isLink():
+		return layer.Link
+	}
+	return layer.File
+}
+
+// renameInLayer moves a node: one change of the graph, whatever it is and has below.
+func (t *Tree) renameInLayer(from, dest *place, moved, replaced *node) error {
+	e, err := moved.ensure()
+	if err != nil {
+		return err
+	}
+	// Making it a passing node may have made the place's entry.
+	from.entry = t.layer.Get(e.ID)
+	dir, err := dest.dir.ensure()
+	if err != nil {
+		return err
+	}
+	var ops []layer.Op
+	dropped := uint64(0)
+	replaces, err := dest.base()
+	if err != nil {
+		return err
+	}
+	if d := dest.entry; d != nil {
+		if stillLower(d) && d.Base.Path != dest.lowerPath() {
+			ops = append(ops, t.reallyGone(d.Base)...)
+		}
+		if d.Kind == layer.File && !d.Whiteout && d.Content != 0 {
+			if replaced != nil { // what is open of it goes on
+				if _, err := replaced.openContent(d); err != nil {
+					return err
+				}
+			}
+			dropped = d.Content
+		}
+		ops = append(ops, t.removal(d.ID)...)
+	}
+	if from.lower != nil {
+		b, err := from.base()
+		if err != nil {
+			return err
+		}
+		white := &layer.Node{
+			ID: t.layer.NewID(), Parent: e.Parent, Name: from.name, Kind: b.Kind, QID: newQID, Whiteout: true, Base: b,
+			Moved: stillLower(e) && e.Base.Path == from.lowerPath(),
+		}
+		ops = append(ops, layer.Put(white))
+	}
+	if stillLower(e) {
+		e.Over = nil
+		if replaces != nil && replaces.Path != e.Base.Path {
+			e.Over = replaces
+		}
+		if back := t.layer.Child(dir.ID, dest.name); back != nil && back.Whiteout && back.Moved && back.Base.Path == e.Base.Path {
+			e.Over = nil // it is back where it came from
+		}
+	} else {
+		// What the task made has for its base whatever it stands in the place of.
+		e.Base = replaces
+		if replaces != nil && replaces.Content == 0 && replaces.Kind == layer.File && e.Kind == layer.File && replaces.Size <= maxBaseBytes && dest.lower != nil {
+			number, kept, err := t.copyOf(dest.lower, replaces.Size)
+			if err != nil {
+				return err
+			}
+			kept.Close()
+			e.Base.Content = number
+		}
+	}
+	e.Parent, e.Name = dir.ID, dest.name
+	ops = append(ops, layer.Put(e))
+	if err := t.layer.Change(append(dest.touched(), ops...)...); err != nil {
+		return err
+	}
+	if replaced != nil {
+		t.forget(replaced)
+	}
+	t.layer.DropContent(dropped)
+	t.placed(moved, dest)
+	return nil
+}
+
+// stillLower tells whether a node is the folder's object in another place, rather than one that took its place.
+func stillLower(e *layer.Node) bool { return e.Base != nil && !e.Whiteout && !e.Made }
+
+func (n *node) Remove() error {
+	t := n.tree
+	t.names.Lock()
+	defer t.names.Unlock()
+	parent, name, err := n.whereabouts()
+	if err != nil {
+		return err
+	}
+	return parent.unlink(name, n.isDir())
+}
+
+func (n *node) RenameTo(to ninep.Node, newName string) error {
+	target, ok := to.(*node)
+	if !ok || target.tree != n.tree {
+		return syscall.EXDEV
+	}
+	t := n.tree
+	t.names.Lock()
+	defer t.names.Unlock()
+	parent, name, err := n.whereabouts()
+	if err != nil {
+		return err
+	}
+	return parent.rename(name, target, newName)
+}
+
+// whereabouts gives the node's directory and name if the guest still sees the node there.
+func (n *node) whereabouts() (*node, string, error) {
+	n.tree.mu.Lock()
+	parent, name, gone := n.parent, n.name, n.gone
+	n.tree.mu.Unlock()
+	switch {
+	case parent == nil:
+		return nil, "", syscall.EBUSY // the root
+	case gone:
+		return nil, "", syscall.ENOENT
+	case n.local:
+		return nil, "", syscall.EBUSY
+	}
+	at, err := parent.walk(name)
+	if err != nil {
+		return nil, "", err
+	}
+	defer at.Drop()
+	if at != n {
+		return nil, "", syscall.ENOENT
+	}
+	return parent, name, nil
+}
+
+// eachLower calls use for each name that the folder has in a directory.
+func eachLower(dir ninep.Node, use func(name string) bool) error {
+	return eachEntry(dir, func(d wire.Dirent) bool {
+		return d.Name == "." || d.Name == ".." || use(d.Name)
+	})
+}
+
+func eachEntry(dir ninep.Node, use func(wire.Dirent) bool) error {
+	f, err := dir.Open(0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	buffer := make([]byte, 0, 64<<10)
+	for cookie := uint64(0); ; {
+		got, err := f.ReadDir(buffer, cookie)
+		if err != nil {
+			return err
+		}
+		entries, err := wire.Dirents(got)
+		if err != nil || len(entries) == 0 {
+			return err
+		}
+		for _, d := range entries {
+			if !use(d) {
+				return nil
+			}
+		}
+		cookie = entries[len(entries)-1].Offset
+	}
+}

@@ -1,0 +1,171 @@
+//go:build linux
+
+package view
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"cloche/share/internal/layer"
+	"cloche/share/internal/ninep"
+	"cloche/share/internal/wire"
+)
+
+// Options say what a view is made of.
+type Options struct {
+	// Lower is the folder. Its nodes must implement Object.
+	Lower ninep.Tree
+	Layer *layer.Layer
+	// UID and GID are what every file shows.
+	UID, GID uint32
+	// Layered tells whether a change at this path goes into the layer; nil: all do. directory: of a directory itself.
+	Layered func(path []string, directory bool) bool
+	// Carries tells whether a directory at this path gives names below it a meaning that Layered looks at; nil: none does.
+	Carries func(path []string) bool
+	// Hidden names are not there for the guest; nil: none are.
+	Hidden func(name string) bool
+	// Local are directories that the guest mounts its own disk over, as paths: empty, and nothing can be made in them.
+	Local []string
+	// Room is asked before a content file grows by that many bytes; an error is the guest's. nil: always.
+	Room func(bytes int64) error
+}
+
+// Object is what the view needs of the lower's nodes beyond ninep.Node.
+type Object interface {
+	ninep.Node
+	Stat(*unix.Stat_t) error
+}
+
+// Tree is a folder under a layer; it implements ninep.Tree.
+type Tree struct {
+	options Options
+	layer   *layer.Layer
+	local   map[string]bool
+	root    *node
+
+	// names is held by whatever changes names or turns a file into a layered one.
+	names sync.Mutex
+
+	mu    sync.Mutex
+	nodes map[uint64]*node // by qid
+
+	// listed is what open listings of mixed directories hold, in bytes.
+	listed atomic.Int64
+}
+
+var _ ninep.Tree = (*Tree)(nil)
+
+const (
+	// newQID marks qids that no object of the folder has; hostfs uses bit 63 for other devices.
+	newQID = 1 << 62
+	// maxListed bounds the memory of open listings.
+	maxListed = 64 << 20
+	// maxBaseBytes is how large a file may be for its bytes to be kept at copy-up, for differences.
+	maxBaseBytes = 4 << 20
+	permissions  = 0o777
+)
+
+// Identity tells what a lower object is, as the layer notes it.
+func Identity(o Object, path string) (*layer.Base, error) {
+	var st unix.Stat_t
+	if err := o.Stat(&st); err != nil {
+		return nil, err
+	}
+	return baseOf(&st, path)
+}
+
+func baseOf(st *unix.Stat_t, path string) (*layer.Base, error) {
+	b := &layer.Base{
+		Path: path, Device: st.Dev, Inode: st.Ino, Mode: st.Mode & permissions, Size: st.Size, MtimeNs: st.Mtim.Nano(), CtimeNs: st.Ctim.Nano(),
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		b.Kind = layer.File
+	case unix.S_IFDIR:
+		b.Kind = layer.Directory
+	case unix.S_IFLNK:
+		b.Kind = layer.Link
+	default:
+		return nil, syscall.EACCES // FIFOs, sockets and devices are seen and never taken into the layer
+	}
+	return b, nil
+}
+
+// New makes the view. It takes over neither the lower nor the layer.
+func New(o Options) (*Tree, error) {
+	lower, ok := o.Lower.Root().(Object)
+	if !ok {
+		return nil, errors.New("the lower tree's nodes tell no identity")
+	}
+	t := &Tree{options: o, layer: o.Layer, nodes: map[uint64]*node{}, local: map[string]bool{}}
+	for _, path := range o.Local {
+		t.local[path] = true
+	}
+	root := o.Layer.Get(layer.RootID)
+	if root == nil {
+		return nil, errors.New("the layer has no root")
+	}
+	t.root = &node{tree: t, qid: wire.QID{Type: wire.QTDir, Path: root.QID}, low: lower, id: layer.RootID}
+	t.root.refs.Store(1)
+	t.nodes[root.QID] = t.root
+	return t, nil
+}
+
+// Root gives the folder.
+func (t *Tree) Root() ninep.Node {
+	t.root.Hold()
+	return t.root
+}
+
+// StatFS tells the room of the host's filesystem.
+func (t *Tree) StatFS() (wire.StatFS, error) { return t.options.Lower.StatFS() }
+
+func (t *Tree) layered(path []string, directory bool) bool {
+	return t.options.Layered == nil || t.options.Layered(path, directory)
+}
+
+func (t *Tree) carries(path []string) bool { return t.options.Carries != nil && t.options.Carries(path) }
+
+func (t *Tree) hidden(name string) bool { return t.options.Hidden != nil && t.options.Hidden(name) }
+
+func (t *Tree) room(bytes int64) error {
+	if t.options.Room == nil {
+		return nil
+	}
+	return t.options.Room(bytes)
+}
+
+// found gives the node of a qid with a reference for the caller, made by make when nobody has one. make must not call the tree.
+func (t *Tree) found(qid uint64, same func(*node) bool, create func() *node) *node {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n := t.nodes[qid]; n != nil && !n.dead && same(n) {
+		n.refs.Add(1)
+		return n
+	}
+	n := create()
+	n.tree = t
+	n.refs.Store(1)
+	if old := t.nodes[n.qid.Path]; old == nil || old.dead {
+		t.nodes[n.qid.Path] = n
+	}
+	return n
+}
+
+// resolve finds a lower object by a path of the layer's, whatever it is by now. The caller drops it.
+func (t *Tree) resolve(path string) (Object, error) {
+	at := t.options.Lower.Root()
+	for _, name := range layer.Components(path) {
+		next, err := at.Walk(name)
+		at.Drop()
+		if err != nil {
+			return nil, err
+		}
+		at = next
+	}
+	return at.(Object), nil
+}
