@@ -65,22 +65,38 @@ export const hotStep = {
   title: "taking out what every start reads first",
   deps: ["rootfs"],
   seconds: 2,
-  inputs: ({ outputs }) => ["1", { file: `${folder}/hot.txt` }, outputs.rootfs.split("/").at(-1)],
+  inputs: ({ outputs }) => ["2", { file: `${folder}/hot.txt` }, outputs.rootfs.split("/").at(-1)],
   async run(ctx) {
-    // As whoever builds: the initramfs says by itself that all of it is root's.
+    // As whoever builds: the initramfs says by itself that all of it is root's. The directories are named too, so that they have
+    // the archive's modes and not those of the umask.
+    const names = hotFiles().flatMap((name) => [...directoriesAbove(name), name]);
     await exec(
-      ["tar", "-xpf", join(ctx.outputs.rootfs, "root.tar"), "--no-same-owner", "-C", ctx.out, ...hotFiles().map((name) => `./${name}`)],
+      [
+        "tar",
+        "-xpf",
+        join(ctx.outputs.rootfs, "root.tar"),
+        "--no-same-owner",
+        "--no-recursion",
+        "-C",
+        ctx.out,
+        ...new Set(names.map((name) => `./${name}`)),
+      ],
       { log: ctx.log },
     );
   },
 };
 
+/** usr, usr/bin, … of usr/bin/bash. */
+function directoriesAbove(name) {
+  const above = name.split("/").slice(0, -1);
+  return above.map((_, depth) => above.slice(0, depth + 1).join("/"));
+}
+
 /** Entries of the hot layer, as `at/…`: every directory before what is in it. */
 function hotEntries(from, at) {
   const seen = new Set();
   return hotFiles().flatMap((name) => {
-    const above = name.split("/").slice(0, -1);
-    const directories = above.map((_, depth) => above.slice(0, depth + 1).join("/")).filter((each) => !seen.has(each));
+    const directories = directoriesAbove(name).filter((each) => !seen.has(each));
     for (const each of directories) seen.add(each);
     const file = join(from, name);
     const stat = lstatSync(file);
