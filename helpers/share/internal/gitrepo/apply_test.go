@@ -3,6 +3,7 @@
 package gitrepo_test
 
 import (
+	"errors"
 	"os"
 	"slices"
 	"strings"
@@ -196,14 +197,20 @@ func TestAnIndexAloneDoesNotTakeBackWhatTheHostCommitted(t *testing.T) {
 	s.conflicts("meanwhile")
 }
 
-func TestAFileStagedByTheTaskIsStagedWithItsContent(t *testing.T) {
+func TestAFileStagedByTheTaskIsShownAndStagedWithItsContent(t *testing.T) {
 	s := withHistory(t)
 	s.begin()
+	s.commit(s.guest, "committed.txt", "c\n", "a commit before")
 	s.write(s.guest+"/staged.txt", "staged by the task\n")
 	s.git(s.guest, "add", "staged.txt")
+	var diff strings.Builder
+	s.must(s.open().Diff(&diff, lines))
+	if _, staged, _ := strings.Cut(diff.String(), "# Staged, not committed: 1\n"); !strings.Contains(staged, "+staged by the task") || strings.Contains(staged, "committed.txt") {
+		t.Errorf("the diff is %s", diff.String())
+	}
 	s.mustApply(false)
 	s.same("the content", "staged by the task", s.git(s.host, "show", ":staged.txt"))
-	s.same("the status", "AD staged.txt", s.git(s.host, "status", "--porcelain"))
+	s.same("the status", "D committed.txt\nAD staged.txt", s.git(s.host, "status", "--porcelain"))
 }
 
 // A guest that says of its entries what git cached of the host's files would hide what differs.
@@ -309,6 +316,40 @@ func TestAShallowCloneOfTheTaskIsTakenAsOne(t *testing.T) {
 	s.mustApply(false)
 	s.same("the log", s.git(s.guest, "log", "--format=%H"), s.git(s.host, "log", "--format=%H"))
 	s.same("is it shallow", "true", s.git(s.host, "rev-parse", "--is-shallow-repository"))
+}
+
+// The plan is made from what was read at the beginning; what the host does after that is found before the first step.
+func TestAChangeOfTheHostsBetweenPlanAndApplyIsFound(t *testing.T) {
+	for name, change := range map[string]func(s *scene){
+		"a commit":   func(s *scene) { s.commit(s.host, "h", "h", "h") },
+		"a switch":   func(s *scene) { s.git(s.host, "switch", "-q", "-c", "elsewhere") },
+		"a reset":    func(s *scene) { s.git(s.host, "reset", "-q", "--soft", "HEAD~1") },
+		"a file":     func(s *scene) { s.write(s.host+"/h", "h"); s.git(s.host, "add", "h") },
+		"git's lock": func(s *scene) { s.write(s.host+"/.git/refs/heads/main.lock", "") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, late := range []bool{false, true} {
+				s := withHistory(t)
+				s.begin()
+				s.commit(s.guest, "x", "x", "x")
+				r := s.open()
+				if !late {
+					change(s)
+				}
+				plan, err := r.Plan(false)
+				s.must(err)
+				lower := s.dir(s.host + "/.git")
+				defer lower.Close()
+				if late {
+					s.must(plan.Verify(lower)) // the control
+					change(s)
+				}
+				if err := plan.Verify(lower); !errors.Is(err, gitrepo.ErrConflict) {
+					t.Errorf("the plan is still good: %v", err)
+				}
+			}
+		})
+	}
 }
 
 func TestNothingToShowWhereOnlyCachesChanged(t *testing.T) {

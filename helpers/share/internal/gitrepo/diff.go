@@ -65,15 +65,34 @@ func (r *Repository) diff(w io.Writer, text TextDiff) error {
 			return err
 		}
 	}
-	if r.staged > 0 && len(r.changes) == 0 {
-		if _, err := fmt.Fprintf(w, "# Staged: %d\n", r.staged); err != nil {
+	return r.diffStaged(w, text)
+}
+
+// diffStaged shows what the guest's index has beyond the guest's commit.
+func (r *Repository) diffStaged(w io.Writer, text TextDiff) error {
+	if r.staged == 0 && !r.isNew || r.guestIndex == nil || len(r.guestIndex.entries) == 0 {
+		return nil
+	}
+	var tree ID
+	if id := r.merged.refs.headID(); id != "" {
+		c, err := r.readCommit(id)
+		if err != nil {
 			return err
 		}
-		if r.hostIndex != nil && r.guestIndex != nil {
-			return r.diffFiles(w, r.hostIndex, r.guestIndex, text)
-		}
+		tree = c.tree
 	}
-	return nil
+	committed, err := r.flatten(r.read, tree)
+	if err != nil {
+		return err
+	}
+	count := committed.differences(r.guestIndex)
+	if count == 0 {
+		return nil
+	}
+	if _, err := fmt.Fprintf(w, "# Staged, not committed: %d\n", count); err != nil {
+		return err
+	}
+	return r.diffFiles(w, committed, r.guestIndex, text)
 }
 
 func cmpText(s, otherwise string) string {

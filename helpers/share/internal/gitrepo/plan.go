@@ -101,12 +101,14 @@ func (r *Repository) Plan(asBranch bool) (*Plan, error) {
 			return nil, err
 		}
 	}
-	if r.isNew {
-		p.found()
-	} else if err := p.findPlace(); err != nil {
+	if err := p.closure(want); err != nil {
 		return nil, err
 	}
-	return p, p.closure(want)
+	if r.isNew {
+		p.found()
+		return p, nil
+	}
+	return p, p.findPlace()
 }
 
 // direct adds what makes the guest's refs, index and HEAD the host's.
@@ -131,7 +133,7 @@ func (p *Plan) direct() ([]taken, error) {
 		}
 		if c.old.loose {
 			path := strings.Split(c.name, "/")
-			setting = append(setting, Step{Do: Remove, Path: path, Old: [sha256.Size]byte(p.expectFile(path...)), Lock: path[len(path)-1] + ".lock"})
+			setting = append(setting, Step{Do: Remove, Path: path, Old: p.expectFile(c.old, path...), Lock: path[len(path)-1] + ".lock"})
 		}
 	}
 	if len(packed) != len(r.lower.refs.packed) {
@@ -140,19 +142,22 @@ func (p *Plan) direct() ([]taken, error) {
 	p.files = append(p.files, setting...)
 
 	if r.guestIndex != nil && (r.staged > 0 || r.isNew && len(r.guestIndex.entries) > 0) {
-		host := r.hostIndex
+		host := map[ID]bool{}
+		for i := range r.hostIndex.entries {
+			host[r.hostIndex.entries[i].id] = true
+		}
 		for i := range r.guestIndex.entries {
-			if e := &r.guestIndex.entries[i]; e.mode != treeSub && e.extended&intentToAdd == 0 {
+			if e := &r.guestIndex.entries[i]; e.mode != treeSub && e.extended&intentToAdd == 0 && !host[e.id] {
 				want = append(want, taken{id: e.id, kind: blobType, modules: looksLike(e.path, "gitmodules")})
 			}
 		}
-		step := Step{Do: Create, Path: []string{"index"}, Content: r.format.take(host, r.guestIndex), Mode: 0o644, Lock: "index.lock"}
+		step := Step{Do: Create, Path: []string{"index"}, Content: r.format.take(r.hostIndex, r.guestIndex), Mode: 0o644, Lock: "index.lock"}
 		if r.indexSum != nil {
 			step.Do, step.Old = Replace, [sha256.Size]byte(r.indexSum)
 		}
 		p.files = append(p.files, step)
+		p.expect = append(p.expect, expectation{[]string{"index"}, r.indexSum})
 	}
-	p.expect = append(p.expect, expectation{[]string{"index"}, r.indexSum})
 
 	head := r.merged.refs.head
 	if !head.same(r.lower.refs.head) {
@@ -161,11 +166,11 @@ func (p *Plan) direct() ([]taken, error) {
 		}
 		step := Step{Do: Create, Path: []string{"HEAD"}, Content: head.text(), Mode: 0o644, Lock: "HEAD.lock"}
 		if !r.isNew {
-			step.Do, step.Old = Replace, [sha256.Size]byte(p.expectFile("HEAD"))
+			step.Do, step.Old = Replace, p.expectFile(r.lower.refs.head, "HEAD")
 		}
 		p.files = append(p.files, step)
 	} else {
-		p.expectFile("HEAD")
+		p.expectFile(r.lower.refs.head, "HEAD")
 	}
 	return want, nil
 }
@@ -178,7 +183,7 @@ func (p *Plan) setRef(name string, old, now ref) {
 	}
 	step := Step{Do: Create, Path: path, Content: now.text(), Mode: 0o644, Lock: path[len(path)-1] + ".lock"}
 	if old.loose {
-		step.Do, step.Old = Replace, [sha256.Size]byte(p.expectFile(path...))
+		step.Do, step.Old = Replace, p.expectFile(old, path...)
 	} else {
 		p.expect = append(p.expect, expectation{path, nil})
 	}
@@ -194,16 +199,13 @@ func (p *Plan) makeDir(path ...string) {
 	p.files = append(p.files, Step{Do: MakeDir, Path: path, Mode: 0o755})
 }
 
-// expectFile notes what a file of the host's is now, and gives that. What cannot be read has a sum that nothing has.
-func (p *Plan) expectFile(path ...string) []byte {
-	none := make([]byte, sha256.Size)
-	b, err := slurp(p.r.lower.dir, maxRefFile, path...)
-	got := sum(b)
-	if err != nil || got == nil {
-		got = none
+// expectFile notes that a file has to be what it was when it was read, and gives the sum of that.
+func (p *Plan) expectFile(r ref, path ...string) [sha256.Size]byte {
+	p.expect = append(p.expect, expectation{path, r.sum})
+	if r.sum == nil {
+		return [sha256.Size]byte{} // which nothing has
 	}
-	p.expect = append(p.expect, expectation{path, got})
-	return got
+	return [sha256.Size]byte(r.sum)
 }
 
 // found adds what makes a new git directory one. Its config is ours: git's defaults and the hash function.
@@ -215,12 +217,13 @@ func (p *Plan) found() {
 		config = "[core]\n\trepositoryformatversion = 1\n\tfilemode = true\n\tlogallrefupdates = true\n[extensions]\n\tobjectformat = " + r.format.name + "\n"
 	}
 	first = append(first, Step{Do: Create, Path: []string{"config"}, Content: []byte(config), Mode: 0o644})
-	if len(r.boundary) > 0 {
-		var lines []string
-		for id := range r.boundary {
-			lines = append(lines, id.String()+"\n")
+	var lines []string
+	for _, o := range p.objects {
+		if r.boundary[o.id] {
+			lines = append(lines, o.id.String()+"\n")
 		}
-		sort.Strings(lines)
+	}
+	if len(lines) > 0 {
 		first = append(first, Step{Do: Create, Path: []string{"shallow"}, Content: []byte(strings.Join(lines, "")), Mode: 0o644})
 	}
 	p.files = append(first, p.files...)

@@ -20,6 +20,7 @@ type ref struct {
 	loose  bool   // a file of its own; else a line of packed-refs
 	bad    bool   // what stands there is not a ref
 	packed ID     // what packed-refs says, also below a file
+	sum    []byte // of its file
 }
 
 // refs is all that a view has below refs, and HEAD.
@@ -31,13 +32,19 @@ type refs struct {
 }
 
 func (f *format) parseRef(b []byte) ref {
+	r := f.parseRefText(b)
+	r.loose, r.sum = true, sum(b)
+	return r
+}
+
+func (f *format) parseRefText(b []byte) ref {
 	text := strings.TrimRight(string(b), " \t\r\n")
 	if target, ok := strings.CutPrefix(text, "ref:"); ok {
 		target = strings.TrimSpace(target)
-		return ref{target: target, loose: true, bad: !strings.HasPrefix(target, "refs/")}
+		return ref{target: target, bad: !strings.HasPrefix(target, "refs/")}
 	}
 	id, ok := f.parseID(text)
-	return ref{id: id, loose: true, bad: !ok}
+	return ref{id: id, bad: !ok}
 }
 
 const maxRefFile = 4 << 10
