@@ -219,7 +219,7 @@ func (s *store) openPacked(p *pack, offset int64) (objectType, int64, io.Reader,
 	var chain []link
 	var base object
 	for at := offset; ; {
-		if known, ok := s.cache[cacheKey{pack: p, offset: at}]; ok {
+		if known, ok := s.cache.get(cacheKey{pack: p, offset: at}); ok {
 			base = known
 			break
 		}
@@ -240,7 +240,7 @@ func (s *store) openPacked(p *pack, offset int64) (objectType, int64, io.Reader,
 				return 0, 0, nil, malformed("an entry of a pack: %v", err)
 			}
 			base = object{e.kind, data}
-			s.keep(cacheKey{pack: p, offset: at}, base)
+			s.cache.put(cacheKey{pack: p, offset: at}, base)
 			break
 		}
 		if len(chain) == maxDeltaChain {
@@ -267,7 +267,7 @@ func (s *store) openPacked(p *pack, offset int64) (objectType, int64, io.Reader,
 		if base.data, err = s.applyDelta(base.data, delta); err != nil {
 			return 0, 0, nil, err
 		}
-		s.keep(cacheKey{pack: p, offset: chain[i].offset}, base)
+		s.cache.put(cacheKey{pack: p, offset: chain[i].offset}, base)
 	}
 	return base.kind, int64(len(base.data)), bytes.NewReader(base.data), nil
 }

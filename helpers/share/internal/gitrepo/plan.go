@@ -62,6 +62,8 @@ type taken struct {
 	id      ID
 	kind    objectType
 	modules bool // somewhere called .gitmodules
+	pack    int  // which of the guest's, from 1 on; 0 for a file of its own
+	offset  int64
 }
 
 func sum(b []byte) []byte {
@@ -301,10 +303,10 @@ func (p *Plan) closure(want []taken) error {
 	for len(stack) > 0 {
 		t := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
+		if err := p.locate(t); err != nil {
+			return err
+		}
 		if t.kind == blobType {
-			if has, err := r.merged.store.has(t.id); err != nil || !has {
-				return fmt.Errorf("file %s: %w", t.id.short(), cmpErr(err, errNotFound))
-			}
 			continue
 		}
 		if t.kind == 0 {
@@ -333,14 +335,32 @@ func (p *Plan) closure(want []taken) error {
 	for _, t := range seen {
 		p.objects = append(p.objects, *t)
 	}
-	// Commits first, as git has them; else by name, so that the same objects make the same pack.
+	// In the order of the guest's packs, where an object lies near what it is a delta of.
 	sort.Slice(p.objects, func(i, k int) bool {
 		a, b := &p.objects[i], &p.objects[k]
-		if a.kind != b.kind {
-			return a.kind < b.kind
+		switch {
+		case a.pack != b.pack:
+			return a.pack < b.pack
+		case a.offset != b.offset:
+			return a.offset < b.offset
 		}
 		return a.id < b.id
 	})
+	return nil
+}
+
+// locate finds an object in the guest's repository and remembers where.
+func (p *Plan) locate(t *taken) error {
+	at, err := p.r.merged.store.find(t.id)
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", cmpText(t.kind.String(), "object"), t.id.short(), err)
+	}
+	t.offset = at.offset
+	for i, pack := range p.r.merged.store.packs {
+		if pack == at.pack {
+			t.pack = i + 1
+		}
+	}
 	return nil
 }
 

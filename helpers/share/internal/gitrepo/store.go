@@ -17,8 +17,36 @@ type store struct {
 	format *format
 	dir    Dir // nil: there is none, so nothing is found
 	packs  []*pack
-	cache  map[cacheKey]object
-	cached int
+	cache  cache
+}
+
+// cache keeps objects within cacheBytes: what was asked for since the last turn, and what was before that.
+type cache struct {
+	young, old map[cacheKey]object
+	bytes      int // of the young ones
+}
+
+func (c *cache) get(key cacheKey) (object, bool) {
+	if o, ok := c.young[key]; ok {
+		return o, true
+	}
+	o, ok := c.old[key]
+	if ok {
+		c.put(key, o)
+	}
+	return o, ok
+}
+
+func (c *cache) put(key cacheKey, o object) {
+	const entryBytes = 200
+	if len(o.data) > cacheBytes/8 {
+		return
+	}
+	if c.young == nil || c.bytes > cacheBytes/2 {
+		c.young, c.old, c.bytes = map[cacheKey]object{}, c.young, 0
+	}
+	c.young[key] = o
+	c.bytes += len(o.data) + entryBytes
 }
 
 type object struct {
@@ -37,7 +65,7 @@ var errNotFound = errors.New("object not found")
 
 // openStore takes over dir, which may be nil.
 func openStore(w *work, f *format, dir Dir) (*store, error) {
-	s := &store{work: w, format: f, dir: dir, cache: map[cacheKey]object{}}
+	s := &store{work: w, format: f, dir: dir}
 	if dir == nil {
 		return s, nil
 	}
@@ -140,7 +168,7 @@ func (s *store) loose(id ID) (File, error) {
 // read gives a whole object whose bytes have the hash id.
 func (s *store) read(id ID) (object, error) {
 	key := cacheKey{id: id}
-	if o, ok := s.cache[key]; ok {
+	if o, ok := s.cache.get(key); ok {
 		return o, s.spend(0)
 	}
 	kind, size, r, err := s.open(id)
@@ -161,22 +189,9 @@ func (s *store) read(id ID) (object, error) {
 	}
 	o := object{kind, data}
 	if kind != blobType {
-		s.keep(key, o)
+		s.cache.put(key, o)
 	}
 	return o, nil
-}
-
-// keep remembers an object within cacheBytes.
-func (s *store) keep(key cacheKey, o object) {
-	if len(o.data) > cacheBytes/8 {
-		return
-	}
-	if s.cached+len(o.data) > cacheBytes {
-		clear(s.cache)
-		s.cached = 0
-	}
-	s.cache[key] = o
-	s.cached += len(o.data) + 128
 }
 
 // open gives an object as a stream, whose bytes the caller has to hash. Nothing is larger than maxBlob, and what is
