@@ -1,0 +1,382 @@
+//go:build linux
+
+package writeback
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Open reads the writer's journal and takes back what any writer of the folder left unfinished.
+func Open(o Options) (*Folder, error) {
+	f := &Folder{root: o.Root, proc: o.Proc, store: o.Store, applies: -1, own: -1, writer: o.Writer, keep: o.Keep, wait: o.Wait, version: o.Version, crash: o.Crash, nextSlice: 1, nextKept: 1}
+	if f.wait == 0 {
+		f.wait = 10 * time.Second
+	}
+	if err := f.open(); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func (f *Folder) open() error {
+	root, err := objectOf(f.root)
+	if err != nil {
+		return err
+	}
+	f.device = root.Device
+	if f.applies, err = makeDir(f.store, "applies"); err != nil {
+		return fmt.Errorf("the folder's store: %w", err)
+	}
+	if f.own, err = makeDir(f.applies, f.writer); err != nil {
+		return fmt.Errorf("the folder's store: %w", err)
+	}
+	unlock, err := f.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	names, err := list(f.applies)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if !strings.HasSuffix(name, ".log") {
+			continue
+		}
+		slices, err := f.recover(name)
+		if err != nil {
+			return err
+		}
+		if name == f.writer+".log" {
+			for _, s := range slices {
+				f.nextSlice = max(f.nextSlice, s.begin.Slice+1)
+				f.remember(s)
+			}
+		}
+	}
+	return f.tidy()
+}
+
+// Close gives the descriptors back.
+func (f *Folder) Close() {
+	for _, fd := range []int{f.applies, f.own} {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
+	f.applies, f.own = -1, -1
+}
+
+func makeDir(at int, name string) (int, error) {
+	if err := unix.Mkdirat(at, name, 0o700); err != nil && err != unix.EEXIST {
+		return -1, err
+	}
+	return unix.Openat(at, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+}
+
+func list(dir int) ([]string, error) {
+	fd, err := unix.Openat(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	d := os.NewFile(uintptr(fd), ".")
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	if err == io.EOF {
+		err = nil
+	}
+	return names, err
+}
+
+// recover reads a journal and rolls its unfinished slice back. The folder's lock is held, so nobody is at work on it.
+func (f *Folder) recover(name string) ([]*slice, error) {
+	records, err := readJournal(f.applies, name)
+	if err != nil {
+		return nil, err
+	}
+	var slices []*slice
+	byNumber := map[int64]*slice{}
+	for i := range records {
+		switch r := &records[i]; {
+		case r.Begin != nil:
+			s := &slice{begin: r.Begin, made: map[int]*Identity{}, undone: map[int]bool{}}
+			slices = append(slices, s)
+			byNumber[r.Begin.Slice] = s
+		case r.Prepared != nil && byNumber[r.Prepared.Slice] != nil:
+			for step, made := range r.Prepared.Made {
+				byNumber[r.Prepared.Slice].made[step] = made
+			}
+		case r.Done != nil && byNumber[r.Done.Slice] != nil:
+			byNumber[r.Done.Slice].done = r.Done
+		case byNumber[r.Settled] != nil:
+			byNumber[r.Settled].settled = true
+		}
+	}
+	for _, s := range slices {
+		if s.done != nil {
+			f.letGoAll(s)
+			continue
+		}
+		order := s.order()
+		for i := len(order) - 1; i >= 0; i-- {
+			f.rollBack(s, order[i])
+			f.at("rolled a step back")
+		}
+		f.at("rolled back")
+		s.done = &done{Slice: s.begin.Slice}
+		if err := appendTo(f.applies, name, record{Done: s.done}); err != nil {
+			return nil, err
+		}
+	}
+	return slices, nil
+}
+
+func (s *slice) order() []int {
+	_, order := ordered(len(s.begin.Steps), func(i int) (Op, string, string) {
+		w := &s.begin.Steps[i]
+		return w.Op, string(w.Path), string(w.To)
+	})
+	return order
+}
+
+// rollBack takes one step back. A directory that cannot be reached any more was moved by somebody since; what is hidden in
+// it stays where it is, as nothing may be guessed about a directory that is another one.
+func (f *Folder) rollBack(s *slice, i int) {
+	w := &s.begin.Steps[i]
+	dir, name, err := f.parent(string(w.Path))
+	if err != nil {
+		return
+	}
+	defer unix.Close(dir)
+	f.revert(w, s.made[i], dir, name)
+	_ = unix.Fsync(dir)
+}
+
+// revert brings one name back to what it was before its step, by what stands under it and under the hidden one. Done twice
+// it does nothing the second time. made is what was prepared, nil where nothing was written down, before which nothing
+// gets a name. What somebody wrote into the new file since is left under the name, or put beside it.
+func (f *Folder) revert(w *writtenStep, made *Identity, dir int, name string) {
+	switch w.Op {
+	case Move:
+		f.moveBack(w, dir, name)
+		return
+	case SetAttributes:
+		f.attributesBack(w, dir, name)
+		return
+	}
+	now, err := look(dir, name)
+	if err != nil {
+		return
+	}
+	hidden, err := look(dir, w.Temp)
+	if err != nil {
+		return
+	}
+	isNew := func(i *Identity) bool { return i != nil && made != nil && i.Object == made.Object }
+	switch {
+	case w.Op == Remove:
+		if hidden != nil {
+			f.putBack(dir, w.Temp, name)
+		}
+	case hidden == nil:
+		// Nothing was replaced. What was made has its name, unless somebody changed it since, who keeps it then.
+		if isNew(now) && w.Expect == nil && made.is(now, false) {
+			f.unmake(w, dir, name)
+		}
+	case isNew(now): // exchanged: what is hidden was there before, whatever it is
+		if rename(dir, w.Temp, dir, name, unix.RENAME_EXCHANGE) != nil {
+			return
+		}
+		if made.is(now, false) {
+			f.unmake(w, dir, w.Temp)
+		} else {
+			f.putBack(dir, w.Temp, name)
+		}
+	case isNew(hidden), made == nil: // not yet exchanged, or not even whole
+		f.unmake(w, dir, w.Temp)
+	default: // exchanged, and somebody put another thing in the new one's place since
+		f.putBack(dir, w.Temp, name)
+	}
+}
+
+// unmake unlinks what a step made. A directory goes only when it is empty.
+func (f *Folder) unmake(w *writtenStep, dir int, name string) {
+	flags := 0
+	if w.Op == MakeDir {
+		flags = unix.AT_REMOVEDIR
+	}
+	_ = unix.Unlinkat(dir, name, flags)
+}
+
+// putBack gives what was taken out its name again, or one beside it when somebody has taken that: it is never lost.
+func (f *Folder) putBack(dir int, temp, name string) {
+	err := rename(dir, temp, dir, name, unix.RENAME_NOREPLACE)
+	for n := 1; errors.Is(err, unix.EEXIST) && n < 1000; n++ {
+		beside := name[:min(len(name), 220)] + ".kept-" + strconv.Itoa(n)
+		err = rename(dir, temp, dir, beside, unix.RENAME_NOREPLACE)
+	}
+}
+
+// attributesBack sets what a file had, unless somebody else has written to it since.
+func (f *Folder) attributesBack(w *writtenStep, dir int, name string) {
+	if w.Before == nil || w.After == nil {
+		return
+	}
+	fd, err := f.openObject(dir, name, w.Expect.Object, w.Expect.Kind)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	if now, err := attributesOf(fd); err == nil && (now.MtimeNs == w.Before.MtimeNs || now.MtimeNs == w.After.MtimeNs) {
+		_ = f.setAttributes(fd, w.Before)
+		_ = unix.Fsync(fd)
+	}
+}
+
+func (f *Folder) moveBack(w *writtenStep, dir int, name string) {
+	to, toName, err := f.parent(string(w.To))
+	if err != nil {
+		return
+	}
+	defer unix.Close(to)
+	moved, err := look(to, toName)
+	if err == nil && moved != nil && moved.Object == w.Expect.Object {
+		_ = rename(to, toName, dir, name, unix.RENAME_NOREPLACE)
+		_ = unix.Fsync(to)
+	}
+}
+
+// letGo unlinks the hidden name of a step that is written down as done: a victim whose copy is in the store. A directory
+// that somebody put something into meanwhile comes back.
+func (f *Folder) letGo(w *writtenStep, dir int, applied bool, temps map[string]bool) {
+	if w.Temp == "" {
+		return
+	}
+	hidden, err := look(dir, w.Temp)
+	if err != nil || hidden == nil {
+		return
+	}
+	_, name, _ := split(string(w.Path))
+	switch {
+	case !applied || w.Expect == nil || hidden.Object != w.Expect.Object:
+		// A step that was taken back leaves nothing of others' under its hidden name (revert); what is there is its own.
+		if w.Op == Remove {
+			f.putBack(dir, w.Temp, name)
+			return
+		}
+		flags := 0
+		if hidden.Kind == Directory {
+			flags = unix.AT_REMOVEDIR
+		}
+		_ = unix.Unlinkat(dir, w.Temp, flags)
+	case hidden.Kind == Directory:
+		f.letGoBelow(dir, w.Temp, temps)
+		if err := unix.Unlinkat(dir, w.Temp, unix.AT_REMOVEDIR); err != nil {
+			f.putBack(dir, w.Temp, name)
+		}
+	default:
+		_ = unix.Unlinkat(dir, w.Temp, 0)
+	}
+}
+
+// letGoBelow unlinks the slice's own hidden names in a removed directory, whose files were removed before it.
+func (f *Folder) letGoBelow(dir int, name string, temps map[string]bool) {
+	fd, err := f.step(dir, name)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	if bare, err := empty(fd, temps); err != nil || !bare {
+		return // somebody put something into it: it comes back, with all that was in it
+	}
+	names, err := list(fd)
+	if err != nil {
+		return
+	}
+	for _, each := range names {
+		if unix.Unlinkat(fd, each, 0) == unix.EISDIR {
+			f.letGoBelow(fd, each, temps)
+			_ = unix.Unlinkat(fd, each, unix.AT_REMOVEDIR)
+		}
+	}
+}
+
+// letGoAll finishes a slice whose process ended between done and the end.
+func (f *Folder) letGoAll(s *slice) {
+	temps := map[string]bool{}
+	for i := range s.begin.Steps {
+		temps[s.begin.Steps[i].Temp] = true
+	}
+	for i := range s.begin.Steps {
+		w := &s.begin.Steps[i]
+		if w.Temp == "" {
+			continue
+		}
+		dir, _, err := f.parent(string(w.Path))
+		if err != nil {
+			continue
+		}
+		f.letGo(w, dir, s.done.Applied[i] != nil, temps)
+		unix.Close(dir)
+	}
+}
+
+// remember takes a finished slice into the list of applies.
+func (f *Folder) remember(s *slice) {
+	if len(s.done.Applied) == 0 {
+		return
+	}
+	f.slices = append(f.slices, s)
+	for i := range s.done.Applied {
+		u := s.begin.Steps[i].Undoes
+		if u == nil {
+			continue
+		}
+		for _, earlier := range f.slices {
+			if earlier.begin.Slice == u.Slice {
+				earlier.undone[u.Step] = true
+			}
+		}
+	}
+}
+
+// tidy removes kept files that no record names, such as a crashed slice's, and numbers the next one.
+func (f *Folder) tidy() error {
+	limit := time.Time{}
+	if f.keep > 0 {
+		limit = time.Now().Add(-f.keep)
+	}
+	used := map[string]bool{}
+	for _, s := range f.slices {
+		s.forgotten = time.UnixMilli(s.begin.TimeMs).Before(limit)
+		for _, o := range s.done.Applied {
+			if o.Kept != nil && o.Kept.Number > 0 {
+				f.nextKept = max(f.nextKept, o.Kept.Number+1)
+				if !s.forgotten {
+					used[strconv.FormatInt(o.Kept.Number, 10)] = true
+				}
+			}
+		}
+	}
+	names, err := list(f.own)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if !used[name] {
+			if err := unix.Unlinkat(f.own, name, 0); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
