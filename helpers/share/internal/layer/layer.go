@@ -246,6 +246,9 @@ func (l *Layer) take(r *record) {
 			names[n.Name] = n.ID
 		}
 		l.nextID = max(l.nextID, n.ID+1)
+		if n.QID>>61 == 2 { // bit 62 alone: a number that NewID gave for a qid (view), never given twice either
+			l.nextID = max(l.nextID, ID(n.QID&(1<<61-1))+1)
+		}
 		l.nextContent = max(l.nextContent, n.Content+1)
 		if n.Base != nil {
 			l.nextContent = max(l.nextContent, n.Base.Content+1)
@@ -480,12 +483,22 @@ func (l *Layer) Seq() uint64 {
 	return l.seq
 }
 
+// copy gives a node to a caller, with what follows from its place.
+func (l *Layer) copy(n *Node) *Node {
+	c := n.clone()
+	c.Elsewhere = false
+	if parent := l.nodes[n.Parent]; n.Base != nil && !n.Made && parent != nil {
+		c.Elsewhere = parent.Opaque || parent.Base == nil || n.Base.Path != Join(parent.Base.Path, n.Name)
+	}
+	return c
+}
+
 // Get gives a copy of a node; nil when there is none.
 func (l *Layer) Get(id ID) *Node {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	if n := l.nodes[id]; n != nil {
-		return n.clone()
+		return l.copy(n)
 	}
 	return nil
 }
@@ -495,7 +508,7 @@ func (l *Layer) Child(parent ID, name string) *Node {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	if n := l.nodes[l.children[parent][name]]; n != nil {
-		return n.clone()
+		return l.copy(n)
 	}
 	return nil
 }
@@ -506,7 +519,7 @@ func (l *Layer) Children(parent ID) []*Node {
 	defer l.mu.RUnlock()
 	nodes := make([]*Node, 0, len(l.children[parent]))
 	for _, id := range l.children[parent] {
-		nodes = append(nodes, l.nodes[id].clone())
+		nodes = append(nodes, l.copy(l.nodes[id]))
 	}
 	sort.Slice(nodes, func(i, j int) bool { return nodes[i].Name < nodes[j].Name })
 	return nodes
@@ -556,7 +569,7 @@ func (l *Layer) Walk(use func(n *Node, path string) bool) (seq uint64) {
 	for len(stack) > 0 {
 		at := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
-		if at.id != RootID && !use(l.nodes[at.id].clone(), at.path) {
+		if at.id != RootID && !use(l.copy(l.nodes[at.id]), at.path) {
 			break
 		}
 		names := make([]string, 0, len(l.children[at.id]))

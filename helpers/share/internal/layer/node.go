@@ -51,6 +51,9 @@ type Node struct {
 	Whiteout bool
 	// Moved, of a whiteout: what was there has a node elsewhere, with the same Base.
 	Moved bool
+	// Elsewhere: the task moved it, so it is not where its Base is. It follows from the places and is not kept; what lies in a
+	// directory that was moved is not elsewhere itself.
+	Elsewhere bool
 	// Base is nil for what the folder never had.
 	Base *Base
 	// Over is what of the folder stands at the place of a node that was moved there from elsewhere in the folder; nil: nothing.
@@ -75,7 +78,7 @@ type Node struct {
 
 // Passing tells whether the node only leads to others: it is no change itself.
 func (n *Node) Passing() bool {
-	return n.Kind == Directory && !n.Whiteout && !n.Opaque && n.Base != nil && n.Over == nil && !n.ModeSet && !n.MtimeSet && len(n.Xattrs) == 0
+	return n.Kind == Directory && !n.Whiteout && !n.Elsewhere && !n.Opaque && n.Base != nil && n.Over == nil && !n.ModeSet && !n.MtimeSet && len(n.Xattrs) == 0
 }
 
 // clone copies what may be shared.

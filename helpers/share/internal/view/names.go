@@ -391,7 +391,7 @@ func (t *Tree) empty(id layer.ID, low Object, opaque bool) (bool, error) {
 	if id != 0 {
 		for _, e := range t.layer.Children(id) {
 			if !e.Whiteout {
-				if e.Passing() {
+				if e.Passing() && !t.holds(e.ID) {
 					continue // judged by what the folder has
 				}
 				return false, nil

@@ -301,7 +301,7 @@ func (n *node) Attr() (wire.Attr, error) {
 	if n.local {
 		return wire.Attr{QID: n.qid, Mode: unix.S_IFDIR | 0o755, UID: n.tree.options.UID, GID: n.tree.options.GID, Nlink: 2, BlockSize: 4096}, nil
 	}
-	if s.id == 0 {
+	if s.id == 0 && n.content.Load() == nil {
 		a, err := s.low.Attr()
 		a.QID = n.qid
 		if n.tree.options.Layered == nil && !n.isDir() {
@@ -349,7 +349,9 @@ func (n *node) Attr() (wire.Attr, error) {
 	case e.Kind == layer.Link:
 		a.Mode, a.Size = unix.S_IFLNK|0o777, uint64(len(e.Target))
 	default:
-		return a, syscall.EIO // its bytes were the folder's, and the folder has them no more
+		// Its bytes were the folder's, and the folder has them no more: it can be seen and removed, and reads as EIO.
+		a.Mode, a.Size, a.Mtime = unix.S_IFREG|modeOf(e), uint64(e.Base.Size), timeOf(e.Base.MtimeNs)
+		a.Atime, a.Ctime = a.Mtime, a.Mtime
 	}
 	if e.MtimeSet {
 		a.Mtime = timeOf(e.MtimeNs)
