@@ -26,57 +26,70 @@ type landlockAttr struct {
 	files, net, scoped uint64
 }
 
+// newRuleset makes a Landlock ruleset that handles all that this kernel knows.
+func newRuleset() (rules int, attr landlockAttr, abi int, err error) {
+	version, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
+	if errno != 0 {
+		return -1, attr, 0, fmt.Errorf("this kernel has it not or not on: %w", errno)
+	}
+	attr.files = landlockAll1
+	size := unsafe.Sizeof(attr.files)
+	if version >= 2 {
+		attr.files |= unix.LANDLOCK_ACCESS_FS_REFER
+	}
+	if version >= 3 {
+		attr.files |= unix.LANDLOCK_ACCESS_FS_TRUNCATE
+	}
+	if version >= 4 {
+		attr.net = unix.LANDLOCK_ACCESS_NET_BIND_TCP | unix.LANDLOCK_ACCESS_NET_CONNECT_TCP
+		size = unsafe.Offsetof(attr.scoped)
+	}
+	if version >= 5 {
+		attr.files |= landlockIoctlDev
+	}
+	if version >= 6 {
+		attr.scoped = 1<<0 | 1<<1 // abstract unix sockets, signals
+		size = unsafe.Sizeof(attr)
+	}
+	fd, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), size, 0)
+	if errno != 0 {
+		return -1, attr, 0, fmt.Errorf("no ruleset: %w", errno)
+	}
+	return int(fd), attr, int(version), nil
+}
+
 // landlock lets the calling thread reach files beneath root and the directories beside it only, and start exe once
 // more.
 func landlock(root, exe int, readOnly bool, beside []int) Measure {
 	const name = "landlock"
-	abi, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
-	if errno != 0 {
-		return missing(name, "this kernel has it not or not on: %v", errno)
+	rules, attr, abi, err := newRuleset()
+	if err != nil {
+		return missing(name, "%v", err)
 	}
-	attr := landlockAttr{files: landlockAll1}
-	size := unsafe.Sizeof(attr.files)
+	defer unix.Close(rules)
 	also := ""
-	if abi >= 2 {
-		attr.files |= unix.LANDLOCK_ACCESS_FS_REFER
-	}
-	if abi >= 3 {
-		attr.files |= unix.LANDLOCK_ACCESS_FS_TRUNCATE
-	}
-	if abi >= 4 {
-		attr.net = unix.LANDLOCK_ACCESS_NET_BIND_TCP | unix.LANDLOCK_ACCESS_NET_CONNECT_TCP
-		size = unsafe.Offsetof(attr.scoped)
+	if attr.net != 0 {
 		also = ", no TCP"
 	}
-	if abi >= 5 {
-		attr.files |= landlockIoctlDev
-	}
-	if abi >= 6 {
-		attr.scoped = 1<<0 | 1<<1 // abstract unix sockets, signals
-		size = unsafe.Sizeof(attr)
+	if attr.scoped != 0 {
 		also += ", no signals or abstract sockets outside"
 	}
-	rules, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), size, 0)
-	if errno != 0 {
-		return missing(name, "no ruleset: %v", errno)
-	}
-	defer unix.Close(int(rules))
 	rights := uint64(landlockReads)
 	if !readOnly {
 		rights |= landlockWrites
 	}
-	if err := allow(int(rules), root, rights&attr.files); err != nil {
+	if err := allow(rules, root, rights&attr.files); err != nil {
 		return missing(name, "no rule for the folder: %v", err)
 	}
 	for _, fd := range beside {
-		if err := allow(int(rules), fd, (landlockReads|landlockWrites)&attr.files); err != nil {
+		if err := allow(rules, fd, (landlockReads|landlockWrites)&attr.files); err != nil {
 			return missing(name, "no rule for layer or store: %v", err)
 		}
 	}
-	if err := allow(int(rules), exe, unix.LANDLOCK_ACCESS_FS_EXECUTE|unix.LANDLOCK_ACCESS_FS_READ_FILE); err != nil {
+	if err := allow(rules, exe, unix.LANDLOCK_ACCESS_FS_EXECUTE|unix.LANDLOCK_ACCESS_FS_READ_FILE); err != nil {
 		return missing(name, "no rule for the program: %v", err)
 	}
-	if _, _, errno := unix.Syscall(unix.SYS_LANDLOCK_RESTRICT_SELF, rules, 0, 0); errno != 0 {
+	if _, _, errno := unix.Syscall(unix.SYS_LANDLOCK_RESTRICT_SELF, uintptr(rules), 0, 0); errno != 0 {
 		return missing(name, "cannot be applied: %v", errno)
 	}
 	limit := ""

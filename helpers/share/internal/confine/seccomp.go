@@ -3,6 +3,7 @@
 package confine
 
 import (
+	"fmt"
 	"runtime"
 	"unsafe"
 
@@ -39,7 +40,8 @@ var readCalls = []uint32{
 var writeCalls = []uint32{
 	unix.SYS_PWRITE64, unix.SYS_FTRUNCATE, unix.SYS_FCHMODAT, unix.SYS_UTIMENSAT, unix.SYS_MKDIRAT, unix.SYS_SYMLINKAT,
 	unix.SYS_LINKAT, unix.SYS_UNLINKAT, unix.SYS_RENAMEAT, unix.SYS_FSETXATTR, unix.SYS_FREMOVEXATTR,
-	unix.SYS_RENAMEAT2, unix.SYS_COPY_FILE_RANGE, unix.SYS_FALLOCATE, unix.SYS_SYNCFS, unix.SYS_FCHMOD,
+	unix.SYS_RENAMEAT2, unix.SYS_COPY_FILE_RANGE, unix.SYS_FALLOCATE, unix.SYS_SYNCFS, unix.SYS_FCHMOD, unix.SYS_FACCESSAT2,
+	unix.SYS_DUP3,
 }
 
 const (
@@ -56,7 +58,26 @@ const (
 )
 
 func filter(readOnly bool) []unix.SockFilter {
-	p := []unix.SockFilter{
+	p := prologue()
+	for _, list := range [][]uint32{readCalls, runtimeCalls, writeCalls} {
+		if readOnly && &list[0] == &writeCalls[0] {
+			continue
+		}
+		p = append(p, allowed(list)...)
+	}
+	p = append(p, ownMemoryAndThreads()...)
+	// Locks and flags; not F_SETOWN and F_SETSIG, which send signals.
+	p = append(p, oneOf(unix.SYS_FCNTL, 1, unix.F_OFD_SETLK, unix.F_OFD_GETLK, unix.F_GETFL, unix.F_SETFL, unix.F_GETFD, unix.F_SETFD)...)
+	if !readOnly {
+		// Sharing blocks between two files that are both open; no other request of any driver.
+		p = append(p, oneOf(unix.SYS_IOCTL, 1, unix.FICLONE, unix.FICLONERANGE)...)
+	}
+	return append(p, unix.SockFilter{Code: answer, K: retEPERM})
+}
+
+// prologue ends the process at a call of another architecture and leaves the call's number to be compared.
+func prologue() []unix.SockFilter {
+	return []unix.SockFilter{
 		{Code: loadWord, K: dataArch},
 		{Code: jumpEqual, K: auditArch, Jt: 1},
 		{Code: answer, K: unix.SECCOMP_RET_KILL_PROCESS},
@@ -64,28 +85,24 @@ func filter(readOnly bool) []unix.SockFilter {
 		{Code: jumpAtLeast, K: 0x40000000, Jf: 1}, // x32 calls on x86-64; nothing is up there elsewhere
 		{Code: answer, K: unix.SECCOMP_RET_KILL_PROCESS},
 	}
-	for _, list := range [][]uint32{readCalls, runtimeCalls, writeCalls} {
-		if readOnly && &list[0] == &writeCalls[0] {
-			continue
-		}
-		for _, call := range list {
-			p = append(p, unix.SockFilter{Code: jumpEqual, K: call, Jf: 1}, unix.SockFilter{Code: answer, K: retAllow})
-		}
+}
+
+func allowed(list []uint32) []unix.SockFilter {
+	var p []unix.SockFilter
+	for _, call := range list {
+		p = append(p, unix.SockFilter{Code: jumpEqual, K: call, Jf: 1}, unix.SockFilter{Code: answer, K: retAllow})
 	}
+	return p
+}
+
+func ownMemoryAndThreads() []unix.SockFilter {
 	// No page is ever both writable by us and executable.
-	p = append(p, withoutBit(unix.SYS_MMAP, 2, unix.PROT_EXEC)...)
+	p := withoutBit(unix.SYS_MMAP, 2, unix.PROT_EXEC)
 	p = append(p, withoutBit(unix.SYS_MPROTECT, 2, unix.PROT_EXEC)...)
 	// Threads, not processes.
 	p = append(p, withBit(unix.SYS_CLONE, 0, unix.CLONE_THREAD)...)
 	p = append(p, unix.SockFilter{Code: jumpEqual, K: unix.SYS_CLONE3, Jf: 1}, unix.SockFilter{Code: answer, K: retENOSYS})
-	// Locks and flags; not F_SETOWN and F_SETSIG, which send signals.
-	p = append(p, oneOf(unix.SYS_FCNTL, 1, unix.F_OFD_SETLK, unix.F_OFD_GETLK, unix.F_GETFL, unix.F_SETFL, unix.F_GETFD, unix.F_SETFD)...)
-	p = append(p, oneOf(unix.SYS_PRCTL, 0, unix.PR_SET_VMA)...)
-	if !readOnly {
-		// Sharing blocks between two files that are both open; no other request of any driver.
-		p = append(p, oneOf(unix.SYS_IOCTL, 1, unix.FICLONE, unix.FICLONERANGE)...)
-	}
-	return append(p, unix.SockFilter{Code: answer, K: retEPERM})
+	return append(p, oneOf(unix.SYS_PRCTL, 0, unix.PR_SET_VMA)...)
 }
 
 // withoutBit allows a call when a bit of an argument is clear, withBit when it is set.
@@ -124,21 +141,28 @@ func oneOf(call uint32, argument uint32, values ...uint32) []unix.SockFilter {
 // Seal puts the filter on all threads of the process. It is the last step: from here on nothing can be started.
 func Seal(readOnly bool) Measure {
 	const name = "seccomp"
-	// Another process of the same user may not look into this one or stop it.
-	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
-	program := filter(readOnly)
-	fprog := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
-	thread, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&fprog)))
-	runtime.KeepAlive(program)
-	if errno != 0 {
-		return missing(name, "%v", errno)
-	}
-	if thread != 0 {
-		return missing(name, "thread %d could not take the filter", thread)
+	if err := install(filter(readOnly)); err != nil {
+		return missing(name, "%v", err)
 	}
 	calls := len(readCalls) + len(runtimeCalls) + 5
 	if !readOnly {
 		calls += len(writeCalls) + 1
 	}
 	return active(name, "%d system calls are allowed, all others fail", calls)
+}
+
+// install puts a filter on all threads.
+func install(program []unix.SockFilter) error {
+	// Another process of the same user may not look into this one or stop it.
+	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	fprog := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
+	thread, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&fprog)))
+	runtime.KeepAlive(program)
+	if errno != 0 {
+		return errno
+	}
+	if thread != 0 {
+		return fmt.Errorf("thread %d could not take the filter", thread)
+	}
+	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cloche/share/internal/ninep"
+	"cloche/share/internal/versions"
 	"cloche/share/internal/wire"
 )
 
@@ -20,6 +21,7 @@ type file struct {
 	fd       int
 	shared   bool // fd is the node's own
 	writable bool
+	appends  bool
 
 	locking sync.Mutex // guards flocked and ranged
 	flocked uint8      // the flock(2) lock that is held, in wire's kinds
@@ -57,22 +59,60 @@ func (n *node) Open(flags uint32) (ninep.File, error) {
 	default:
 		return nil, syscall.ENXIO
 	}
+	// Cutting a file is a step of its own for the guard, after the open.
+	cut := n.tree.guard != nil && n.kind == regular && flags&openTrunc != 0
+	if cut {
+		host &^= unix.O_TRUNC
+	}
+	f, err := n.openFile(host, flags)
+	if err != nil {
+		return nil, err
+	}
+	if cut {
+		if err := n.truncate(0, f); err != nil {
+			f.Close()
+			return nil, err
+		}
+	}
+	return f, nil
+}
+
+func (n *node) openFile(host int, flags uint32) (*file, error) {
+	defer n.tree.steady()()
 	fd, err := n.reopen(host)
 	if err != nil {
 		return nil, err
 	}
 	n.Hold()
-	return &file{node: n, fd: fd, writable: writes, flocked: wire.LockUnlock}, nil
+	return n.opened(&file{node: n, fd: fd}, flags), nil
+}
+
+// opened completes an open file, and makes it known to the guard.
+func (n *node) opened(f *file, flags uint32) *file {
+	f.writable, f.appends, f.flocked = flags&openAccess != 0, flags&openAppend != 0, wire.LockUnlock
+	if n.held.Load() != nil {
+		n.place.Lock()
+		if n.files == nil {
+			n.files = map[*file]struct{}{}
+		}
+		n.files[f] = struct{}{}
+		n.place.Unlock()
+	}
+	return f
 }
 
 // Descriptor is the open file's own, for cloning its blocks; it lives as long as the file is open.
 func (f *file) Descriptor() int { return f.fd }
 
 func (f *file) Close() {
+	n := f.node
+	n.place.Lock() // so that no descriptor is put in the place of the one that is closed
+	delete(n.files, f)
 	if !f.shared {
 		unix.Close(f.fd)
 	}
-	f.node.Drop()
+	n.place.Unlock()
+	n.Drop()
 }
 
 func (f *file) ReadAt(b []byte, offset int64) (int, error) {
@@ -84,7 +124,22 @@ func (f *file) ReadAt(b []byte, offset int64) (int, error) {
 	}
 }
 
-func (f *file) WriteAt(b []byte, offset int64) (int, error) {
+func (f *file) WriteAt(b []byte, offset int64) (done int, err error) {
+	if f.node.held.Load() == nil {
+		return f.pwrite(b, offset)
+	}
+	overwrites := func(st *unix.Stat_t) bool { return !f.appends && offset < st.Size && len(b) > 0 }
+	err = f.node.change(versions.Overwritten, overwrites, func() (err error) {
+		done, err = f.pwrite(b, offset)
+		if done > 0 {
+			stamp(f.fd)
+		}
+		return err
+	})
+	return done, err
+}
+
+func (f *file) pwrite(b []byte, offset int64) (int, error) {
 	done := 0
 	for done < len(b) {
 		n, err := unix.Pwrite(f.fd, b[done:], offset+int64(done))

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cloche/share/internal/ninep"
+	"cloche/share/internal/versions"
 	"cloche/share/internal/wire"
 )
 
@@ -63,15 +64,24 @@ func (n *node) Create(name string, flags, mode uint32) (ninep.Node, ninep.File, 
 	if flags&openAccess == openAccess {
 		return nil, nil, syscall.EINVAL
 	}
+	child, f, err := n.createNew(name, flags, mode)
+	if err == unix.EEXIST && flags&openExcl == 0 {
+		return n.openExisting(name, flags)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return child, f, nil
+}
+
+func (n *node) createNew(name string, flags, mode uint32) (*node, *file, error) {
+	defer n.tree.steady()()
 	var fd int
 	// O_EXCL always: without it the name could be a FIFO or a device, on which even opening acts.
 	err := retry(func() (err error) {
 		fd, err = unix.Openat(n.fd, name, hostFlags(flags)&^unix.O_TRUNC|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, mode&permissions)
 		return err
 	})
-	if err == unix.EEXIST && flags&openExcl == 0 {
-		return n.openExisting(name, flags)
-	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -79,10 +89,15 @@ func (n *node) Create(name string, flags, mode uint32) (ninep.Node, ninep.File, 
 	if err != nil {
 		return nil, nil, err
 	}
-	n.Hold()
-	child.parent, child.name = n, name
+	child.walkedFrom(n, name)
+	if g := n.tree.guard; g != nil {
+		var st unix.Stat_t
+		if unix.Fstat(fd, &st) == nil && st.Size == 0 {
+			g.remember(&st, true, 1)
+		}
+	}
 	child.Hold() // by the file, which uses the same descriptor
-	return child, &file{node: child, fd: fd, shared: true, writable: flags&openAccess != 0, flocked: wire.LockUnlock}, nil
+	return child, child.opened(&file{node: child, fd: fd, shared: true}, flags), nil
 }
 
 func (n *node) openExisting(name string, flags uint32) (ninep.Node, ninep.File, error) {
@@ -131,7 +146,15 @@ func (n *node) Mknod(name string, mode uint32) (wire.QID, error) {
 		return wire.QID{}, err
 	}
 	unix.Close(fd)
+	n.remade(name)
 	return n.found(name)
+}
+
+// remade tells the guard of what this server made.
+func (n *node) remade(name string) {
+	if g := n.tree.guard; g != nil {
+		g.made(n, name)
+	}
 }
 
 func (n *node) Symlink(name, target string) (wire.QID, error) {
@@ -147,6 +170,7 @@ func (n *node) Symlink(name, target string) (wire.QID, error) {
 	if err := retry(func() error { return unix.Symlinkat(target, n.fd, name) }); err != nil {
 		return wire.QID{}, err
 	}
+	n.remade(name)
 	return n.found(name)
 }
 
@@ -165,14 +189,40 @@ func (n *node) Link(name string, target ninep.Node) error {
 	case other:
 		return syscall.EACCES
 	}
-	return retry(func() error {
-		return unix.Linkat(n.tree.options.Proc, t.number(), n.fd, name, unix.AT_SYMLINK_FOLLOW)
-	})
+	link := func() error {
+		return retry(func() error {
+			return unix.Linkat(n.tree.options.Proc, t.number(), n.fd, name, unix.AT_SYMLINK_FOLLOW)
+		})
+	}
+	g := n.tree.guard
+	if g == nil || t.held.Load() == nil {
+		return link()
+	}
+	i := g.lock(t)
+	defer i.change.Unlock()
+	if i.taken {
+		return syscall.ENOENT // it has no name left, only its place in the store
+	}
+	var before unix.Stat_t
+	if err := unix.Fstat(t.fd, &before); err != nil {
+		return err
+	}
+	if err := link(); err != nil {
+		return err
+	}
+	g.linked(i, t.fd, &before)
+	return nil
 }
 
 func (n *node) Unlink(name string, isDirectory bool) error {
 	if err := n.changeNames(); err != nil {
 		return err
+	}
+	if n.tree.guard != nil {
+		if isDirectory {
+			return n.removeDirectory(name)
+		}
+		return n.removeName(name)
 	}
 	flags := 0
 	if isDirectory {
@@ -192,10 +242,13 @@ func (n *node) Rename(name string, to ninep.Node, newName string) error {
 	if t.kind != directory {
 		return syscall.ENOTDIR
 	}
+	if n.tree.guard != nil {
+		return n.renameName(name, t, newName, versions.Replaced)
+	}
 	return retry(func() error { return unix.Renameat(n.fd, name, t.fd, newName) })
 }
 
-// whereabouts gives the node's directory and name if the node is still there, for the two requests that name
+// whereabouts gives the node's directory, which the caller drops, and name if the node is still there, for the two requests that name
 // nothing but the node. Between this look and the use another object could take the name; it lies in the folder too.
 func (n *node) whereabouts() (*node, string, error) {
 	n.place.Lock()
@@ -207,9 +260,10 @@ func (n *node) whereabouts() (*node, string, error) {
 	if err := unix.Fstatat(n.parent.fd, n.name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return nil, "", err
 	}
-	if st.Dev != n.device || st.Ino != n.inode {
+	if objectOf(&st) != n.now {
 		return nil, "", syscall.ENOENT
 	}
+	n.parent.Hold()
 	return n.parent, n.name, nil
 }
 
@@ -221,6 +275,7 @@ func (n *node) Remove() error {
 	if err != nil {
 		return err
 	}
+	defer parent.Drop()
 	return parent.Unlink(name, n.kind == directory)
 }
 
@@ -232,13 +287,10 @@ func (n *node) RenameTo(to ninep.Node, newName string) error {
 	if err != nil {
 		return err
 	}
+	defer parent.Drop()
 	if err := parent.Rename(name, to, newName); err != nil {
 		return err
 	}
-	to.Hold()
-	n.place.Lock()
-	n.parent, n.name = to.(*node), newName
-	n.place.Unlock()
-	parent.Drop()
+	n.settle(to.(*node), newName)
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cloche/share/internal/ninep"
+	"cloche/share/internal/versions"
 	"cloche/share/internal/wire"
 )
 
@@ -28,18 +29,23 @@ type node struct {
 	tree   *Tree
 	fd     int // O_PATH, or the open file itself for one that Create made
 	kind   kind
-	device uint64
+	device uint64 // with inode what the guest knows it by; stays when the guard moves the node to a copy
 	inode  uint64
 	refs   atomic.Int32
+	held   atomic.Pointer[inode] // the guard's, for a regular file
 
-	place  sync.Mutex // guards parent and name: where the node was walked to, which may be history by now
+	place  sync.Mutex // guards what follows: where the node was walked to, which may be history by now
 	parent *node      // holds a reference; nil for the root
 	name   string
+	lost   bool               // that name was removed by the guest
+	now    object             // what it is on the host
+	files  map[*file]struct{} // its open files, when there is a guard
 }
 
 var _ ninep.Node = (*node)(nil)
 
-// adopt makes a node of a descriptor; on failure the descriptor is closed.
+// adopt makes a node of a descriptor; on failure the descriptor is closed. The guard's swap is held for reading from
+// before the descriptor was opened.
 func (t *Tree) adopt(fd int) (*node, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -48,6 +54,10 @@ func (t *Tree) adopt(fd int) (*node, error) {
 	}
 	n := &node{tree: t, fd: fd, kind: kindOf(st.Mode), device: st.Dev, inode: st.Ino}
 	n.refs.Store(1)
+	n.now = object{st.Dev, st.Ino}
+	if t.guard != nil && n.kind == regular {
+		t.guard.enter(n)
+	}
 	return n, nil
 }
 
@@ -68,6 +78,9 @@ func (n *node) Hold() { n.refs.Add(1) }
 // Drop walks up instead of recursing: a guest may nest directories deeper than a stack should be.
 func (n *node) Drop() {
 	for n != nil && n.refs.Add(-1) == 0 {
+		if n.held.Load() != nil {
+			n.tree.guard.leave(n)
+		}
 		unix.Close(n.fd)
 		n = n.parent
 	}
@@ -115,6 +128,7 @@ func (n *node) walk(name string) (*node, error) {
 	if n.kind != directory {
 		return nil, syscall.ENOTDIR
 	}
+	defer n.tree.steady()()
 	fd, err := n.openPath(name)
 	switch err {
 	case nil:
@@ -131,9 +145,16 @@ func (n *node) walk(name string) (*node, error) {
 		unix.Close(fd)
 		return nil, syscall.EACCES
 	}
-	n.Hold()
-	child.parent, child.name = n, name
+	child.walkedFrom(n, name)
 	return child, nil
+}
+
+// walkedFrom sets a new node's place; the guard knows the node already.
+func (n *node) walkedFrom(parent *node, name string) {
+	parent.Hold()
+	n.place.Lock()
+	n.parent, n.name = parent, name
+	n.place.Unlock()
 }
 
 // openPath opens one component as O_PATH.
@@ -151,6 +172,15 @@ func (n *node) openPath(name string) (int, error) {
 		}
 		return fd, err
 	}
+}
+
+// steady keeps handles from changing to another inode until its result is called.
+func (t *Tree) steady() func() {
+	if t.guard == nil {
+		return func() {}
+	}
+	t.guard.swap.RLock()
+	return t.guard.swap.RUnlock
 }
 
 func (n *node) Parent() ninep.Node {
@@ -202,6 +232,13 @@ func (n *node) SetAttr(change wire.SetAttr, open ninep.File) error {
 	}
 	// Owner and group: ours is what every file shows already, and any other is accepted and ignored, as `tar` and
 	// `npm` set owners without need.
+	if change.Valid&(wire.SetMode|wire.SetAtime|wire.SetMtime) == 0 {
+		return nil
+	}
+	return n.change("", nil, func() error { return n.setModeAndTimes(change) })
+}
+
+func (n *node) setModeAndTimes(change wire.SetAttr) error {
 	if change.Valid&wire.SetMode != 0 {
 		if n.kind == symlink {
 			return syscall.EOPNOTSUPP
@@ -246,16 +283,28 @@ func (n *node) truncate(size uint64, open ninep.File) error {
 	case int64(size) < 0:
 		return syscall.EFBIG
 	}
-	// An open file that may be written is cut through itself, as its mode may forbid opening it again.
-	if f, ok := open.(*file); ok && f.writable {
-		return retry(func() error { return unix.Ftruncate(f.fd, int64(size)) })
+	shortens := func(st *unix.Stat_t) bool { return int64(size) < st.Size }
+	return n.change(versions.Overwritten, shortens, func() error {
+		// An open file that may be written is cut through itself, as its mode may forbid opening it again.
+		f, ok := open.(*file)
+		if ok && f.writable && f.node == n {
+			return n.truncateFD(f.fd, size)
+		}
+		fd, err := n.reopen(unix.O_WRONLY)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		return n.truncateFD(fd, size)
+	})
+}
+
+func (n *node) truncateFD(fd int, size uint64) error {
+	err := retry(func() error { return unix.Ftruncate(fd, int64(size)) })
+	if err == nil && n.held.Load() != nil {
+		stamp(fd)
 	}
-	fd, err := n.reopen(unix.O_WRONLY)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	return retry(func() error { return unix.Ftruncate(fd, int64(size)) })
+	return err
 }
 
 // reopen opens the node's object, whatever its name is by now. The node must be a regular file or a directory.

@@ -21,6 +21,8 @@ type Options struct {
 	ReadOnly bool
 	// UID and GID are what every file shows.
 	UID, GID uint32
+	// Versions is where content goes before it is destroyed; nil: nowhere.
+	Versions Keeper
 }
 
 // Tree is a folder of the host; it implements ninep.Tree.
@@ -30,6 +32,7 @@ type Tree struct {
 	device  uint64
 	// oldKernel: there is no openat2 (before Linux 5.6, or a seccomp filter around us that does not know it).
 	oldKernel bool
+	guard     *guard // nil without Options.Versions
 }
 
 var _ ninep.Tree = (*Tree)(nil)
@@ -37,6 +40,9 @@ var _ ninep.Tree = (*Tree)(nil)
 // New serves the folder behind o.Root.
 func New(o Options) (*Tree, error) {
 	t := &Tree{options: o}
+	if o.Versions != nil && !o.ReadOnly {
+		t.guard = newGuard(t, o.Versions)
+	}
 	n, err := t.adopt(o.Root)
 	if err != nil {
 		return nil, err

@@ -68,6 +68,10 @@ func (n *node) SetXattr(name string, value []byte, flags uint32) error {
 	if err := n.tree.mayChange(); err != nil {
 		return err
 	}
+	return n.change("", nil, func() error { return n.setXattr(name, value, flags) })
+}
+
+func (n *node) setXattr(name string, value []byte, flags uint32) error {
 	return n.withOpen(func(fd int) error {
 		if len(value) == 0 && flags&unix.XATTR_REPLACE != 0 { // this is how Linux's 9P client removes
 			return unix.Fremovexattr(fd, name)

@@ -1,0 +1,713 @@
+//go:build linux
+
+package hostfs
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"cloche/share/internal/versions"
+)
+
+// Keeper keeps what would be destroyed; versions.Store is one. An error means that nothing may be destroyed.
+type Keeper interface {
+	// Move takes the victim out of the folder, or says that it cannot.
+	Move(versions.Victim) (moved bool, err error)
+	// Keep copies the victim.
+	Keep(versions.Victim) error
+	// Note remembers a directory that was removed.
+	Note(versions.Victim) error
+}
+
+// guard stands before every operation that destroys content. Content that this server itself wrote last needs no
+// keeping: it remembers each file's size and times as it left them, and any difference means that somebody else
+// changed the file since.
+//
+// Locks, in this order: an inode's own; swap; mu; a node's place.
+type guard struct {
+	tree   *Tree
+	keeper Keeper
+
+	// swap is held for writing while handles change from one inode to another, and for reading while one is made.
+	swap sync.RWMutex
+
+	mu     sync.Mutex
+	inodes map[object]*inode
+	left   map[object]leftAs
+}
+
+// object is an inode's identity on the host.
+type object struct{ device, number uint64 }
+
+// inode is a regular file or link that is held or being changed.
+type inode struct {
+	object object
+	refs   int                // guarded by guard.mu
+	nodes  map[*node]struct{} // guarded by guard.mu
+	change sync.Mutex         // held by whoever changes the file
+	// taken: its only place is the store now, so that it must not be changed. foreign: it had names that this server
+	// did not make when one was removed. Both guarded by change.
+	taken, foreign bool
+}
+
+// leftAs is a file as this server left it.
+type leftAs struct {
+	ours         bool // this server wrote its content last
+	size         int64
+	mtime, ctime unix.Timespec
+	// inside is how many of its hard links were surely made by this server, all within the folder; 0 means 1.
+	inside uint64
+}
+
+// maxLeft bounds guard.left. Forgetting an entry costs a version that was not needed, or a link that is broken
+// without need, nothing else.
+const maxLeft = 1 << 16
+
+func newGuard(t *Tree, k Keeper) *guard {
+	return &guard{tree: t, keeper: k, inodes: map[object]*inode{}, left: map[object]leftAs{}}
+}
+
+func objectOf(st *unix.Stat_t) object { return object{st.Dev, st.Ino} }
+
+// hold gives the inode's entry with one more reference.
+func (g *guard) hold(o object) *inode {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.holdLocked(o)
+}
+
+func (g *guard) holdLocked(o object) *inode {
+	i := g.inodes[o]
+	if i == nil {
+		i = &inode{object: o, nodes: map[*node]struct{}{}}
+		g.inodes[o] = i
+	}
+	i.refs++
+	return i
+}
+
+func (g *guard) release(i *inode) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.releaseLocked(i)
+}
+
+func (g *guard) releaseLocked(i *inode) {
+	if i.refs--; i.refs == 0 {
+		delete(g.inodes, i.object)
+	}
+}
+
+// enter makes a node known by its inode; swap is held for reading.
+func (g *guard) enter(n *node) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	i := g.holdLocked(object{n.device, n.inode})
+	i.nodes[n] = struct{}{}
+	n.held.Store(i)
+}
+
+func (g *guard) leave(n *node) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	i := n.held.Load()
+	delete(i.nodes, n)
+	g.releaseLocked(i)
+}
+
+// lock locks the inode that the node stands for right now.
+func (g *guard) lock(n *node) *inode {
+	for {
+		i := n.held.Load()
+		i.change.Lock()
+		if n.held.Load() == i {
+			return i
+		}
+		i.change.Unlock()
+	}
+}
+
+// leftOf gives what is remembered of a file, if the file is as it was then.
+func (g *guard) leftOf(st *unix.Stat_t) leftAs {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	l := g.left[objectOf(st)]
+	l.ours = l.ours && l.size == st.Size && l.mtime == st.Mtim && l.ctime == st.Ctim
+	l.inside = max(l.inside, 1)
+	return l
+}
+
+func (g *guard) remember(st *unix.Stat_t, ours bool, inside uint64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	o := objectOf(st)
+	if !ours && inside <= 1 {
+		delete(g.left, o)
+		return
+	}
+	if _, known := g.left[o]; !known && len(g.left) >= maxLeft {
+		for other := range g.left {
+			delete(g.left, other)
+			break
+		}
+	}
+	g.left[o] = leftAs{ours: ours, size: st.Size, mtime: st.Mtim, ctime: st.Ctim, inside: inside}
+}
+
+func (g *guard) forget(o object) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.left, o)
+}
+
+// made remembers a file or link that this server made just now.
+func (g *guard) made(dir *node, name string) {
+	var st unix.Stat_t
+	if unix.Fstatat(dir.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && kindOf(st.Mode) != directory {
+		g.remember(&st, true, 1)
+	}
+}
+
+// change does what changes a file in place. destroys tells whether that takes content away from a file as it is; then
+// the content is kept first. A file with a name that this server did not make, which may lie outside the folder, is
+// separated from that name first. do gets no descriptor: those of n and its open files stay valid throughout.
+func (n *node) change(reason versions.Reason, destroys func(*unix.Stat_t) bool, do func() error) error {
+	g := n.tree.guard
+	if g == nil || n.held.Load() == nil {
+		return do()
+	}
+	i := g.lock(n)
+	defer func() { i.change.Unlock() }()
+	var st unix.Stat_t
+	if err := unix.Fstat(n.fd, &st); err != nil {
+		return err
+	}
+	left := g.leftOf(&st)
+	if i.taken || st.Nlink > left.inside || i.foreign && st.Nlink > 0 && n.isLost() {
+		var err error
+		if i, err = g.separate(n, i, &st); err != nil {
+			return err
+		}
+		if err := unix.Fstat(n.fd, &st); err != nil {
+			return err
+		}
+		left = g.leftOf(&st)
+	}
+	ours := left.ours || st.Size == 0
+	// A file without a name is gone for everybody but the guest.
+	if !ours && st.Nlink > 0 && destroys != nil && destroys(&st) {
+		if err := g.keeper.Keep(versions.Victim{Path: n.path(), FD: n.fd, Reason: reason}); err != nil {
+			return err
+		}
+		ours = true
+	}
+	err := do()
+	if ours || left.inside > 1 {
+		if statErr := unix.Fstat(n.fd, &st); statErr != nil {
+			g.forget(i.object)
+		} else {
+			g.remember(&st, ours, left.inside)
+		}
+	}
+	return err
+}
+
+// stamp gives a file that was just written a time of its own. The kernel's own is only as fine as its tick, within
+// which a write by somebody else would leave the same times.
+func stamp(fd int) {
+	now := unix.NsecToTimespec(time.Now().UnixNano())
+	times := [2]unix.Timespec{{Nsec: unix.UTIME_OMIT}, now}
+	_ = futimens(fd, &times) // without it a change by another within a tick goes unseen, as everywhere
+}
+
+// breakPrefix begins the name of a copy that is about to take its original's place. One that is left over comes from
+// a server that was killed meanwhile, and is the same as its original.
+const breakPrefix = ".cloche-"
+
+func temporaryName() string {
+	var b [8]byte
+	_, _ = rand.Read(b[:])
+	return breakPrefix + hex.EncodeToString(b[:])
+}
+
+// separate gives the node a copy of its file that nobody else has a name for, in the same place, and moves all handles
+// on that place to it. i.change is held; on success the copy's is held instead, else still i's.
+func (g *guard) separate(n *node, i *inode, st *unix.Stat_t) (*inode, error) {
+	parent, name, err := n.whereabouts()
+	if err == syscall.EBUSY {
+		return i, err
+	}
+	nameless := i.taken || n.isLost()
+	here := err == nil && !nameless
+	if !here && !nameless {
+		// Moved on the host, to a place unknown: nobody can say which of the names may be written through.
+		return i, syscall.ESTALE
+	}
+	from, err := n.reopen(unix.O_RDONLY)
+	if err != nil {
+		return i, err
+	}
+	defer unix.Close(from)
+	temporary := ""
+	var to int
+	if here {
+		defer parent.Drop()
+		temporary = temporaryName()
+		to, err = unix.Openat(parent.fd, temporary, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	} else {
+		if parent != nil {
+			parent.Drop()
+		}
+		to, err = unix.Openat(g.tree.root.fd, ".", unix.O_RDWR|unix.O_TMPFILE|unix.O_CLOEXEC, 0o600)
+	}
+	if err != nil {
+		return i, err
+	}
+	defer unix.Close(to)
+	undo := func(err error) (*inode, error) {
+		if temporary != "" {
+			_ = unix.Unlinkat(parent.fd, temporary, 0)
+		}
+		return i, err
+	}
+	if err := versions.CopyContent(to, from); err != nil {
+		return undo(err)
+	}
+	if err := retry(func() error { return unix.Fchmod(to, st.Mode&permissions) }); err != nil {
+		return undo(err)
+	}
+	if err := futimens(to, &[2]unix.Timespec{st.Atim, st.Mtim}); err != nil {
+		return undo(err)
+	}
+	// Durable before it replaces: the outside name may be the only other one, and belongs to somebody else.
+	if here {
+		if err := retry(func() error { return unix.Fsync(to) }); err != nil {
+			return undo(err)
+		}
+	}
+	var copied unix.Stat_t
+	if err := unix.Fstat(to, &copied); err != nil {
+		return undo(err)
+	}
+	number := strconv.Itoa(to)
+	g.swap.Lock()
+	defer g.swap.Unlock()
+	if here {
+		if err := retry(func() error { return unix.Renameat(parent.fd, temporary, parent.fd, name) }); err != nil {
+			return undo(err)
+		}
+	}
+	next := g.hold(objectOf(&copied))
+	next.change.Lock()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var failed error
+	for other := range i.nodes {
+		if other != n && (here && !other.isAt(parent, name) || !here && !i.taken && !other.isLost()) {
+			continue
+		}
+		if err := other.turn(g.tree.options.Proc, number, objectOf(&copied)); err != nil {
+			failed = err
+			continue
+		}
+		delete(i.nodes, other)
+		g.releaseLocked(i)
+		next.refs++
+		next.nodes[other] = struct{}{}
+		other.held.Store(next)
+	}
+	if n.held.Load() != next {
+		next.change.Unlock()
+		g.releaseLocked(next)
+		return i, failed
+	}
+	g.releaseLocked(next)
+	i.change.Unlock()
+	return next, nil
+}
+
+// isAt tells whether the node was walked to by this name.
+func (n *node) isAt(parent *node, name string) bool {
+	n.place.Lock()
+	defer n.place.Unlock()
+	return n.parent != nil && n.parent.device == parent.device && n.parent.inode == parent.inode && n.name == name
+}
+
+// turn makes the node's descriptor, and those of its open files, ones of another file. Their numbers stay. Locks on
+// the open files are lost.
+func (n *node) turn(proc int, number string, to object) error {
+	n.place.Lock()
+	defer n.place.Unlock()
+	replace := func(fd, flags int) error {
+		opened, err := unix.Openat(proc, number, flags|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(opened)
+		return unix.Dup3(opened, fd, unix.O_CLOEXEC)
+	}
+	shared := false
+	for f := range n.files {
+		flags, err := unix.FcntlInt(uintptr(f.fd), unix.F_GETFL, 0)
+		if err != nil {
+			return err
+		}
+		if err := replace(f.fd, flags&(unix.O_ACCMODE|unix.O_APPEND|unix.O_SYNC|unix.O_DSYNC)); err != nil {
+			return err
+		}
+		shared = shared || f.shared
+	}
+	if !shared {
+		if err := replace(n.fd, unix.O_PATH); err != nil {
+			return err
+		}
+	}
+	n.now = to
+	return nil
+}
+
+// path is where the node was walked to, as components from the folder.
+func (n *node) path() []string {
+	var up []string
+	for at := n; at != nil; {
+		at.place.Lock()
+		parent, name := at.parent, at.name
+		at.place.Unlock()
+		if parent != nil {
+			up = append(up, name)
+		}
+		at = parent
+	}
+	for i, j := 0, len(up)-1; i < j; i, j = i+1, j-1 {
+		up[i], up[j] = up[j], up[i]
+	}
+	return up
+}
+
+func (n *node) pathOf(name string) []string { return append(n.path(), name) }
+
+// victim is what a name leads to.
+type victim struct {
+	fd int
+	st unix.Stat_t
+}
+
+func (n *node) victim(name string) (*victim, error) {
+	fd, err := n.openPath(name)
+	if err != nil {
+		return nil, err
+	}
+	v := &victim{fd: fd}
+	if err := unix.Fstat(fd, &v.st); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return v, nil
+}
+
+func (v *victim) close() { unix.Close(v.fd) }
+
+func (v *victim) hasContent() bool {
+	kind := kindOf(v.st.Mode)
+	return kind == regular || kind == symlink
+}
+
+// stillAt tells whether the name still leads to the victim.
+func (v *victim) stillAt(dir *node, name string) bool {
+	var st unix.Stat_t
+	return unix.Fstatat(dir.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && objectOf(&st) == objectOf(&v.st)
+}
+
+func (n *node) isLost() bool {
+	n.place.Lock()
+	defer n.place.Unlock()
+	return n.lost
+}
+
+// gone notes that a victim lost one name; kept tells that the store has it now.
+func (g *guard) gone(i *inode, v *victim, dir *node, name string, kept bool) {
+	g.mu.Lock()
+	for n := range i.nodes {
+		if n.isAt(dir, name) {
+			n.place.Lock()
+			n.lost = true
+			n.place.Unlock()
+		}
+	}
+	g.mu.Unlock()
+	if kept {
+		i.taken = true
+		g.forget(i.object)
+		return
+	}
+	left := g.leftOf(&v.st)
+	var st unix.Stat_t
+	if v.st.Nlink > 1 && unix.Fstat(v.fd, &st) == nil {
+		inside := uint64(1)
+		if left.inside >= v.st.Nlink {
+			inside = left.inside - 1
+		} else {
+			i.foreign = true
+		}
+		g.remember(&st, left.ours, inside)
+		return
+	}
+	g.forget(i.object)
+}
+
+// removeName takes a name away from its directory after what it leads to was kept where needed.
+func (n *node) removeName(name string) error {
+	g := n.tree.guard
+	plain := func() error { return retry(func() error { return unix.Unlinkat(n.fd, name, 0) }) }
+	v, err := n.victim(name)
+	if err != nil {
+		return plain() // ENOENT, or something that cannot be looked at and so not be kept: the kernel's answer
+	}
+	defer v.close()
+	if !v.hasContent() {
+		return plain()
+	}
+	i := g.hold(objectOf(&v.st))
+	defer g.release(i)
+	i.change.Lock()
+	defer i.change.Unlock()
+	if err := unix.Fstat(v.fd, &v.st); err != nil {
+		return err
+	}
+	if g.leftOf(&v.st).ours {
+		if !v.stillAt(n, name) {
+			return syscall.EAGAIN
+		}
+		if err := plain(); err != nil {
+			return err
+		}
+		g.gone(i, v, n, name, false)
+		return nil
+	}
+	// Whoever may not remove it must not get it moved or copied either.
+	if err := unix.Faccessat(n.fd, ".", unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
+		return err
+	}
+	kept := versions.Victim{Path: n.pathOf(name), FD: v.fd, Reason: versions.Deleted}
+	moved, err := g.keeper.Move(kept)
+	if err != nil {
+		return err
+	}
+	if moved {
+		g.gone(i, v, n, name, true)
+		return nil
+	}
+	if err := g.keeper.Keep(kept); err != nil {
+		return err
+	}
+	if !v.stillAt(n, name) {
+		return syscall.EAGAIN
+	}
+	if err := plain(); err != nil {
+		return err
+	}
+	g.gone(i, v, n, name, false)
+	return nil
+}
+
+// removeDirectory notes a directory that is removed, for its mode and times.
+func (n *node) removeDirectory(name string) error {
+	v, err := n.victim(name)
+	if err == nil {
+		defer v.close()
+	}
+	if removeErr := retry(func() error { return unix.Unlinkat(n.fd, name, unix.AT_REMOVEDIR) }); removeErr != nil || err != nil {
+		return removeErr
+	}
+	// The directory is gone whatever comes of the note, and it had no content.
+	_ = n.tree.guard.keeper.Note(versions.Victim{Path: n.pathOf(name), FD: v.fd, Reason: versions.Deleted})
+	return nil
+}
+
+// renameTries is how often a rename begins anew because the host changed one of the names meanwhile.
+const renameTries = 16
+
+// renameName renames after what the new name leads to was kept where needed. The new name is never absent meanwhile.
+func (n *node) renameName(name string, to *node, newName string, reason versions.Reason) error {
+	for range renameTries {
+		if err := n.renameOnce(name, to, newName, reason); err != errNamesChanged {
+			return err
+		}
+	}
+	return syscall.EAGAIN
+}
+
+// errNamesChanged: another object has one of the names by now.
+const errNamesChanged = syscall.Errno(0xFFFF)
+
+func (n *node) renameOnce(name string, to *node, newName string, reason versions.Reason) error {
+	g := n.tree.guard
+	plain := func() error {
+		return retry(func() error { return unix.Renameat(n.fd, name, to.fd, newName) })
+	}
+	source, err := n.victim(name)
+	if err != nil {
+		return plain() // ENOENT and the like
+	}
+	defer source.close()
+	replaced, err := to.victim(newName)
+	if err == unix.ENOENT {
+		err := retry(func() error { return unix.Renameat2(n.fd, name, to.fd, newName, unix.RENAME_NOREPLACE) })
+		switch err {
+		case nil:
+			g.renamed(source, n, name, to, newName)
+		case unix.EEXIST:
+			return errNamesChanged
+		case unix.EINVAL: // into itself, or a filesystem that knows no flags; the kernel tells which
+			if err = plain(); err == nil {
+				g.renamed(source, n, name, to, newName)
+			}
+		}
+		return err
+	}
+	if err != nil {
+		return plain()
+	}
+	defer replaced.close()
+	if objectOf(&source.st) == objectOf(&replaced.st) {
+		return plain() // two names of one file: both stay
+	}
+	if !replaced.hasContent() || kindOf(source.st.Mode) == directory {
+		// A directory can replace an empty directory only, and nothing else can replace one.
+		if err := plain(); err != nil {
+			return err
+		}
+		if kindOf(replaced.st.Mode) == directory {
+			_ = g.keeper.Note(versions.Victim{Path: to.pathOf(newName), FD: replaced.fd, Reason: reason})
+		}
+		g.renamed(source, n, name, to, newName)
+		return nil
+	}
+	i := g.hold(objectOf(&replaced.st))
+	defer g.release(i)
+	i.change.Lock()
+	defer i.change.Unlock()
+	if err := unix.Fstat(replaced.fd, &replaced.st); err != nil {
+		return err
+	}
+	if g.leftOf(&replaced.st).ours {
+		if !replaced.stillAt(to, newName) {
+			return errNamesChanged
+		}
+		if err := plain(); err != nil {
+			return err
+		}
+		g.gone(i, replaced, to, newName, false)
+		g.renamed(source, n, name, to, newName)
+		return nil
+	}
+	kept := versions.Victim{Path: to.pathOf(newName), FD: replaced.fd, Reason: reason}
+	// The two change places, so that the new name always leads to one of them, and the victim is taken from the old.
+	exchange := func() error {
+		return retry(func() error { return unix.Renameat2(n.fd, name, to.fd, newName, unix.RENAME_EXCHANGE) })
+	}
+	switch err := exchange(); err {
+	case nil:
+	case unix.EINVAL, unix.ENOSYS, unix.EPERM:
+		if err := g.keeper.Keep(kept); err != nil {
+			return err
+		}
+		if !replaced.stillAt(to, newName) {
+			return errNamesChanged
+		}
+		if err := plain(); err != nil {
+			return err
+		}
+		g.gone(i, replaced, to, newName, false)
+		g.renamed(source, n, name, to, newName)
+		return nil
+	default:
+		return err
+	}
+	if !replaced.stillAt(n, name) || !source.stillAt(to, newName) {
+		if err := exchange(); err != nil {
+			return err
+		}
+		return errNamesChanged
+	}
+	kept.At = n.pathOf(name)
+	moved, err := g.keeper.Move(kept)
+	if err == nil && !moved {
+		if err = g.keeper.Keep(kept); err == nil {
+			err = retry(func() error { return unix.Unlinkat(n.fd, name, 0) })
+		}
+	}
+	if err != nil {
+		_ = exchange() // should that fail too, both files are there, under each other's name
+		return err
+	}
+	g.gone(i, replaced, to, newName, moved)
+	g.renamed(source, n, name, to, newName)
+	return nil
+}
+
+// renamed takes along what is known of a file that has another name now, as renaming changes its times.
+func (g *guard) renamed(source *victim, from *node, name string, to *node, newName string) {
+	left := g.leftOf(&source.st)
+	var st unix.Stat_t
+	if (left.ours || left.inside > 1) && unix.Fstat(source.fd, &st) == nil && st.Size == source.st.Size && st.Mtim == source.st.Mtim {
+		g.remember(&st, left.ours, left.inside)
+	}
+	g.mu.Lock()
+	var moved []*node
+	if i := g.inodes[objectOf(&source.st)]; i != nil {
+		for n := range i.nodes {
+			if n.isAt(from, name) {
+				n.Hold()
+				moved = append(moved, n)
+			}
+		}
+	}
+	g.mu.Unlock()
+	for _, n := range moved {
+		n.settle(to, newName)
+		n.Drop()
+	}
+}
+
+// settle makes another place the node's own.
+func (n *node) settle(to *node, name string) {
+	to.Hold()
+	n.place.Lock()
+	old := n.parent
+	n.parent, n.name, n.lost = to, name, false
+	n.place.Unlock()
+	old.Drop()
+}
+
+// linked notes a hard link that this server made.
+func (g *guard) linked(i *inode, fd int, before *unix.Stat_t) {
+	left := g.leftOf(before)
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) != nil {
+		g.forget(i.object)
+		return
+	}
+	inside := left.inside
+	if before.Nlink <= left.inside && st.Nlink == before.Nlink+1 {
+		inside = st.Nlink
+	}
+	g.remember(&st, left.ours, inside)
+}
+
+// futimens sets the times of an open file; x/sys has only the call that takes a path.
+func futimens(fd int, times *[2]unix.Timespec) error {
+	return retry(func() error {
+		if _, _, errno := unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(fd), 0, uintptr(unsafe.Pointer(times)), 0, 0, 0); errno != 0 {
+			return errno
+		}
+		return nil
+	})
+}
