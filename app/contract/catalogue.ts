@@ -36,6 +36,8 @@ export const CATALOGUE = {
   "share.conflict": "the folder's file is not the one that the change was made from",
   "share.protected": "a change that is applied only by itself",
   "share.link-escapes": "a link that leads out of the folder",
+  "share.ignored": "what git ignores, which is applied only by itself",
+  "share.not-appliable": "a change that cannot be written to the folder, or not in parts",
   "share.not-undoable": "an apply that cannot be taken back",
   "share.version-unknown": "a version that is not kept",
   "share.busy": "another apply works in the folder",

@@ -9,7 +9,7 @@ import type { FolderIdentity } from "../../../helpers/contract/protocol.ts";
 import { type FolderNote, ProblemError } from "../../contract/index.ts";
 import { guestFolderName } from "./guest-path.ts";
 import { ancestry, mountOf, placeNotes, readMounts } from "./places.ts";
-import { overlap, sensitiveFolder } from "./problems.ts";
+import { overlap, sensitiveFolder, turnedIntoLink } from "./problems.ts";
 import { knownPlaces, type OwnPlaces, whySensitive } from "./sensitive.ts";
 import { identifyFolder } from "./server.ts";
 
@@ -43,7 +43,7 @@ export class Grants {
     const resolved = await resolveFolder(path);
     const name = guestFolderName(resolved);
     const mounts = readMounts();
-    await this.refuseSensitive(resolved, name);
+    await this.refuseUnfit(resolved, name);
     const { identity, readOnly } = await answered(
       name,
       identifyFolder({ program: this.#program.file, log: this.#program.log, root: resolved, name }),
@@ -58,8 +58,16 @@ export class Grants {
     return { grant, name, notes };
   }
 
-  /** Throws when the folder at a resolved path is never given to a task. What it is may have changed since it was picked. */
-  async refuseSensitive(path: Buffer, name: string): Promise<void> {
+  /**
+   * Throws when what is at a resolved path is not given to a task: it may have become a link, or something sensitive, since it was
+   * picked. That it is the picked folder and still there is its share server's to tell.
+   */
+  async refuseUnfit(path: Buffer, name: string): Promise<void> {
+    const leads = await answered(
+      name,
+      realpathBytes(path, { encoding: "buffer" }).catch(() => path),
+    );
+    if (!leads.equals(path)) throw turnedIntoLink(name);
     const why = await answered(name, whySensitive(path, knownPlaces(this.#own), readMounts()));
     if (why !== undefined) throw sensitiveFolder(name, why);
   }

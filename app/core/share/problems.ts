@@ -51,6 +51,16 @@ const WORDS: Readonly<Record<string, Words>> = {
     says: (name) => `A link in ${name} leads out of the folder, so it was not applied.`,
     next: "Look at where it leads with `cloche diff TASK PATH`.",
   },
+  "share.ignored": {
+    code: "share.ignored",
+    says: (name) => `A change in ${name} is of files that git ignores, so it is applied only by itself.`,
+    next: "Apply that path alone if you want it.",
+  },
+  "share.not-appliable": {
+    code: "share.not-appliable",
+    says: (name) => `A change in ${name} cannot be written to the folder, or not in parts. Nothing was done.`,
+    next: "Look at it with `cloche diff TASK PATH`; copy it out with `cloche cp` if you need it.",
+  },
   "share.not-undoable": {
     code: "share.not-undoable",
     says: (name) => `There is no apply in ${name} that could be taken back.`,
@@ -114,6 +124,13 @@ export const changesWait = (task: string, waiting: readonly string[]) =>
       `Look at them with \`cloche changes ${task}\`, then \`cloche apply ${task}\` or \`cloche discard ${task}\`.`,
       "To lose them, add --discard.",
     ],
+  });
+
+export const turnedIntoLink = (name: string) =>
+  new ProblemError({
+    code: "share.moved",
+    message: `The folder ${JSON.stringify(name)} is not where you picked it: it or a folder above it is a link now. It was not shared.`,
+    next: ["Put the folder itself back, or pick the place where it is now."],
   });
 
 export const sensitiveFolder = (name: string, why: string) =>

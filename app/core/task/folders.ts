@@ -61,7 +61,7 @@ export class TaskFolders {
     const shares: TaskShare[] = [...others];
     for (const asked of folders) {
       const { path, name, identity, notes } = this.#options.grants.take(asked.grant);
-      await this.#options.grants.refuseSensitive(path, name);
+      await this.#options.grants.refuseUnfit(path, name);
       if (!this.#options.keeps && (asked.mode === undefined || asked.mode === "review")) throw modeRequired(name);
       const guestPath = guestPathFor(
         name,
@@ -86,7 +86,7 @@ export class TaskFolders {
 
   /** What was picked may have become something else since: throws when a folder may not be given any more. */
   async recheck(task: TaskFile): Promise<void> {
-    for (const { path, name } of task.shares.map(specOf)) await this.#options.grants.refuseSensitive(path, name);
+    for (const { path, name } of task.shares.map(specOf)) await this.#options.grants.refuseUnfit(path, name);
     await refuseOverlaps(task.shares.map(specOf));
   }
 
@@ -251,7 +251,7 @@ export class TaskFolders {
     return { folders };
   }
 
-  diff({ task, folder, ...wanted }: Params<"changes.diff">): Promise<Result<"changes.diff">> {
+  async diff({ task, folder, ...wanted }: Params<"changes.diff">): Promise<Result<"changes.diff">> {
     return this.#changes(this.#find({ task, folder }).folder).diff(wanted);
   }
 
@@ -290,11 +290,11 @@ export class TaskFolders {
     );
   }
 
-  applies(params: Params<"changes.applies">): Promise<Result<"changes.applies">> {
+  async applies(params: Params<"changes.applies">): Promise<Result<"changes.applies">> {
     return this.#changes(this.#find(params).folder).applies();
   }
 
-  history({ task, folder, ...wanted }: Params<"files.history">): Promise<Result<"files.history">> {
+  async history({ task, folder, ...wanted }: Params<"files.history">): Promise<Result<"files.history">> {
     return this.#changes(this.#find({ task, folder }).folder).history(wanted);
   }
 
