@@ -4,7 +4,7 @@
  * link or bind mount of a place is another place. What is not in the list may still be a secret: the list is a rail, the picked
  * folder is the wall.
  */
-import { realpath } from "node:fs/promises";
+import { realpath, stat } from "node:fs/promises";
 import { homedir, userInfo } from "node:os";
 import { join } from "node:path";
 import { ancestry, isRemote, type Mount, mountOf, type PlaceId, placeId, upwards } from "./places.ts";
@@ -110,9 +110,10 @@ export function knownPlaces(own: OwnPlaces, homes: readonly string[] = [homedir(
 
 /** Why the folder at a resolved path is never given to a task; undefined when it may be. Nothing in the folder is read. */
 export async function whySensitive(path: Buffer, places: readonly Place[], mounts: readonly Mount[]): Promise<string | undefined> {
+  const found = await stat(path).catch(() => undefined);
   const chain = await ancestry(path);
   const [folder] = chain;
-  if (folder === undefined) return undefined; // not there: its share server tells
+  if (folder === undefined || !found?.isDirectory()) return undefined; // not there, or no folder: its share server tells
   if (path.length === 1) return "it is the root of the filesystem";
   const mount = mountOf(path, mounts);
   if (mount?.point.equals(path) && !isRemote(mount) && (mount.root === "/" || mount.type === "btrfs")) return "it is the root of a drive";

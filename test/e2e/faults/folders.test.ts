@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
+import { SHARE_PROTOCOL } from "../../../helpers/contract/protocol.ts";
 import { Cloche } from "../../harness/index.ts";
 import { failedWith, historyIsWhole, noMachineLeft, refusedWith, sha256 } from "./support.ts";
 
@@ -57,7 +58,7 @@ describe("refused before there is a task", () => {
     }
     // the share server itself, as user nobody, asked what the keeper asks it: the answer that becomes share.unreadable
     const lines = [
-      { jsonrpc: "2.0", id: 1, method: "hello", params: { protocol: 1, client: "test" } },
+      { jsonrpc: "2.0", id: 1, method: "hello", params: { protocol: SHARE_PROTOCOL, client: "test" } },
       { jsonrpc: "2.0", id: 2, method: "identify", params: { root: Buffer.from(join(closed, "in")).toString("base64") } },
     ];
     const program = at("share-server");
