@@ -127,11 +127,15 @@ func (p *program) call(method string, params any) map[string]any {
 	must(p.t, err)
 	_, err = p.in.Write(append(request, '\n'))
 	must(p.t, err)
-	answer := p.line()
-	if answer["id"] != float64(p.next) {
-		p.t.Fatalf("%s was answered by %v", method, answer)
+	for {
+		answer := p.line()
+		if answer["id"] == float64(p.next) {
+			return answer
+		}
+		if answer["id"] != nil {
+			p.t.Fatalf("%s was answered by %v", method, answer)
+		}
 	}
-	return answer
 }
 
 // code gives the error code of an answer; empty when it is a result.

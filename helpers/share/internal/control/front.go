@@ -76,10 +76,17 @@ type frontDoor struct {
 
 // starting is a `serve` that has its folder and socket.
 type starting struct {
-	handoff      handoff
-	root, socket *os.File
-	path         string // of the socket
-	failed       chan error
+	handoff handoff
+	files   confine.Files
+	path    string // of the socket; empty: nothing is served
+	failed  chan error
+}
+
+// removeSocket takes away the socket's name; the serving process has no way to reach it.
+func (s *starting) removeSocket() {
+	if s.path != "" {
+		_ = os.Remove(s.path)
+	}
 }
 
 func front() error {
@@ -134,9 +141,6 @@ func (d *frontDoor) serve(raw json.RawMessage) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p.Mode == "review" || p.Listen == "" {
-		return nil, contract.Errorf("protocol.order", "This share server keeps no layer yet.")
-	}
 	f, err := openFolder(path)
 	if err != nil {
 		return nil, err
@@ -150,22 +154,37 @@ func (d *frontDoor) serve(raw json.RawMessage) (any, error) {
 	if err := unix.Fstat(f.fd, &st); err != nil {
 		return nil, folderError(err)
 	}
-	listening, err := listen(p.Listen)
+	layer, store, layerPlace, storePlace, err := openKept(&p)
 	if err != nil {
 		return nil, err
 	}
-	socket := os.NewFile(uintptr(listening), "socket")
-	defer socket.Close()
+	for _, kept := range []*os.File{layer, store} {
+		if kept != nil {
+			defer kept.Close()
+		}
+	}
+	var socket *os.File
+	if p.Listen != "" {
+		listening, err := listen(p.Listen)
+		if err != nil {
+			return nil, err
+		}
+		socket = os.NewFile(uintptr(listening), "socket")
+		defer socket.Close()
+	}
 	s := &starting{
 		handoff: handoff{
 			Line: d.lines.last, Parent: unix.Getpid(), Identity: f.identity, UID: uint32(*p.Owner.UID), GID: uint32(*p.Owner.GID),
-			Plan: confine.Plan{Place: confine.Place{Path: path, Device: st.Dev, Inode: st.Ino}, ReadOnly: p.Mode == "ro"},
+			Plan: confine.Plan{
+				Place: confine.Place{Path: path, Device: st.Dev, Inode: st.Ino}, ReadOnly: p.Mode == "ro", Layer: layerPlace, Store: storePlace,
+			},
+			Serving: p,
 		},
-		root: root, socket: socket, path: p.Listen, failed: make(chan error),
+		files: confine.Files{Listen: socket, Root: root, Layer: layer, Store: store}, path: p.Listen, failed: make(chan error),
 	}
 	d.start <- s
 	err = <-s.failed
-	_ = os.Remove(p.Listen)
+	s.removeSocket()
 	return nil, contract.Errorf("share.confinement", "The serving process could not be started: %v.", err)
 }
 
@@ -177,15 +196,19 @@ func (s *starting) run() (done bool, err error) {
 	}
 	memory := os.NewFile(uintptr(fd), "handoff")
 	defer memory.Close()
-	child, err := confine.Start([]string{"cloche-share", stageConfine}, confine.Files{Handoff: memory, Listen: s.socket, Root: s.root}, func(n confine.Namespaces, why string) error {
+	s.files.Handoff = memory
+	child, err := confine.Start([]string{"cloche-share", stageConfine}, s.files, func(n confine.Namespaces, why string) error {
 		s.handoff.Plan.Namespaces, s.handoff.Plan.Why = n, why
 		return s.handoff.write(memory)
 	})
 	if err != nil {
 		return false, err
 	}
-	s.root.Close()
-	s.socket.Close()
+	for _, f := range []*os.File{s.files.Root, s.files.Listen, s.files.Layer, s.files.Store} {
+		if f != nil {
+			f.Close()
+		}
+	}
 	state, err := child.Wait()
 	if err != nil {
 		return false, err
@@ -193,7 +216,7 @@ func (s *starting) run() (done bool, err error) {
 	if state.ExitCode() == statusNotServing {
 		return false, errors.New("it gave up, see its log")
 	}
-	_ = os.Remove(s.path) // the name of the socket; the serving process has no way to reach it
+	s.removeSocket()
 	if !state.Success() {
 		return true, fmt.Errorf("the serving process ended: %v", state)
 	}

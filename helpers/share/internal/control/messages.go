@@ -201,6 +201,11 @@ func parseNothing(raw json.RawMessage) (struct{}, error) {
 
 func opaque(s string) bool { return 0 < len(s) && len(s) <= maxOpaque }
 
+type secretsResult struct {
+	Paths []innerPath `json:"paths"`
+	More  bool        `json:"more"`
+}
+
 // folderMethods are the requests that only the serving process can answer.
 var folderMethods = []string{"changes", "diff", "apply", "discard", "applies", "undo", "history", "restore", "secrets", "room", "stats"}
 

@@ -17,14 +17,14 @@ import (
 
 	"cloche/contract"
 	"cloche/share/internal/confine"
-	"cloche/share/internal/hostfs"
 	"cloche/share/internal/ninep"
 	"cloche/share/internal/stream"
 )
 
 // serving accepts the guest's connections, one after the other, and answers stats.
 type serving struct {
-	server *ninep.Server
+	folder *served
+	server *ninep.Server // nil when the folder could not be opened, which serve's answer says
 	listen int
 	peer   *contract.Peer
 
@@ -35,11 +35,22 @@ func (s *serving) stats(raw json.RawMessage) (any, error) {
 	if err := contract.Params(raw, &struct{}{}); err != nil {
 		return nil, err
 	}
+	if s.server == nil {
+		return nil, contract.Errorf("protocol.order", "Nothing is served.")
+	}
 	c := &s.server.Stats
-	return statsResult{
+	result := statsResult{
 		Connections: c.Connections.Load(), Fids: c.Fids.Load(), Requests: c.Requests.Load(),
 		BytesRead: c.BytesRead.Load(), BytesWritten: c.BytesWritten.Load(),
-	}, nil
+	}
+	if s.folder.layer != nil {
+		bytes, err := s.folder.layer.Bytes()
+		if err != nil {
+			return nil, contract.Errorf("share.layer", "The layer cannot be looked through: %v.", err)
+		}
+		result.LayerBytes = &bytes
+	}
+	return result, nil
 }
 
 // sealed is where tests try to get out.
@@ -60,24 +71,29 @@ func serveStage() error {
 	for _, fd := range []int{confine.ListenFD, confine.RootFD, confine.ProcFD} {
 		unix.CloseOnExec(fd)
 	}
-	tree, err := hostfs.New(hostfs.Options{Root: confine.RootFD, Proc: confine.ProcFD, ReadOnly: h.Plan.ReadOnly, UID: h.UID, GID: h.GID})
-	if err != nil {
-		return err
-	}
-	s := &serving{server: &ninep.Server{Tree: tree, FidLimit: fidLimit(ninep.DefaultFids)}, listen: confine.ListenFD}
 	measures := append(h.Measures, confine.Seal(h.Plan.ReadOnly))
 	sealed(h)
+	f, problem := openServed(h)
+	s := &serving{folder: f, listen: confine.ListenFD}
+	if problem == nil {
+		s.server = &ninep.Server{Tree: f.tree, FidLimit: fidLimit(ninep.DefaultFids)}
+	}
 	handlers := all(folderMethods, s.nothingKept)
-	handlers["hello"], handlers["identify"], handlers["stats"] = answerHello, s.outOfOrder, s.stats
+	handlers["hello"], handlers["identify"], handlers["stats"], handlers["secrets"] = answerHello, s.outOfOrder, s.stats, s.secrets
 	handlers["serve"] = func(raw json.RawMessage) (any, error) {
 		if !s.answered.CompareAndSwap(false, true) {
 			return s.outOfOrder(raw)
 		}
-		return serveResult{Identity: h.Identity, Confinement: measures, LocalFolders: []innerPath{}}, nil
+		if problem != nil {
+			return nil, problem
+		}
+		return serveResult{Identity: h.Identity, Confinement: measures, LocalFolders: innerPaths(f.local)}, nil
 	}
 	s.peer = contract.NewPeer(io.MultiReader(bytes.NewReader(h.Line), os.Stdin), os.Stdout, handlers)
 	failed := make(chan error, 2)
-	go func() { failed <- s.accept() }()
+	if h.Serving.Listen != "" && problem == nil {
+		go func() { failed <- s.accept() }()
+	}
 	go func() {
 		err := s.peer.Serve()
 		if err == nil {

@@ -60,6 +60,15 @@ func Open(dir int, root Base, rootQID uint64) (*Layer, error) {
 	return l, nil
 }
 
+// Empty gives a layer that keeps nothing: it has the root alone and refuses every change with EROFS.
+func Empty(root Base, rootQID uint64) *Layer {
+	root.Path = ""
+	l := &Layer{dir: -1, content: -1, nodes: map[ID]*Node{}, children: map[ID]map[string]ID{}, qids: map[object]uint64{}, nextID: RootID + 1, nextContent: 1}
+	l.nodes[RootID] = &Node{ID: RootID, Kind: Directory, QID: rootQID, Base: &root}
+	l.failed = syscall.EROFS
+	return l
+}
+
 func (l *Layer) open(root Base, rootQID uint64) error {
 	if err := unix.Mkdirat(l.dir, contentDir, 0o700); err != nil && err != unix.EEXIST {
 		return fmt.Errorf("the layer's contents: %w", err)
@@ -594,6 +603,10 @@ func (l *Layer) Nodes() int {
 // NewContent makes an empty content file, open for both. It belongs to nobody until a change names it.
 func (l *Layer) NewContent() (uint64, *os.File, error) {
 	l.mu.Lock()
+	if l.content < 0 {
+		l.mu.Unlock()
+		return 0, nil, syscall.EROFS
+	}
 	number := l.nextContent
 	l.nextContent++
 	l.mu.Unlock()

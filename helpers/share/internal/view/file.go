@@ -61,6 +61,9 @@ func (n *node) open(flags uint32) (*file, error) {
 		return nil, syscall.EINVAL
 	}
 	writes := flags&openAccess != 0
+	if n.tree.options.ReadOnly && (writes || flags&(openTrunc|openAppend) != 0) {
+		return nil, syscall.EROFS
+	}
 	s := n.now()
 	switch {
 	case n.isDir():
@@ -368,7 +371,7 @@ func (f *file) Close() {
 }
 
 func (n *node) SetAttr(change wire.SetAttr, open ninep.File) error {
-	if n.local {
+	if n.local || n.tree.options.ReadOnly {
 		return syscall.EROFS
 	}
 	s := n.now()

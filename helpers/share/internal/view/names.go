@@ -30,7 +30,7 @@ func (n *node) place(name string) (*place, error) {
 	if !n.isDir() {
 		return nil, syscall.ENOTDIR
 	}
-	if n.local {
+	if n.local || n.tree.options.ReadOnly {
 		return nil, syscall.EROFS
 	}
 	s := n.now()
@@ -193,6 +193,9 @@ func (n *node) Create(name string, flags, mode uint32) (ninep.Node, ninep.File, 
 		return nil, nil, syscall.EINVAL
 	}
 	t := n.tree
+	if t.options.ReadOnly {
+		return nil, nil, syscall.EROFS
+	}
 	t.names.Lock()
 	p, err := n.place(name)
 	if err != nil {

@@ -30,6 +30,8 @@ type Options struct {
 	Hidden func(name string) bool
 	// Local are directories that the guest mounts its own disk over, as paths: empty, and nothing can be made in them.
 	Local []string
+	// ReadOnly makes everything that would change anything fail with EROFS.
+	ReadOnly bool
 	// Room is asked before a content file grows by that many bytes; an error is the guest's. nil: always.
 	Room func(bytes int64) error
 }

@@ -76,7 +76,7 @@ func (n *node) GetXattr(name string) ([]byte, error) {
 
 // SetXattr keeps an attribute in the node; an empty value removes it, as 9P has no other way to say so.
 func (n *node) SetXattr(name string, value []byte, flags uint32) error {
-	if n.local {
+	if n.local || n.tree.options.ReadOnly {
 		return syscall.EROFS
 	}
 	s := n.now()
