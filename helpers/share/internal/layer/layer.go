@@ -34,19 +34,26 @@ type Layer struct {
 	dir     int // owned
 	content int // owned
 
-	mu       sync.RWMutex
-	nodes    map[ID]*Node
-	children map[ID]map[string]ID
-	qids     map[object]uint64
+	mu          sync.RWMutex
+	nodes       map[ID]*Node
+	children    map[ID]map[string]ID
+	qids        map[object]uint64
 	log         *os.File
 	logBytes    int64
 	records     int
 	seq         uint64
 	nextID      ID
 	nextContent uint64
-	dirty       bool // records since the last Sync
-	failed      error
-	changed     func(seq uint64)
+	made        bool // a content file since the last Sync
+	// dropped are contents that no node names any more. Until the log is durable a power failure could bring the node back, so
+	// they go only after it.
+	dropped      []uint64
+	droppedBytes int64
+
+	syncing sync.Mutex // held by Sync throughout, guards synced
+	synced  uint64     // the last record that is surely on the disk
+	failed  error
+	changed func(seq uint64)
 }
 
 // Open reads the layer in a directory, which it owns from then on; an empty directory is a new layer. rootQID is the
@@ -140,6 +147,11 @@ func (l *Layer) readLog() error {
 	data, err := io.ReadAll(f)
 	if err != nil {
 		return err
+	}
+	if len(data) == 0 {
+		if err := unix.Fsync(l.dir); err != nil { // the log's own name
+			return err
+		}
 	}
 	end := int64(0)
 	if len(data) > 0 {
@@ -377,7 +389,6 @@ func (l *Layer) append(r *record) error {
 	}
 	l.logBytes += int64(len(b))
 	l.records++
-	l.dirty = true
 	return nil
 }
 
@@ -455,17 +466,40 @@ func (l *Layer) writeSnapshot(f *os.File) error {
 	return nil
 }
 
-// Sync makes every change so far durable.
+// Sync makes every change so far durable. Nobody is held up meanwhile but other Syncs, which then find their work done.
 func (l *Layer) Sync() error {
+	l.syncing.Lock()
+	defer l.syncing.Unlock()
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.dirty {
+	seq, made, dropped := l.seq, l.made, l.dropped
+	l.made, l.dropped, l.droppedBytes = false, nil, 0
+	l.mu.Unlock()
+	err := l.flush(seq, made)
+	if err != nil {
+		l.mu.Lock()
+		l.made, l.dropped = l.made || made, append(l.dropped, dropped...)
+		l.mu.Unlock()
+		return err
+	}
+	for _, number := range dropped {
+		_ = unix.Unlinkat(l.content, strconv.FormatUint(number, 10), 0) // one that stays is an orphan, see Open
+	}
+	return nil
+}
+
+func (l *Layer) flush(seq uint64, made bool) error {
+	if made {
+		if err := unix.Fsync(l.content); err != nil {
+			return err
+		}
+	}
+	if seq == l.synced {
 		return nil
 	}
 	if err := unix.Fdatasync(int(l.log.Fd())); err != nil {
 		return err
 	}
-	l.dirty = false
+	l.synced = seq
 	return nil
 }
 
@@ -609,6 +643,7 @@ func (l *Layer) NewContent() (uint64, *os.File, error) {
 	}
 	number := l.nextContent
 	l.nextContent++
+	l.made = true
 	l.mu.Unlock()
 	fd, err := unix.Openat(l.content, strconv.FormatUint(number, 10), unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
@@ -626,12 +661,27 @@ func (l *Layer) OpenContent(number uint64) (*os.File, error) {
 	return os.NewFile(uintptr(fd), "content"), nil
 }
 
-// DropContent removes content files that no node names any more; 0 is none.
+const (
+	// maxDropped and maxDroppedBytes bound what contents without a node may take until the next Sync.
+	maxDropped      = 1024
+	maxDroppedBytes = 64 << 20
+)
+
+// DropContent gives up content files that no node names any more; 0 is none. They are gone after the next Sync.
 func (l *Layer) DropContent(numbers ...uint64) {
+	l.mu.Lock()
 	for _, number := range numbers {
-		if number != 0 {
-			_ = unix.Unlinkat(l.content, strconv.FormatUint(number, 10), 0)
+		var st unix.Stat_t
+		if number == 0 || l.content < 0 || unix.Fstatat(l.content, strconv.FormatUint(number, 10), &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
+			continue
 		}
+		l.dropped = append(l.dropped, number)
+		l.droppedBytes += st.Blocks * 512
+	}
+	full := len(l.dropped) >= maxDropped || l.droppedBytes >= maxDroppedBytes
+	l.mu.Unlock()
+	if full {
+		_ = l.Sync() // what it cannot do now the next one does
 	}
 }
 

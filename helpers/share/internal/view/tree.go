@@ -130,7 +130,9 @@ func (t *Tree) layered(path []string, directory bool) bool {
 	return t.options.Layered == nil || t.options.Layered(path, directory)
 }
 
-func (t *Tree) carries(path []string) bool { return t.options.Carries != nil && t.options.Carries(path) }
+func (t *Tree) carries(path []string) bool {
+	return t.options.Carries != nil && t.options.Carries(path)
+}
 
 func (t *Tree) hidden(name string) bool { return t.options.Hidden != nil && t.options.Hidden(name) }
 
