@@ -119,6 +119,7 @@ func (p *Plan) direct() ([]taken, error) {
 	var want []taken
 	packed := r.lower.refs.packed
 	var setting []Step
+	var all []byte // packed-refs of a new repository: one step, however many tags it has
 	for _, c := range r.changes {
 		p.Applied = append(p.Applied, displayName(c.name))
 		if c.kind != Deleted {
@@ -127,7 +128,11 @@ func (p *Plan) direct() ([]taken, error) {
 				kind = commitType
 			}
 			want = append(want, taken{id: c.new.id, kind: kind})
-			p.setRef(c.name, c.old, c.new)
+			if r.isNew {
+				all = append(all, c.new.id.String()+" "+c.name+"\n"...)
+			} else {
+				p.setRef(c.name, c.old, c.new)
+			}
 			continue
 		}
 		if c.old.packed != "" {
@@ -137,6 +142,9 @@ func (p *Plan) direct() ([]taken, error) {
 			path := strings.Split(c.name, "/")
 			setting = append(setting, Step{Do: Remove, Path: path, Old: p.expectFile(c.old, path...), Lock: path[len(path)-1] + ".lock"})
 		}
+	}
+	if all != nil {
+		p.files = append(p.files, Step{Do: Create, Path: []string{"packed-refs"}, Content: append([]byte("# pack-refs with: sorted\n"), all...), Mode: 0o644})
 	}
 	if len(packed) != len(r.lower.refs.packed) {
 		p.files = append(p.files, Step{Do: Replace, Path: []string{"packed-refs"}, Content: packed, Old: sha256.Sum256(r.lower.refs.packed), Mode: 0o644, Lock: "packed-refs.lock"})

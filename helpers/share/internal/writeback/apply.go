@@ -49,6 +49,8 @@ type Step struct {
 	Content func() (*os.File, error)
 	// Still is asked when the new file is whole and has not its name yet: an error refuses the step.
 	Still func() error
+	// Stays: an undo leaves what a step of a larger group made. Others may have come to need it, which nothing tells.
+	Stays bool
 	// Note comes back with Unsettled.
 	Note json.RawMessage
 
@@ -242,7 +244,7 @@ func ordered(count int, step func(int) (op Op, path, to string)) (level, order [
 func (r *running) write(i int) {
 	s := &r.steps[i]
 	w := &r.begin.Steps[i]
-	*w = writtenStep{Op: s.Op, Group: s.Group, Path: []byte(s.Path), To: []byte(s.To), Expect: s.Expect, Undoes: s.undoes, Note: s.Note}
+	*w = writtenStep{Op: s.Op, Group: s.Group, Path: []byte(s.Path), To: []byte(s.To), Expect: s.Expect, Undoes: s.undoes, Stays: s.Stays, Note: s.Note}
 	switch s.Op {
 	case Put, Remove, MakeDir:
 		w.Temp = newTemp()

@@ -67,6 +67,7 @@ type writtenStep struct {
 	Before *Attributes     `json:"before,omitempty"` // of what an attributes step finds, or a removed directory had
 	After  *Attributes     `json:"after,omitempty"`  // what an attributes step sets
 	Undoes *place          `json:"undoes,omitempty"`
+	Stays  bool            `json:"stays,omitempty"`
 	Note   json.RawMessage `json:"note,omitempty"`
 }
 

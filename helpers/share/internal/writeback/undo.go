@@ -36,7 +36,7 @@ func (f *Folder) Applies() []Applied {
 		}
 		for step := range s.done.Applied {
 			all[i].Files++
-			if !s.undone[step] {
+			if !s.undone[step] && !s.begin.Steps[step].Stays {
 				all[i].Undone = false
 			}
 		}
@@ -67,7 +67,7 @@ func (f *Folder) Undo(apply string) (*Undoing, error) {
 		}
 		order := s.order()
 		for k := len(order) - 1; k >= 0; k-- {
-			if step := order[k]; s.done.Applied[step] != nil && !s.undone[step] {
+			if step := order[k]; s.done.Applied[step] != nil && !s.undone[step] && !s.begin.Steps[step].Stays {
 				u.todo = append(u.todo, place{s.begin.Slice, step})
 			}
 		}
