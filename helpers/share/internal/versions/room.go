@@ -111,11 +111,11 @@ func (r *room) wait(about Room) bool {
 	if r.asked == asked { // no answer
 		r.asked = nil
 		close(asked)
-		r.refused = time.Now()
 	}
 	if r.allowed >= about.UsedBytes+about.NeededBytes {
 		return true
 	}
+	r.refused = time.Now() // also when the answer was a yes to less
 	r.refuse(about)
 	return false
 }

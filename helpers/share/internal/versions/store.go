@@ -111,6 +111,11 @@ type moved struct {
 // maxDirectories bounds the table of directories that files were moved from; a forgotten one costs a new d<k>.
 const maxDirectories = 4096
 
+// inUse is how long Open waits for the writer's process before. Tests wait less.
+const inUseWait = 5 * time.Second
+
+var inUse = inUseWait
+
 func validWriter(name string) bool {
 	if name == "" || len(name) > 64 {
 		return false
@@ -136,7 +141,7 @@ func Open(o Options) (_ *Store, err error) {
 		return nil, fmt.Errorf("versions/%s: %w", o.Writer, err)
 	}
 	// The writer of a process that is just ending is waited for.
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(inUse); ; time.Sleep(20 * time.Millisecond) {
 		if err = unix.Flock(s.own, unix.LOCK_EX|unix.LOCK_NB); err == nil {
 			break
 		}
