@@ -190,6 +190,27 @@ func (f fixture) serve(mode string) map[string]any {
 	return params
 }
 
+// keeping is a serve of rw with versions.
+func (f fixture) keeping(t *testing.T, as *syscall.Credential, layer bool) map[string]any {
+	t.Helper()
+	params := f.serve("rw")
+	for _, name := range []string{"layer", "store"} {
+		path := filepath.Join(f.base, name)
+		if name == "layer" && !layer {
+			continue
+		}
+		if err := os.Mkdir(path, 0o700); !os.IsExist(err) {
+			must(t, err)
+		}
+		if as != nil {
+			must(t, os.Chown(path, int(as.Uid), int(as.Gid)))
+		}
+		params[name] = path
+	}
+	params["writer"] = "task-1"
+	return params
+}
+
 func (f fixture) mount(t *testing.T) *ninetest.Client {
 	t.Helper()
 	conn, err := net.Dial("unix", f.socket)
@@ -234,11 +255,16 @@ func users(t *testing.T) map[string]*syscall.Credential {
 
 func TestTheServingProcessIsConfined(t *testing.T) {
 	for who, as := range users(t) {
-		for _, mode := range []string{"rw", "ro"} {
-			t.Run(who+" "+mode, func(t *testing.T) {
+		for _, kind := range []string{"rw", "ro", "rw with versions"} {
+			t.Run(who+" "+kind, func(t *testing.T) {
+				mode := kind[:2]
 				f := newFixture(t, "root")
+				params := f.serve(mode)
+				if kind != mode {
+					params = f.keeping(t, as, true)
+				}
 				p := start(t, as)
-				answer := p.call("serve", f.serve(mode))
+				answer := p.call("serve", params)
 				if code(answer) != "" {
 					t.Fatal(answer)
 				}
@@ -268,7 +294,8 @@ func TestTheServingProcessIsConfined(t *testing.T) {
 				for name, errno := range results {
 					free := strings.HasPrefix(name, "control") || mode == "rw" && strings.HasSuffix(name, "inside")
 					// What Landlock does not see: only the mount namespace stands against it.
-					pathOnly := !claimed["mount-namespace"] && (name == "stat the canary" || name == "chmod the canary" || name == "touch the canary")
+					pathOnly := !claimed["mount-namespace"] && (name == "stat the canary" || name == "chmod the canary" || name == "touch the canary" ||
+						strings.HasPrefix(name, "stat above") || strings.HasPrefix(name, "chmod above"))
 					switch {
 					case free && errno != 0:
 						t.Errorf("%s: %v", name, unix.Errno(errno))

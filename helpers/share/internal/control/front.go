@@ -197,6 +197,13 @@ func (s *starting) run() (done bool, err error) {
 	memory := os.NewFile(uintptr(fd), "handoff")
 	defer memory.Close()
 	s.files.Handoff = memory
+	var b *brokered
+	if s.files.Store != nil {
+		if b, s.files.Broker, err = newBroker(s.files.Root, s.files.Store, *s.handoff.Serving.Writer, s.path); err != nil {
+			return false, err
+		}
+		s.handoff.Plan.Broker = true
+	}
 	child, err := confine.Start([]string{"cloche-share", stageConfine}, s.files, func(n confine.Namespaces, why string) error {
 		s.handoff.Plan.Namespaces, s.handoff.Plan.Why = n, why
 		return s.handoff.write(memory)
@@ -204,10 +211,15 @@ func (s *starting) run() (done bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	for _, f := range []*os.File{s.files.Root, s.files.Listen, s.files.Layer, s.files.Store} {
+	for _, f := range []*os.File{s.files.Listen, s.files.Layer, s.files.Broker} {
 		if f != nil {
 			f.Close()
 		}
+	}
+	if b != nil {
+		go b.serve() // with the folder and the store
+	} else {
+		s.files.Root.Close()
 	}
 	state, err := child.Wait()
 	if err != nil {

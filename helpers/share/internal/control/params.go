@@ -181,6 +181,8 @@ func (p *serve) checkMode() error {
 		}
 	}
 	switch {
+	case p.Store != nil && p.Writer == nil:
+		return contract.BadParams("a store without a writer")
 	case p.Writer != nil && !writerName(*p.Writer):
 		return contract.BadParams("writer is out of bounds")
 	case p.VersionLimitBytes != nil && *p.VersionLimitBytes < 0:

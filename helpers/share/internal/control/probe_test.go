@@ -56,6 +56,19 @@ func probe(h *handoff) {
 	open("open through proc", confine.ProcFD, "../root/etc/passwd", unix.O_RDONLY)
 	open("open another process", confine.ProcFD, "../../1/environ", unix.O_RDONLY)
 	open("execute the program", unix.AT_FDCWD, "/bin/sh", unix.O_RDONLY)
+	for name, fd := range map[string]int{"layer": confine.LayerFD, "store": confine.StoreFD} {
+		if name == "layer" && h.Plan.Layer == nil || name == "store" && h.Plan.Store == nil {
+			continue
+		}
+		open("control: make in the "+name, fd, "probe-made", unix.O_WRONLY|unix.O_CREAT)
+		open("control: read in the "+name, fd, "probe-made", unix.O_RDONLY)
+		try("control: rename in the "+name, unix.Renameat2(fd, "probe-made", fd, "probe-moved", unix.RENAME_NOREPLACE))
+		open("open above the "+name, fd, "../canary", unix.O_RDONLY)
+		var st unix.Stat_t
+		try("stat above the "+name, unix.Fstatat(fd, "../canary", &st, 0))
+		try("chmod above the "+name, unix.Fchmodat(fd, "../canary", 0o777, 0))
+	}
+	try("terminal ioctl", unix.IoctlSetInt(2, unix.TIOCSTI, 0))
 	var st unix.Stat_t
 	try("stat the canary", unix.Fstatat(unix.AT_FDCWD, canary, &st, 0))
 	try("chmod the canary", unix.Fchmodat(unix.AT_FDCWD, canary, 0o777, 0))

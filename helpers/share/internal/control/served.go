@@ -12,6 +12,7 @@ import (
 	"cloche/share/internal/layer"
 	"cloche/share/internal/names"
 	"cloche/share/internal/ninep"
+	"cloche/share/internal/versions"
 	"cloche/share/internal/view"
 )
 
@@ -21,20 +22,37 @@ type served struct {
 	lower *hostfs.Tree
 	// layer is nil where the task keeps none.
 	layer *layer.Layer
+	// kept is nil where no versions are kept.
+	kept *kept
 	// tree is what the guest gets.
 	tree ninep.Tree
 	// local are the paths where the guest mounts its own disk.
 	local []string
 }
 
-// openServed makes the tree that the request asks for. An error is the answer to serve.
-func openServed(h *handoff) (*served, error) {
+// openServed makes the tree that the request asks for. An error is the answer to serve. noRoom is called when a write
+// waits for room for a version.
+func openServed(h *handoff, noRoom func(versions.Room)) (*served, error) {
 	p := &h.Serving
-	lower, err := hostfs.New(hostfs.Options{Root: confine.RootFD, Proc: confine.ProcFD, ReadOnly: p.Mode != "rw", UID: h.UID, GID: h.GID})
+	o := hostfs.Options{Root: confine.RootFD, Proc: confine.ProcFD, ReadOnly: p.Mode != "rw", UID: h.UID, GID: h.GID}
+	s := &served{}
+	var err error
+	if h.Plan.Store != nil {
+		if s.kept, err = openVersions(h, noRoom); err != nil {
+			return nil, err
+		}
+		o.Versions = s.kept.store
+	}
+	lower, err := hostfs.New(o)
 	if err != nil {
 		return nil, folderError(err)
 	}
-	s := &served{lower: lower, tree: lower}
+	s.lower, s.tree = lower, lower
+	if s.kept != nil {
+		if err := s.kept.restoreTo(lower, h); err != nil {
+			return nil, err
+		}
+	}
 	root := lower.Root()
 	defer root.Drop()
 	if *p.LocalFolders {
@@ -48,25 +66,25 @@ func openServed(h *handoff) (*served, error) {
 	if err != nil {
 		return nil, folderError(err)
 	}
-	o := view.Options{Lower: lower, UID: h.UID, GID: h.GID, Local: s.local}
+	v := view.Options{Lower: lower, UID: h.UID, GID: h.GID, Local: s.local}
 	switch {
 	case p.Layer == nil:
 		// Nothing is kept: the view only leaves names out.
-		o.Layer, o.ReadOnly = layer.Empty(*base, object.QID().Path), p.Mode == "ro"
-		o.Layered = func([]string, bool) bool { return false }
+		v.Layer, v.ReadOnly = layer.Empty(*base, object.QID().Path), p.Mode == "ro"
+		v.Layered = func([]string, bool) bool { return false }
 	default:
 		if s.layer, err = layer.Open(confine.LayerFD, *base, object.QID().Path); err != nil {
 			return nil, layerError(err)
 		}
-		o.Layer = s.layer
+		v.Layer = s.layer
 		if p.Mode == "rw" {
-			o.Layered, o.Carries = protected, names.Carries
+			v.Layered, v.Carries = protected, names.Carries
 		}
 	}
 	if *p.HideSecrets {
-		o.Hidden = names.Secret
+		v.Hidden = names.Secret
 	}
-	if s.tree, err = view.New(o); err != nil {
+	if s.tree, err = view.New(v); err != nil {
 		return nil, layerError(err)
 	}
 	return s, nil

@@ -19,6 +19,7 @@ import (
 	"cloche/share/internal/confine"
 	"cloche/share/internal/ninep"
 	"cloche/share/internal/stream"
+	"cloche/share/internal/versions"
 )
 
 // serving accepts the guest's connections, one after the other, and answers stats.
@@ -50,6 +51,13 @@ func (s *serving) stats(raw json.RawMessage) (any, error) {
 		}
 		result.LayerBytes = &bytes
 	}
+	if s.folder.kept != nil {
+		bytes, err := s.folder.kept.store.Used()
+		if err != nil {
+			return nil, storeError(err)
+		}
+		result.StoreBytes = &bytes
+	}
 	return result, nil
 }
 
@@ -73,8 +81,9 @@ func serveStage() error {
 	}
 	measures := append(h.Measures, confine.Seal(h.Plan.ReadOnly))
 	sealed(h)
-	f, problem := openServed(h)
-	s := &serving{folder: f, listen: confine.ListenFD}
+	s := &serving{listen: confine.ListenFD}
+	f, problem := openServed(h, s.noRoom)
+	s.folder = f
 	if problem == nil {
 		s.server = &ninep.Server{Tree: f.tree, FidLimit: fidLimit(ninep.DefaultFids)}
 	}
@@ -87,7 +96,13 @@ func serveStage() error {
 		if problem != nil {
 			return nil, problem
 		}
+		if f.kept != nil {
+			measures = append(measures, f.kept.measures...)
+		}
 		return serveResult{Identity: h.Identity, Confinement: measures, LocalFolders: innerPaths(f.local)}, nil
+	}
+	if f != nil && f.kept != nil {
+		handlers["history"], handlers["restore"], handlers["room"] = f.kept.history, f.kept.restore, f.kept.answerRoom
 	}
 	s.peer = contract.NewPeer(io.MultiReader(bytes.NewReader(h.Line), os.Stdin), os.Stdout, handlers)
 	failed := make(chan error, 2)
@@ -104,6 +119,11 @@ func serveStage() error {
 	fmt.Fprintln(os.Stderr, "cloche-share:", <-failed)
 	os.Exit(1)
 	return nil
+}
+
+// noRoom tells the keeper that a write waits for its answer.
+func (s *serving) noRoom(r versions.Room) {
+	_ = s.peer.Notify("room", roomNotice{NeededBytes: r.NeededBytes, LimitBytes: r.LimitBytes, UsedBytes: r.UsedBytes, Path: innerPath(r.Path)})
 }
 
 func (s *serving) outOfOrder(json.RawMessage) (any, error) {
