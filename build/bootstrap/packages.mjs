@@ -18,6 +18,7 @@ export const hostPackages = {
   ],
   test: [
     "chromium", // the page is driven in it; Electron's own major version
+    "strace", // what is read of a folder before its user has agreed
   ],
   bench: [
     "diod", // the 9P server that the share server is measured against
