@@ -26,6 +26,8 @@ type Plan struct {
 	// Layer and Store are further directories that are written to; nil where the share has none, which is always
 	// so when it is read-only.
 	Layer, Store *Place
+	// Listen: there is a socket to serve on.
+	Listen bool
 	// Broker: there is a socket to the broker.
 	Broker bool
 	Namespaces    Namespaces
@@ -229,12 +231,15 @@ const maxDescriptors = 4 * 65536
 // Exec replaces the process by the same program with the given arguments, keeping the descriptors that p speaks of.
 // It returns only on failure.
 func (p Plan) Exec(argv []string) error {
-	kept := []int{HandoffFD, ListenFD, RootFD, ProcFD}
-	for _, fd := range []int{exeFD, LayerFD, StoreFD, BrokerFD} {
+	kept := []int{HandoffFD, RootFD, ProcFD}
+	for _, fd := range []int{exeFD, ListenFD, LayerFD, StoreFD, BrokerFD} {
 		unix.CloseOnExec(fd)
 	}
 	for fd := range p.beside() {
 		kept = append(kept, fd)
+	}
+	if p.Listen {
+		kept = append(kept, ListenFD)
 	}
 	if p.Broker {
 		kept = append(kept, BrokerFD)

@@ -28,7 +28,7 @@ const (
 	BrokerFD = 10
 )
 
-// Files are what a child is given. Layer, Store and Broker may be nil.
+// Files are what a child is given. Listen, Layer, Store and Broker may be nil.
 type Files struct {
 	Handoff, Listen, Root, Layer, Store, Broker *os.File
 }
@@ -55,8 +55,8 @@ func Start(argv []string, files Files, prepare func(Namespaces, string) error) (
 	}
 	defer exe.Close()
 	// What is not given has its number held by exe, so that nothing else gets it before Exec closes it.
-	all := []*os.File{os.Stdin, os.Stdout, os.Stderr, files.Handoff, files.Listen, files.Root, exe, exe, exe, exe, exe}
-	for fd, f := range map[int]*os.File{LayerFD: files.Layer, StoreFD: files.Store, BrokerFD: files.Broker} {
+	all := []*os.File{os.Stdin, os.Stdout, os.Stderr, files.Handoff, exe, files.Root, exe, exe, exe, exe, exe}
+	for fd, f := range map[int]*os.File{ListenFD: files.Listen, LayerFD: files.Layer, StoreFD: files.Store, BrokerFD: files.Broker} {
 		if f != nil {
 			all[fd] = f
 		}

@@ -176,7 +176,7 @@ func (d *frontDoor) serve(raw json.RawMessage) (any, error) {
 		handoff: handoff{
 			Line: d.lines.last, Parent: unix.Getpid(), Identity: f.identity, UID: uint32(*p.Owner.UID), GID: uint32(*p.Owner.GID),
 			Plan: confine.Plan{
-				Place: confine.Place{Path: path, Device: st.Dev, Inode: st.Ino}, ReadOnly: p.Mode == "ro", Layer: layerPlace, Store: storePlace,
+				Place: confine.Place{Path: path, Device: st.Dev, Inode: st.Ino}, ReadOnly: p.Mode == "ro", Listen: socket != nil, Layer: layerPlace, Store: storePlace,
 			},
 			Serving: p,
 		},

@@ -15,17 +15,23 @@ import (
 
 // listing is an open directory. First come the folder's names with the folder's own cookies, less what is deleted or hidden; then
 // the names that the layer alone has, by number. So a cookie keeps its meaning whatever the guest changes meanwhile.
+//
+// A host's cookie may be any number below 1<<63 (ext4's are hashes), so that ours cannot be told from it by its value alone: who
+// reads on from the last cookie goes on in the part that gave it. Only a jump to an older one is judged by its value.
 type listing struct {
 	tree *Tree
 	low  ninep.File // nil: the folder has nothing of it
 	// own are the names of the second part, gathered when it begins.
-	own      []wire.Dirent
+	own []wire.Dirent
+	// last is the cookie of the last entry given, inOwn whether the second part gave it.
+	last     uint64
+	inOwn    bool
 	gathered bool
 	bytes    int64
 }
 
 const (
-	// ownCookie marks cookies of the second part; no host's cookie is that large where ours may lie above.
+	// ownCookie marks cookies of the second part.
 	ownCookie = 1 << 62
 	// entryBytes is what a held entry takes beyond its name.
 	entryBytes = 64
@@ -58,27 +64,47 @@ func (f *file) ReadDir(b []byte, offset uint64) ([]byte, error) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if offset < ownCookie && l.low != nil {
-		got, err := f.readLower(b, offset)
-		if err != nil || len(got) > len(b) {
-			return got, err
+	got, err := f.readAt(b, offset)
+	if err == nil && len(got) > len(b) {
+		entries, broken := wire.Dirents(got[len(b):])
+		if broken != nil || len(entries) == 0 {
+			return nil, syscall.EIO
+		}
+		l.last = entries[len(entries)-1].Offset
+	}
+	return got, err
+}
+
+func (f *file) readAt(b []byte, offset uint64) ([]byte, error) {
+	l := f.listing
+	own := l.inOwn && offset == l.last
+	if offset != 0 && offset != l.last {
+		own = offset >= ownCookie && offset-ownCookie <= uint64(len(l.own)) && (l.gathered || l.low == nil)
+	}
+	if offset == 0 {
+		own, l.gathered = false, false
+	}
+	if !own {
+		if l.low != nil {
+			got, err := f.readLower(b, offset)
+			l.inOwn = false
+			if err != nil || len(got) > len(b) {
+				return got, err
+			}
+		} else if offset < 2 {
+			if got := f.dots(b, offset); len(got) > len(b) {
+				l.inOwn = false
+				return got, nil
+			}
 		}
 		offset = ownCookie
 	}
-	if offset < ownCookie {
-		if offset > 2 {
-			return nil, syscall.EINVAL
-		}
-		if b = f.dots(b, offset); offset == 0 && len(b) > 0 {
-			return b, nil
-		}
-		offset = ownCookie
-	}
-	if !l.gathered || offset == ownCookie && len(l.own) == 0 {
+	if !l.gathered {
 		if err := f.gather(); err != nil {
 			return nil, err
 		}
 	}
+	l.inOwn = true
 	for i := offset - ownCookie; i < uint64(len(l.own)); i++ {
 		d := &l.own[i]
 		if len(b)+wire.DirentBytes+len(d.Name) > cap(b) {
