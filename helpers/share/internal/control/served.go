@@ -14,6 +14,7 @@ import (
 	"cloche/share/internal/ninep"
 	"cloche/share/internal/versions"
 	"cloche/share/internal/view"
+	"cloche/share/internal/writeback"
 )
 
 // served is the folder as this process has it: the host's own files, and over them, where there is one, the task's layer.
@@ -81,8 +82,10 @@ func openServed(h *handoff, noRoom func(versions.Room)) (*served, error) {
 			v.Layered, v.Carries = protected, names.Carries
 		}
 	}
+	// What an apply has under way is nobody's file yet.
+	v.Hidden = writeback.Hidden
 	if *p.HideSecrets {
-		v.Hidden = names.Secret
+		v.Hidden = func(name string) bool { return writeback.Hidden(name) || names.Secret(name) }
 	}
 	if s.tree, err = view.New(v); err != nil {
 		return nil, layerError(err)

@@ -53,13 +53,15 @@ type Layer struct {
 	syncing sync.Mutex // held by Sync throughout, guards synced
 	synced  uint64     // the last record that is surely on the disk
 	failed  error
+	// fresh are the nodes whose Seq has moved since somebody last looked at them, see Looked.
+	fresh   map[ID]struct{}
 	changed func(seq uint64)
 }
 
 // Open reads the layer in a directory, which it owns from then on; an empty directory is a new layer. rootQID is the
 // folder's own, kept for a layer that is new.
 func Open(dir int, root Base, rootQID uint64) (*Layer, error) {
-	l := &Layer{dir: dir, content: -1, nodes: map[ID]*Node{}, children: map[ID]map[string]ID{}, qids: map[object]uint64{}, nextID: RootID + 1, nextContent: 1}
+	l := &Layer{dir: dir, content: -1, nodes: map[ID]*Node{}, children: map[ID]map[string]ID{}, qids: map[object]uint64{}, fresh: map[ID]struct{}{}, nextID: RootID + 1, nextContent: 1}
 	if err := l.open(root, rootQID); err != nil {
 		l.Close()
 		return nil, err
@@ -70,7 +72,7 @@ func Open(dir int, root Base, rootQID uint64) (*Layer, error) {
 // Empty gives a layer that keeps nothing: it has the root alone and refuses every change with EROFS.
 func Empty(root Base, rootQID uint64) *Layer {
 	root.Path = ""
-	l := &Layer{dir: -1, content: -1, nodes: map[ID]*Node{}, children: map[ID]map[string]ID{}, qids: map[object]uint64{}, nextID: RootID + 1, nextContent: 1}
+	l := &Layer{dir: -1, content: -1, nodes: map[ID]*Node{}, children: map[ID]map[string]ID{}, qids: map[object]uint64{}, fresh: map[ID]struct{}{}, nextID: RootID + 1, nextContent: 1}
 	l.nodes[RootID] = &Node{ID: RootID, Kind: Directory, QID: rootQID, Base: &root}
 	l.failed = syscall.EROFS
 	return l
@@ -239,6 +241,59 @@ func (l *Layer) check(ops []op) error {
 	return nil
 }
 
+// holdsTogether refuses a change after which a node would be in no directory, which the next Open would take for damage.
+func (l *Layer) holdsTogether(ops []op) error {
+	put, removed := map[ID]*Node{}, map[ID]bool{}
+	for _, o := range ops {
+		switch {
+		case o.qid != nil:
+		case o.put != nil:
+			put[o.put.ID] = o.put
+			delete(removed, o.put.ID)
+		default:
+			removed[o.remove] = true
+			delete(put, o.remove)
+		}
+	}
+	node := func(id ID) *Node {
+		if n := put[id]; n != nil {
+			return n
+		}
+		if removed[id] {
+			return nil
+		}
+		return l.nodes[id]
+	}
+	for id, n := range put {
+		if id == RootID {
+			continue
+		}
+		if parent := node(n.Parent); parent == nil || parent.Kind != Directory {
+			return fmt.Errorf("node %d would be in no directory", id)
+		}
+		old := l.nodes[id]
+		if n.Kind != Directory && old != nil && old.Kind == Directory {
+			removed[id] = true // so that what is below it is looked at
+		}
+		if old == nil || old.Parent == n.Parent {
+			continue
+		}
+		for at := node(n.Parent); at != nil && at.ID != RootID; at = node(at.Parent) {
+			if at.ID == id {
+				return fmt.Errorf("node %d would be in itself", id)
+			}
+		}
+	}
+	for id := range removed {
+		for _, child := range l.children[id] {
+			if n := node(child); n != nil && n.Parent == id {
+				return fmt.Errorf("node %d would be in no directory", child)
+			}
+		}
+	}
+	return nil
+}
+
 func (l *Layer) take(r *record) {
 	l.seq = r.seq
 	for _, o := range r.ops {
@@ -249,6 +304,7 @@ func (l *Layer) take(r *record) {
 		if o.put == nil {
 			n := l.nodes[o.remove]
 			delete(l.nodes, o.remove)
+			delete(l.fresh, o.remove)
 			delete(l.children, o.remove)
 			l.unname(n)
 			continue
@@ -314,6 +370,32 @@ func (l *Layer) Remembers() bool {
 	return len(l.qids) > 0
 }
 
+// Looked says that the nodes' contents are about to be looked at: the next write to one of them moves its Seq again.
+func (l *Layer) Looked(ids ...ID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, id := range ids {
+		delete(l.fresh, id)
+	}
+}
+
+// Wrote moves a node's Seq after its content was written, unless it has moved since somebody last looked.
+func (l *Layer) Wrote(id ID) error {
+	l.mu.RLock()
+	_, fresh := l.fresh[id]
+	n := l.nodes[id]
+	l.mu.RUnlock()
+	if fresh || n == nil {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n = l.nodes[id]; n == nil {
+		return nil
+	}
+	return l.change([]Op{Put(n.clone())})
+}
+
 // NewID gives an id for a node to be.
 func (l *Layer) NewID() ID {
 	l.mu.Lock()
@@ -337,13 +419,18 @@ func (l *Layer) Change(steps ...Op) error { return l.ChangeIf(nil, steps...) }
 func (l *Layer) ChangeIf(still func(get func(ID) *Node) error, steps ...Op) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.failed != nil {
-		return l.failed
-	}
 	if still != nil {
 		if err := still(func(id ID) *Node { return l.nodes[id] }); err != nil {
 			return err
 		}
+	}
+	return l.change(steps)
+}
+
+// change is done under mu.
+func (l *Layer) change(steps []Op) error {
+	if l.failed != nil {
+		return l.failed
 	}
 	r := record{seq: l.seq + 1, timeMs: time.Now().UnixMilli(), ops: make([]op, len(steps))}
 	grows := 0
@@ -359,13 +446,22 @@ func (l *Layer) ChangeIf(still func(get func(ID) *Node) error, steps ...Op) erro
 	if len(l.nodes)+grows > MaxNodes {
 		return syscall.ENOSPC
 	}
-	if err := l.check(r.ops); err != nil {
+	err := l.check(r.ops)
+	if err == nil {
+		err = l.holdsTogether(r.ops)
+	}
+	if err != nil {
 		return fmt.Errorf("a change of the layer that cannot be: %w", err)
 	}
 	if err := l.append(&r); err != nil {
 		return err
 	}
 	l.take(&r)
+	for _, o := range r.ops {
+		if o.put != nil {
+			l.fresh[o.put.ID] = struct{}{}
+		}
+	}
 	if l.changed != nil {
 		l.changed(l.seq)
 	}
@@ -534,6 +630,13 @@ func (l *Layer) copy(n *Node) *Node {
 		c.Elsewhere = parent.Opaque || parent.Base == nil || n.Base.Path != Join(parent.Base.Path, n.Name)
 	}
 	return c
+}
+
+// Has tells whether there is such a node.
+func (l *Layer) Has(id ID) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.nodes[id] != nil
 }
 
 // Get gives a copy of a node; nil when there is none.

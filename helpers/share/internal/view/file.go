@@ -223,6 +223,15 @@ func (n *node) copyUp(keep int64) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The graph must not say that the task has bytes of its own before they are on the disk: after a power failure they would
+	// look like its work, and be applied over the folder's.
+	if size > 0 {
+		if err := unix.Fdatasync(int(content.Fd())); err != nil {
+			content.Close()
+			t.layer.DropContent(number)
+			return nil, err
+		}
+	}
 	base := uint64(0)
 	if was.Size <= maxBaseBytes {
 		var kept *os.File
@@ -284,7 +293,12 @@ func (n *node) truncate(size int64) error {
 			return err
 		}
 	}
-	return unwrap(c.Truncate(size))
+	n.writing.RLock()
+	defer n.writing.RUnlock()
+	if err := c.Truncate(size); err != nil {
+		return unwrap(err)
+	}
+	return n.wrote()
 }
 
 func sizeOf(f *os.File) int64 {
@@ -341,8 +355,23 @@ func (f *file) WriteAt(b []byte, offset int64) (int, error) {
 			return 0, err
 		}
 	}
+	n.writing.RLock()
+	defer n.writing.RUnlock()
 	done, err := c.WriteAt(b, offset)
+	if done > 0 {
+		if moved := n.wrote(); moved != nil && err == nil {
+			err = moved
+		}
+	}
 	return done, unwrap(err)
+}
+
+// wrote tells the layer that the content has changed.
+func (n *node) wrote() error {
+	if id := n.peek().id; id != 0 {
+		return n.tree.layer.Wrote(id)
+	}
+	return nil
 }
 
 func (f *file) Sync(dataOnly bool) error {
@@ -433,6 +462,7 @@ func (n *node) SetAttr(change wire.SetAttr, open ninep.File) error {
 			if err := setTimes(c, at); err != nil {
 				return err
 			}
+			changed = true
 		} else {
 			e.MtimeNs, e.MtimeSet, changed = to.UnixNano(), true, true
 		}

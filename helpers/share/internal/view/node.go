@@ -34,6 +34,8 @@ type node struct {
 	// copying is held while the file is copied up, and guards the making of content.
 	copying sync.Mutex
 	content atomic.Pointer[os.File] // the layer's file, once it is open; never replaced
+	// writing is held shared by each write to content, and whole by Tree.Hold.
+	writing sync.RWMutex
 
 	lockTable lockTable
 }
@@ -80,6 +82,15 @@ type state struct {
 }
 
 func (n *node) now() state {
+	s := n.peek()
+	if s.id != 0 && !s.gone && !n.tree.layer.Has(s.id) {
+		n.settle() // applied or discarded meanwhile
+		s = n.peek()
+	}
+	return s
+}
+
+func (n *node) peek() state {
 	n.tree.mu.Lock()
 	defer n.tree.mu.Unlock()
 	return state{n.low, n.id, n.gone}

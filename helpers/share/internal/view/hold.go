@@ -1,0 +1,105 @@
+//go:build linux
+
+package view
+
+import "cloche/share/internal/layer"
+
+// Hold runs do while nobody changes names, copies up, or writes to the layer's content of the node: what do looks at is what it acts on.
+// open tells whether the guest has the node walked or open. do may change the layer in any way, and the folder. What the
+// guest has of a node that is gone then goes on as if unlinked; a directory becomes the folder's own.
+func (t *Tree) Hold(id layer.ID, do func(open bool) error) error {
+	n := t.byID(id)
+	if n != nil {
+		defer n.Drop()
+		n.copying.Lock()
+		defer n.copying.Unlock()
+	}
+	t.names.Lock()
+	defer t.names.Unlock()
+	if n == nil {
+		// Walked to since the first look, but a walk alone changes nothing; whoever would write waits for names at its copy-up or
+		// at its first Wrote, and a content that is written is opened by a node that is found now.
+		if n = t.byID(id); n != nil {
+			defer n.Drop()
+		}
+	}
+	if n != nil {
+		n.writing.Lock()
+		defer n.writing.Unlock()
+	}
+	err := do(n != nil)
+	if n != nil {
+		n.settle()
+	}
+	return err
+}
+
+// byID gives the live node of a layer's node, with a reference; nil: none.
+func (t *Tree) byID(id layer.ID) *node {
+	e := t.layer.Get(id)
+	if e == nil {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := t.nodes[e.QID]
+	if n == nil || n.dead || n.id != id {
+		return nil
+	}
+	n.refs.Add(1)
+	return n
+}
+
+// settle takes in what became of the node's layer node without the view's doing.
+func (n *node) settle() {
+	t := n.tree
+	s := n.peek()
+	if s.id == 0 || s.gone || n.local {
+		return
+	}
+	e := t.layer.Get(s.id)
+	switch {
+	case e != nil && n.isDir():
+		// One that the task had made is the folder's by now, and what is not the task's below it shows.
+		if s.low != nil || e.Opaque || e.Whiteout || n.parentNode() == nil {
+			return
+		}
+		parent := n.parentNode()
+		if low := t.lowerOf(parent, parent.now(), e); low != nil {
+			n.become(low, s.id)
+		}
+	case e != nil:
+		if e.Content == 0 && n.content.Load() != nil {
+			t.forget(n) // the open ones keep the bytes they have
+		}
+	case n.isDir() && s.low != nil:
+		n.become(s.low, 0)
+	case n.isDir():
+		if parent := n.parentNode(); parent != nil {
+			if at := parent.now(); at.low != nil && !at.gone {
+				if walked, err := at.low.Walk(n.name); err == nil {
+					n.become(walked.(Object), 0)
+					return
+				}
+			}
+		}
+		t.forget(n)
+	default:
+		t.forget(n)
+	}
+}
+
+// become takes over the reference on low. Whoever looked before may still use what the node had, so a low is only ever added.
+func (n *node) become(low Object, id layer.ID) {
+	t := n.tree
+	t.mu.Lock()
+	extra := n.low != nil && n.low != low
+	if n.low == nil {
+		n.low = low
+	}
+	n.id = id
+	t.mu.Unlock()
+	if extra {
+		low.Drop()
+	}
+}
