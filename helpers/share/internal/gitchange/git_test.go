@@ -349,6 +349,18 @@ func TestAfterAnApplyTheUsersWorkOnTopOutlivesAnUndo(t *testing.T) {
 	r.same("the user's file", "the same content", r.git(r.host, "show", "mine:mine.txt"))
 }
 
+func TestABranchThatTheUserMadeOfAnAppliedCommitOutlivesTheUndo(t *testing.T) {
+	r := newRig(t)
+	r.serve()
+	tip := r.commit(r.guest, "x", "x\n", "the task's")
+	r.replay()
+	name := r.mustApply(false)
+	r.git(r.host, "update-ref", "refs/heads/mine", tip)
+	r.undo(name)
+	r.git(r.host, "fsck", "--strict", "--full")
+	r.same("the user's branch", "x", r.git(r.host, "show", "mine:x"))
+}
+
 func TestACommitOfTheHostsMeanwhileMakesABranchTheOffer(t *testing.T) {
 	r := newRig(t)
 	r.serve()
