@@ -140,11 +140,11 @@ func (f *Folder) verify(plan *gitrepo.Plan, dir string) error {
 // nothing is a directory that is not there yet.
 type nothing struct{}
 
-func (nothing) Names(int) ([]string, error)           { return nil, fs.ErrNotExist }
-func (nothing) Kind(string) (gitrepo.Kind, error)     { return 0, fs.ErrNotExist }
-func (nothing) Dir(string) (gitrepo.Dir, error)       { return nil, fs.ErrNotExist }
+func (nothing) Names(int) ([]string, error)            { return nil, fs.ErrNotExist }
+func (nothing) Kind(string) (gitrepo.Kind, error)      { return 0, fs.ErrNotExist }
+func (nothing) Dir(string) (gitrepo.Dir, error)        { return nil, fs.ErrNotExist }
 func (nothing) File(name string) (gitrepo.File, error) { return nil, fs.ErrNotExist }
-func (nothing) Close()                                {}
+func (nothing) Close()                                 {}
 
 // content writes a content file of the layer's that no node names.
 func (p *Planned) content(write func(io.Writer) error) (uint64, error) {

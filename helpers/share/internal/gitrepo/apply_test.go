@@ -60,10 +60,16 @@ func TestTheGuestsCommitsAreTakenOverAndTakenBack(t *testing.T) {
 
 func TestPacksOfTheGuestAreReadWhatsoeverTheyAreMadeOf(t *testing.T) {
 	for name, pack := range map[string]func(s *scene){
-		"offset deltas":    func(s *scene) { s.git(s.guest, "repack", "-adfq", "--depth=50", "--window=50") },
-		"reference deltas": func(s *scene) { s.git(s.guest, "-c", "repack.useDeltaBaseOffset=false", "repack", "-adfq", "--window=50") },
-		"packed refs too":  func(s *scene) { s.git(s.guest, "gc", "-q", "--prune=now") },
-		"several packs":    func(s *scene) { s.git(s.guest, "repack", "-q"); s.commit(s.guest, "x", "x", "x"); s.git(s.guest, "repack", "-q") },
+		"offset deltas": func(s *scene) { s.git(s.guest, "repack", "-adfq", "--depth=50", "--window=50") },
+		"reference deltas": func(s *scene) {
+			s.git(s.guest, "-c", "repack.useDeltaBaseOffset=false", "repack", "-adfq", "--window=50")
+		},
+		"packed refs too": func(s *scene) { s.git(s.guest, "gc", "-q", "--prune=now") },
+		"several packs": func(s *scene) {
+			s.git(s.guest, "repack", "-q")
+			s.commit(s.guest, "x", "x", "x")
+			s.git(s.guest, "repack", "-q")
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := withHistory(t)

@@ -120,6 +120,9 @@ func (b Branch) Heading() string {
 	case Deleted:
 		return name + ": deleted"
 	case New:
+		if b.Commits == 0 {
+			return name + ": new"
+		}
 		return fmt.Sprintf("%s: new, +%s commit%s", name, count, plural)
 	case Rewritten:
 		return fmt.Sprintf("%s: rewritten, +%s −%d commits", name, count, b.Behind)
@@ -275,7 +278,7 @@ func (d *treeDiff) trees(old, now *ID, prefix string, depth int) error {
 // diffFiles does the same for two indexes.
 func (r *Repository) diffFiles(w io.Writer, old, now *index, text TextDiff) error {
 	d := &treeDiff{r: r, w: w, text: text}
-	entry := func(e *indexEntry) *treeEntry { return &treeEntry{e.mode, e.path, e.id} }
+	entry := func(e *indexEntry) *treeEntry { return &treeEntry{mode: e.mode, name: e.path, id: e.id} }
 	a, b := old.entries, now.entries
 	for len(a) > 0 || len(b) > 0 {
 		var x, y *treeEntry

@@ -110,6 +110,8 @@ func TestTreesThatGitWouldWriteOutsideAreRefused(t *testing.T) {
 		"modules outside":   {entry("100644", ".gitmodules", modules), "out of its place"},
 		"modules command":   {entry("100644", ".gitmodules", command), "a command"},
 		"modules option":    {entry("100644", ".gitmodules", option), "an option"},
+		"attributes":        {entry("100644", ".gitattributes", s.object("blob", strings.Repeat("a", 3000)+" text\n")), "more than 2048"},
+		"mode with a zero":  {entry("0100644", "a", blob), "begins with a zero"},
 		"no such file":      {entry("100644", "a", strings.Repeat("ab", 20)), "not found"},
 		"tree as a file":    {entry("100644", "a", s.object("tree", "")), "it is a tree"},
 		"cut short":         {"100644 a\x00abc", "cut short"},
@@ -151,7 +153,12 @@ func TestCommitsThatAreNotWholeAreRefused(t *testing.T) {
 	missing := strings.Repeat("ab", 20)
 	for part, id := range map[string]string{
 		"names no tree":      s.object("commit", "author A <a@b> 1 +0000\n"),
-		"NUL":                s.object("commit", "tree "+tree+"\nauthor A\x00 <a@b> 1 +0000\ncommitter A <a@b> 1 +0000\n\nx"),
+		"NUL in its message": s.object("commit", "tree "+tree+"\nauthor A <a@b> 1 +0000\ncommitter A <a@b> 1 +0000\n\nx\x00y"),
+		"no address":         s.object("commit", "tree "+tree+"\nauthor A a@b 1 +0000\ncommitter A <a@b> 1 +0000\n\nx"),
+		"no name":            s.object("commit", "tree "+tree+"\nauthor A <a@b> 1 +0000\ncommitter <a@b> 1 +0000\n\nx"),
+		"no date":            s.object("commit", "tree "+tree+"\nauthor A <a@b> 01 +0000\ncommitter A <a@b> 1 +0000\n\nx"),
+		"no zone":            s.object("commit", "tree "+tree+"\nauthor A <a@b> 1 +000\ncommitter A <a@b> 1 +0000\n\nx"),
+		"NUL in its header":  s.object("commit", "tree "+tree+"\nauthor A\x00 <a@b> 1 +0000\ncommitter A <a@b> 1 +0000\n\nx"),
 		"names no committer": s.object("commit", "tree "+tree+"\nauthor A <a@b> 1 +0000\n\nx"),
 		"is no commit":       s.object("blob", "x"),
 		"not found":          missing,
@@ -160,6 +167,8 @@ func TestCommitsThatAreNotWholeAreRefused(t *testing.T) {
 		s.guestMain(id)
 		s.refused(part)
 	}
+	s.guestMain(s.commitOf(tree))
+	s.mustApply(false) // the control
 }
 
 // packEntry is one of a pack that a guest makes by hand.

@@ -13,6 +13,7 @@ type commit struct {
 	tree    ID
 	parents []ID
 	author  string // "name <address> seconds zone"
+	faults  string // what git's fsck says against it, beyond what keeps it from being read
 	date    int64  // the committer's, in seconds; any number a guest likes
 	message []byte
 }
@@ -60,10 +61,39 @@ func (f *format) parseCommit(b []byte) (commit, error) {
 	if !ok {
 		return c, malformed("a commit names no committer")
 	}
+	for _, who := range []string{c.author, committer} {
+		if c.faults == "" {
+			c.faults = identFault(who)
+		}
+	}
+	if c.faults == "" && bytes.IndexByte(message, 0) >= 0 {
+		c.faults = "a NUL in its message"
+	}
 	if fields := strings.Fields(committer[strings.LastIndexByte(committer, '>')+1:]); len(fields) > 0 {
 		c.date, _ = strconv.ParseInt(fields[0], 10, 64)
 	}
 	return c, nil
+}
+
+// identFault is what git's fsck says against "name <address> seconds zone"; empty for nothing.
+func identFault(who string) string {
+	name, rest, ok := strings.Cut(who, "<")
+	address, when, ok2 := strings.Cut(rest, ">")
+	switch {
+	case !ok || !ok2 || strings.ContainsAny(address, "<\n"):
+		return "no address of its author or committer"
+	case name == "" || name[len(name)-1] != ' ' || strings.Contains(name, ">"):
+		return "no name of its author or committer"
+	}
+	seconds, zone, _ := strings.Cut(strings.TrimPrefix(when, " "), " ")
+	_, err := strconv.ParseInt(seconds, 10, 62)
+	if err != nil || !strings.HasPrefix(when, " ") || seconds[0] < '0' || seconds[0] > '9' || seconds[0] == '0' && seconds != "0" {
+		return "no date that git reads"
+	}
+	if _, err := strconv.ParseUint(zone[min(1, len(zone)):], 10, 16); err != nil || len(zone) != 5 || zone[0] != '+' && zone[0] != '-' || zone[1] == '+' {
+		return "no zone that git reads"
+	}
+	return ""
 }
 
 // tagTarget reads a tag's object and type.
@@ -91,6 +121,7 @@ const (
 
 type treeEntry struct {
 	mode uint32
+	zero bool // the mode begins with a zero, as some old programs wrote it
 	name string
 	id   ID
 }
@@ -110,12 +141,13 @@ func (f *format) parseTree(b []byte) ([]treeEntry, error) {
 		if err != nil {
 			return nil, malformed("a tree has an entry without a mode")
 		}
+		zero := b[0] == '0'
 		b = b[space+1:]
 		end := bytes.IndexByte(b, 0)
 		if end < 1 || len(b) < end+1+f.size {
 			return nil, malformed("a tree is cut short")
 		}
-		e := treeEntry{uint32(mode), string(b[:end]), ID(b[end+1 : end+1+f.size])}
+		e := treeEntry{uint32(mode), zero, string(b[:end]), ID(b[end+1 : end+1+f.size])}
 		b = b[end+1+f.size:]
 		switch e.mode & modeType {
 		case treeDir, modeFile, treeLink, treeSub:
@@ -211,6 +243,16 @@ func harmfulModules(b []byte) string {
 			return "a submodule's path with a control character"
 		case key == "update" && strings.HasPrefix(value, "!"):
 			return "a submodule's update that is a command"
+		}
+	}
+	return ""
+}
+
+// harmfulAttributes: git's fsck says no to such a file, since older gits wrote beyond their memory.
+func harmfulAttributes(b []byte) string {
+	for line := range bytes.Lines(b) {
+		if len(line) > 2048 {
+			return "a line of more than 2048 bytes"
 		}
 	}
 	return ""

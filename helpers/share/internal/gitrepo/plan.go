@@ -61,9 +61,27 @@ type Plan struct {
 type taken struct {
 	id      ID
 	kind    objectType
-	modules bool // somewhere called .gitmodules
-	pack    int  // which of the guest's, from 1 on; 0 for a file of its own
+	special special
+	pack    int // which of the guest's, from 1 on; 0 for a file of its own
 	offset  int64
+}
+
+// special says under which names that git reads a blob is somewhere.
+type special uint8
+
+const (
+	modulesFile special = 1 << iota
+	attributesFile
+)
+
+func specialOf(name string) special {
+	switch {
+	case looksLike(name, "gitmodules"):
+		return modulesFile
+	case looksLike(name, "gitattributes"):
+		return attributesFile
+	}
+	return 0
 }
 
 func sum(b []byte) []byte {
@@ -158,7 +176,7 @@ func (p *Plan) direct() ([]taken, error) {
 		}
 		for i := range r.guestIndex.entries {
 			if e := &r.guestIndex.entries[i]; e.mode != treeSub && e.extended&intentToAdd == 0 && !host[e.id] {
-				want = append(want, taken{id: e.id, kind: blobType, modules: looksLike(e.path, "gitmodules")})
+				want = append(want, taken{id: e.id, kind: blobType, special: specialOf(e.path[strings.LastIndexByte(e.path, '/')+1:])})
 			}
 		}
 		step := Step{Do: Create, Path: []string{"index"}, Content: r.format.take(r.hostIndex, r.guestIndex), Mode: 0o644, Lock: "index.lock"}
@@ -280,7 +298,7 @@ func (p *Plan) closure(want []taken) error {
 			if t.kind != 0 && known.kind != 0 && t.kind != known.kind {
 				return malformed("%s is named as two types of object", t.id.short())
 			}
-			known.modules = known.modules || t.modules
+			known.special |= t.special
 			return nil
 		}
 		if len(t.id) != r.format.size {
@@ -380,6 +398,10 @@ func (p *Plan) check(o object, id ID, push func(taken) error) error {
 		if err != nil {
 			return err
 		}
+		// An old history has such commits, and they harm nobody; into the user's own nothing comes that fsck minds.
+		if c.faults != "" && !p.r.isNew {
+			return malformed("commit %s has %s", id.short(), c.faults)
+		}
 		if err := push(taken{id: c.tree, kind: treeType}); err != nil {
 			return err
 		}
@@ -401,6 +423,9 @@ func (p *Plan) check(o object, id ID, push func(taken) error) error {
 			if why := harmful(e.name, e.mode); why != "" {
 				return malformed("tree %s has %s", id.short(), why)
 			}
+			if e.zero && !p.r.isNew {
+				return malformed("tree %s has a mode that begins with a zero", id.short())
+			}
 			if names[e.name] {
 				return malformed("tree %s has a name twice", id.short())
 			}
@@ -412,7 +437,7 @@ func (p *Plan) check(o object, id ID, push func(taken) error) error {
 			case e.isDir():
 				kind = treeType
 			}
-			if err := push(taken{id: e.id, kind: kind, modules: kind == blobType && looksLike(e.name, "gitmodules")}); err != nil {
+			if err := push(taken{id: e.id, kind: kind, special: specialOf(e.name)}); err != nil {
 				return err
 			}
 		}
@@ -490,13 +515,19 @@ func (p *Plan) writeObject(out *counted, z *zlib.Writer, t taken) error {
 	if kind != t.kind {
 		return malformed("it is a %s", kind)
 	}
-	if t.modules {
-		b, err := readSized(io.LimitReader(r, 1<<20+1), min(size, 1<<20+1))
+	if kind == blobType && t.special != 0 {
+		if size > 1<<20 {
+			return tooMuch(".gitmodules or .gitattributes has more than 1 MiB")
+		}
+		b, err := readSized(r, size)
 		if err != nil {
 			return err
 		}
-		if why := harmfulModules(b); why != "" {
+		if why := harmfulModules(b); why != "" && t.special&modulesFile != 0 {
 			return malformed(".gitmodules has %s", why)
+		}
+		if why := harmfulAttributes(b); why != "" && t.special&attributesFile != 0 {
+			return malformed(".gitattributes has %s", why)
 		}
 		r = bytes.NewReader(b)
 	}

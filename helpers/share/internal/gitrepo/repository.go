@@ -44,7 +44,7 @@ type Repository struct {
 	hostIndexWhy          string
 	guestIndexWhy         string
 	indexSum              []byte // of the host's, as it is
-	staged                int // entries of the index that differ
+	staged                int    // entries of the index that differ
 }
 
 // Changes of one ref.
@@ -244,9 +244,9 @@ func (r *Repository) findChanges() error {
 		}
 	}
 	add(r.lower.refs.headID())
-	for name, value := range r.lower.refs.all {
+	for _, name := range sorted {
 		if strings.HasPrefix(name, heads) {
-			add(value.id)
+			add(r.lower.refs.all[name].id)
 		}
 	}
 	for _, name := range sorted {
