@@ -381,3 +381,26 @@ func TestOnAFullDiskNothingIsLost(t *testing.T) {
 		t.Errorf("%d versions found, %d kept", found, kept)
 	}
 }
+
+// What a power cut must find is synced before the destructive step, in this order.
+func TestAllIsSyncedBeforeAnythingIsDestroyed(t *testing.T) {
+	f := newFixture(t, t.TempDir())
+	var steps []string
+	f.options.Step = func(step string) error { steps = append(steps, step); return nil }
+	s := f.openStore()
+	defer s.Close()
+	f.put("dir/a", "content")
+	must(t, s.Keep(f.victim("dir/a", Overwritten)))
+	expect(t, "a copy", steps, "create content", "copy content", "sync content", "append", "sync content's names", "sync log")
+	steps = nil
+	if moved, err := s.Move(f.victim("dir/a", Deleted)); err != nil || !moved {
+		t.Fatal(moved, err)
+	}
+	expect(t, "a move", steps, "append", "make directory", "sync content's names", "sync log", "move", "append")
+	steps = nil
+	f.put("dir/b", "content")
+	if moved, err := s.Move(f.victim("dir/b", Deleted)); err != nil || !moved {
+		t.Fatal(moved, err)
+	}
+	expect(t, "a move from the same directory", steps, "move", "append")
+}
