@@ -49,6 +49,12 @@ func probe(h *handoff) {
 	open("control: open inside", confine.RootFD, "file", unix.O_RDONLY)
 	open("write inside", confine.RootFD, "file", unix.O_WRONLY)
 	open("make inside", confine.RootFD, "probe-made", unix.O_WRONLY|unix.O_CREAT)
+	var mount unix.Statfs_t
+	err := unix.Fstatfs(confine.RootFD, &mount)
+	if err == nil && mount.Flags&unix.ST_RDONLY != 0 {
+		err = unix.EROFS
+	}
+	try("find the mount writable inside", err)
 	open("open /etc/passwd", unix.AT_FDCWD, "/etc/passwd", unix.O_RDONLY)
 	open("open the canary", unix.AT_FDCWD, canary, unix.O_RDONLY)
 	open("open above the root", confine.RootFD, "../canary", unix.O_RDONLY)
@@ -76,7 +82,7 @@ func probe(h *handoff) {
 	try("remove the canary", unix.Unlinkat(unix.AT_FDCWD, canary, 0))
 	try("make a device", unix.Mknodat(confine.RootFD, "device", unix.S_IFCHR|0o666, 259))
 	try("exec", unix.Exec("/bin/sh", []string{"sh"}, nil))
-	_, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	_, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
 	try("socket", err)
 	_, err = unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 	try("unix socket", err)

@@ -1,0 +1,190 @@
+/**
+ * Sabotages of what keeps folders safe. Each is a change that a tired hand could make: one line (or the few lines that do
+ * the same thing twice) of the product. `red` names the tests that promise what the line gives; they must fail with it.
+ * `search` stands exactly once in its file, on one line.
+ */
+const share = (path) => `helpers/share/internal/${path}`;
+
+export const mutants = [
+  {
+    name: "a link of the folder is followed on the host",
+    promise: "no byte outside of the folder",
+    edits: [
+      {
+        file: share("hostfs/node.go"),
+        search: "Flags:   unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC,",
+        replace: "Flags: unix.O_PATH | unix.O_CLOEXEC,",
+      },
+      {
+        file: share("hostfs/node.go"),
+        search: "Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,",
+        replace: "Resolve: 0,",
+      },
+    ],
+    red: { folder: "./internal/hostfs", tests: "TestALinkIsNeverFollowedOnTheHost" },
+  },
+  {
+    name: "`..` is walked on the host",
+    promise: "no byte outside of the folder",
+    edits: [
+      { file: share("ninep/handle.go"), search: 'if name == ".." {', replace: 'if name == ".." && false {' },
+      {
+        file: share("ninep/handle.go"),
+        search: 'case name == "" || name == "." || name == "..":',
+        replace: 'case name == "" || name == ".":',
+      },
+      {
+        file: share("hostfs/node.go"),
+        search: "Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,",
+        replace: "Resolve: 0,",
+      },
+    ],
+    red: { folder: "./internal/hostfs", tests: "TestWalkingUpEndsAtTheRoot" },
+  },
+  {
+    name: "another filesystem below the folder is entered",
+    promise: "no byte outside of the folder",
+    edits: [
+      {
+        file: share("hostfs/node.go"),
+        search: "Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,",
+        replace: "Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,",
+      },
+    ],
+    red: { folder: "./internal/hostfs", tests: "TestOtherFilesystemsBelowTheRootAreRefused" },
+  },
+  {
+    name: "the folder's identity is not checked at a start",
+    promise: "another folder than the one that was granted is never served",
+    edits: [
+      {
+        file: share("control/front.go"),
+        search: "if p.Identity != nil && !p.Identity.same(f.identity) {",
+        replace: "if p.Identity != nil && false {",
+      },
+    ],
+    red: { folder: "./internal/control", tests: "TestServeSaysWhyNot" },
+  },
+  {
+    name: "the gate of a read-only folder is gone, and its mount may be written",
+    promise: "ro: every write fails",
+    edits: [
+      { file: share("hostfs/tree.go"), search: "if t.options.ReadOnly {", replace: "if false {" },
+      { file: share("confine/enter.go"), search: "if p.ReadOnly {", replace: "if false {" },
+    ],
+    red: { folder: "./internal/control", tests: "TestTheServingProcessIsConfined" },
+  },
+  {
+    name: "the gate of a read-only folder is gone",
+    promise: "ro: every write fails",
+    edits: [{ file: share("hostfs/tree.go"), search: "if t.options.ReadOnly {", replace: "if false {" }],
+    red: { folder: "./internal/hostfs", tests: "TestReadOnlyRefusesEachChange" },
+  },
+  {
+    name: "set-id bits reach the host",
+    promise: "nothing of the guest's runs on the host with another's rights",
+    edits: [{ file: share("hostfs/node.go"), search: "const permissions = 0o777", replace: "const permissions = 0o7777" }],
+    red: { folder: "./internal/hostfs", tests: "TestSetIDBitsNeverReachTheHost" },
+  },
+  {
+    name: "a file that others name too is written in place",
+    promise: "no byte outside of the folder",
+    edits: [
+      {
+        file: share("hostfs/guard.go"),
+        search: "if i.taken || st.Nlink > left.inside || i.foreign && st.Nlink > 0 && n.isLost() {",
+        replace: "if i.taken {",
+      },
+    ],
+    red: { folder: "./internal/hostfs", tests: "TestAFileLinkedFromOutsideIsSeparatedBeforeItIsWritten" },
+  },
+  {
+    name: "no version is kept before a file is removed",
+    promise: "rw loses nothing",
+    edits: [{ file: share("hostfs/guard.go"), search: "if g.leftOf(&v.st).ours {", replace: "if true {" }],
+    red: { folder: "./internal/hostfs", tests: "TestEveryWayToDestroyContentLeavesAVersion" },
+  },
+  {
+    name: "no version is kept before a file is overwritten",
+    promise: "rw loses nothing",
+    edits: [
+      {
+        file: share("hostfs/guard.go"),
+        search: "if !ours && st.Nlink > 0 && destroys != nil && destroys(&st) {",
+        replace: "if !ours && st.Nlink > 0 && destroys != nil && destroys(&st) && false {",
+      },
+    ],
+    red: { folder: "./internal/hostfs", tests: "TestEveryWayToDestroyContentLeavesAVersion|TestAHostEditBetweenTwoGuestWritesIsKept" },
+  },
+  {
+    name: "the broker moves whatever has the name",
+    promise: "only the file that is meant is moved into the store",
+    edits: [
+      {
+        file: share("broker/broker.go"),
+        search: "if st.Dev != device || st.Ino != inode {",
+        replace: "if st.Dev != device || st.Ino != inode && false {",
+      },
+    ],
+    red: { folder: "./internal/broker", tests: "TestAFileIsMovedOnlyAsTheOneThatWasNamed" },
+  },
+  {
+    name: "protected names are compared as they are written",
+    promise: "what a host obeys unasked is never written by the guest",
+    edits: [
+      {
+        file: share("names/fold.go"),
+        search: "b.WriteRune(unicode.ToLower(r))",
+        replace: "b.WriteRune(r + 0*unicode.ToLower(r))",
+      },
+    ],
+    red: { folder: "./internal/names", tests: "TestEveryWayToWriteAProtectedNameIsProtected" },
+  },
+  {
+    name: "in rw, protected names are written through",
+    promise: "what a host obeys unasked is never written by the guest",
+    edits: [
+      {
+        file: share("control/served.go"),
+        search: "v.Layered, v.Carries = protected, names.Carries",
+        replace: "v.Layered, v.Carries = func([]string, bool) bool { return false && protected(nil, false) }, names.Carries",
+      },
+    ],
+    red: { folder: "./internal/control", tests: "TestInRwAProtectedNameLandsInTheLayerAndAnOrdinaryOneInTheFolder" },
+  },
+  {
+    name: "names that look like secrets are shown although they shall be hidden",
+    promise: "a hidden name is not there for the guest",
+    edits: [{ file: share("control/served.go"), search: "v.Hidden = names.Secret", replace: "_ = names.Secret" }],
+    red: { folder: "./internal/control", tests: "TestNamesThatLookLikeSecretsAreHiddenWhenAskedFor" },
+  },
+  {
+    name: "an apply begins without its journal",
+    promise: "after a crash at any step a whole state, and an exact undo",
+    edits: [
+      {
+        file: share("writeback/apply.go"),
+        search: "if err := f.append(record{Begin: r.begin}); err != nil {",
+        replace: "if err := error(nil); err != nil {",
+      },
+    ],
+    red: { folder: "./internal/writeback", tests: "TestACrashAtAnyPointOfApplyLeavesAWholeState_AndUndoAfterItIsExact" },
+  },
+  {
+    name: "an apply replaces a file that the host has changed since",
+    promise: "a conflict is shown, never settled by overwriting",
+    edits: [
+      {
+        file: share("writeback/apply.go"),
+        search: "if (found == nil) != (s.Expect == nil) && !r.freedBefore(i) || s.Expect != nil && !s.Expect.is(found, true) {",
+        replace: "if (found == nil) != (s.Expect == nil) && !r.freedBefore(i) {",
+      },
+      {
+        file: share("writeback/apply.go"),
+        search: "if err == nil && !s.Expect.is(victim, false) {",
+        replace: "if err == nil && !s.Expect.is(victim, false) && false {",
+      },
+    ],
+    red: { folder: "./internal/writeback", tests: "TestAFileThatTheHostChangedIsRefused_AndStaysAsItIs" },
+  },
+];
