@@ -333,7 +333,12 @@ func (f *file) WriteAt(b []byte, offset int64) (int, error) {
 	n := f.node
 	c := n.content.Load()
 	if c == nil && f.below {
-		return f.low.WriteAt(b, offset)
+		n.writing.RLock()
+		if c = n.content.Load(); c == nil {
+			defer n.writing.RUnlock()
+			return f.low.WriteAt(b, offset)
+		}
+		n.writing.RUnlock() // carried up meanwhile
 	}
 	if c == nil {
 		n.copying.Lock()

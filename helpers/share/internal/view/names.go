@@ -3,9 +3,12 @@
 package view
 
 import (
+	"os"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"cloche/share/internal/layer"
 	"cloche/share/internal/ninep"
@@ -365,7 +368,7 @@ func (n *node) Symlink(name, target string) (wire.QID, error) {
 }
 
 // Link gives a second name in the folder itself. The layer has one name for each file: EPERM, as on filesystems without hard
-// links, makes programs copy instead.
+// links, makes programs copy instead. A protected file gets no second name either, through which it could be written.
 func (n *node) Link(name string, target ninep.Node) error {
 	of, ok := target.(*node)
 	if !ok || of.tree != n.tree {
@@ -383,7 +386,7 @@ func (n *node) Link(name string, target ninep.Node) error {
 		return syscall.EEXIST
 	}
 	s := of.now()
-	if p.inLayer(false) || s.id != 0 || s.low == nil || s.gone {
+	if p.inLayer(false) || of.inLayer(s) || s.gone {
 		return syscall.EPERM
 	}
 	return n.now().low.Link(name, s.low)
@@ -707,20 +710,35 @@ func (t *Tree) carryUp(from, dest *place, moved, replaced *node) error {
 			e.Base = dest.entry.Base
 		}
 	}
+	var content *os.File
 	switch e.Kind {
 	case layer.File:
-		number, content, err := t.copyOf(s.low, was.Size)
-		if err != nil {
+		// Whoever has it open writes to one of the two, never to the one that is about to be removed.
+		moved.writing.Lock()
+		defer moved.writing.Unlock()
+		if was, err = Identity(s.low, ""); err != nil {
 			return err
 		}
-		content.Close()
-		e.Content = number
+		if e.Content, content, err = t.copyOf(s.low, was.Size); err != nil {
+			return err
+		}
+		at := unix.NsecToTimespec(was.MtimeNs)
+		if err = setTimes(content, at); err == nil {
+			err = unix.Fdatasync(int(content.Fd()))
+		}
 	case layer.Link:
-		if e.Target, err = s.low.Readlink(); err != nil {
-			return err
-		}
+		e.Target, err = s.low.Readlink()
 	}
-	if err := t.layer.Change(append(dest.touched(), layer.Put(e))...); err != nil {
+	if err == nil && e.Base != nil && dest.lower != nil {
+		err = t.keepBase(e, dest.lower)
+	}
+	if err == nil {
+		err = t.layer.Change(append(dest.touched(), layer.Put(e))...)
+	}
+	if err != nil {
+		if content != nil {
+			content.Close()
+		}
 		t.layer.DropContent(e.Content)
 		return err
 	}
@@ -731,9 +749,37 @@ func (t *Tree) carryUp(from, dest *place, moved, replaced *node) error {
 	if dropped != e.Content {
 		t.layer.DropContent(dropped)
 	}
-	err = from.dir.now().low.Unlink(from.name, false)
+	if err := t.layer.Sync(); err != nil {
+		return err
+	}
+	if err := from.dir.now().low.Unlink(from.name, false); err != nil {
+		return err
+	}
 	t.forget(moved)
-	return err
+	if content != nil {
+		t.mu.Lock()
+		moved.id = e.ID
+		t.mu.Unlock()
+		if !moved.content.CompareAndSwap(nil, content) {
+			content.Close()
+		}
+	}
+	return nil
+}
+
+// keepBase keeps the bytes of the folder's file that a node stands in the place of, for differences, where they are few enough.
+func (t *Tree) keepBase(e *layer.Node, lower Object) error {
+	b := e.Base
+	if b.Content != 0 || b.Kind != layer.File || e.Kind != layer.File || b.Size > maxBaseBytes {
+		return nil
+	}
+	number, kept, err := t.copyOf(lower, b.Size)
+	if err != nil {
+		return err
+	}
+	kept.Close()
+	b.Content = number
+	return nil
 }
 
 func (n *node) kind() layer.Kind {
@@ -800,13 +846,10 @@ func (t *Tree) renameInLayer(from, dest *place, moved, replaced *node) error {
 	} else {
 		// What the task made has for its base whatever it stands in the place of.
 		e.Base = replaces
-		if replaces != nil && replaces.Content == 0 && replaces.Kind == layer.File && e.Kind == layer.File && replaces.Size <= maxBaseBytes && dest.lower != nil {
-			number, kept, err := t.copyOf(dest.lower, replaces.Size)
-			if err != nil {
+		if replaces != nil && dest.lower != nil {
+			if err := t.keepBase(e, dest.lower); err != nil {
 				return err
 			}
-			kept.Close()
-			e.Base.Content = number
 		}
 	}
 	e.Parent, e.Name = dir.ID, dest.name
