@@ -11,7 +11,7 @@ import (
 )
 
 // TextDiff gives the unified diff's hunks of two contents with three lines of context; the file's header lines are
-// written here.
+// written here. An error is said in the place of the hunks.
 type TextDiff func(old, new []byte) ([]byte, error)
 
 // Bounds of a diff. What is left out is said in it.
@@ -347,7 +347,8 @@ func (d *treeDiff) file(prefix string, x, y *treeEntry) error {
 	}
 	hunks, err := d.text(old, now)
 	if err != nil {
-		return err
+		_, err := fmt.Fprintf(d.w, "# Not shown: %s.\n", shown(err.Error()))
+		return cmpErr(d.r.ctx.Err(), err)
 	}
 	_, err = fmt.Fprintf(d.w, "--- %s\n+++ %s\n%s", from, to, hunks)
 	return err

@@ -393,6 +393,27 @@ func TestMessagesAreShownWithoutTheirControlCharacters(t *testing.T) {
 	}
 }
 
+func TestAFileThatCannotBeComparedHidesNoOther(t *testing.T) {
+	s := withHistory(t)
+	s.begin()
+	s.write(s.guest+"/a", "a\n")
+	s.write(s.guest+"/b", strings.Repeat("b", 2<<20))
+	s.write(s.guest+"/c", "\x00\x01")
+	s.commit(s.guest, "d", "d\n", "four")
+	var diff strings.Builder
+	s.must(s.open().Diff(&diff, func(old, new []byte) ([]byte, error) {
+		if string(new) == "a\n" {
+			return nil, errors.New("more than is compared")
+		}
+		return lines(old, new)
+	}))
+	for _, part := range []string{"# Not shown: more than is compared.", "# Not shown: 2097152 bytes.", "# Binary, 2 bytes.", "+d"} {
+		if !strings.Contains(diff.String(), part) {
+			t.Errorf("the diff lacks %q:\n%s", part, diff.String())
+		}
+	}
+}
+
 // Whatever bytes stand in the guest's files: an error or an answer, never a crash, and nothing that git finds fault with.
 func TestABrokenRepositoryOfTheTaskHarmsNothing(t *testing.T) {
 	s := withHistory(t)
