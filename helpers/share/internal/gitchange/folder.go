@@ -22,7 +22,7 @@ type Folder struct {
 	Task   string // names the branches that are offered
 }
 
-// Locator finds git directories; close both of its views after use.
+// Locator finds git directories; after use it is closed, and then both of its views.
 func (f *Folder) Locator() *gitrepo.Locator {
 	return &gitrepo.Locator{Lower: gitrepo.FromNode(f.Lower.Root()), Merged: gitrepo.FromNode(f.Merged.Root())}
 }

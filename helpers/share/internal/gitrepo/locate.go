@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"strings"
+	"syscall"
 )
 
 // Locator tells which paths of a folder belong to git directories. It remembers what it looked up, so it is made
@@ -11,6 +12,51 @@ import (
 type Locator struct {
 	Lower, Merged Dir // the folder itself in both views
 	known         map[string]bool
+	lower, merged way
+}
+
+// Close lets go of what the Locator opened, not of Lower and Merged.
+func (l *Locator) Close() {
+	l.lower.leave(0)
+	l.merged.leave(0)
+}
+
+// way keeps the directories down to the last path open, as paths come in order.
+type way struct {
+	names []string
+	dirs  []Dir // one for each name
+}
+
+func (w *way) leave(depth int) {
+	for len(w.dirs) > depth {
+		w.dirs[len(w.dirs)-1].Close()
+		w.dirs = w.dirs[:len(w.dirs)-1]
+	}
+	w.names = w.names[:depth]
+}
+
+// to opens the directory at a path; it stays the way's.
+func (w *way) to(root Dir, path []string) (Dir, error) {
+	same := 0
+	for same < len(path) && same < len(w.names) && path[same] == w.names[same] {
+		same++
+	}
+	w.leave(same)
+	for _, name := range path[same:] {
+		at := root
+		if len(w.dirs) > 0 {
+			at = w.dirs[len(w.dirs)-1]
+		}
+		next, err := at.Dir(name)
+		if err != nil {
+			return nil, err
+		}
+		w.names, w.dirs = append(w.names, name), append(w.dirs, next)
+	}
+	if len(w.dirs) == 0 {
+		return root, nil
+	}
+	return w.dirs[len(w.dirs)-1], nil
 }
 
 // Place is what a path belongs to.
@@ -21,6 +67,9 @@ type Place struct {
 	// points to where the repository is and is never followed nor taken over.
 	Pointer bool
 }
+
+// maxDepth is how many directories are held open; deeper down only what is called .git is found.
+const maxDepth = 200
 
 // Find gives the innermost git directory that path lies in or is. Anything called .git is one, however it is
 // written, and within one, as in a folder that has no name of its own for it (a bare repository), what has HEAD,
@@ -45,11 +94,11 @@ func (l *Locator) Find(path []string) (Place, bool, error) {
 		return Place{}, false, nil
 	}
 	place := Place{Dir: path[:found]}
-	if !looksLike(path[found-1], "git") {
+	if !looksLike(path[found-1], "git") || found > maxDepth {
 		return place, true, nil
 	}
-	for _, view := range []Dir{l.Merged, l.Lower} {
-		kind, err := kindAt(view, place.Dir)
+	for _, kindAt := range []func([]string) (Kind, error){l.mergedKind, l.lowerKind} {
+		kind, err := kindAt(place.Dir)
 		if err == nil && kind == Directory {
 			return place, true, nil
 		}
@@ -63,19 +112,38 @@ func (l *Locator) Find(path []string) (Place, bool, error) {
 
 // isGitDir: what the host has decides where it has anything; below a .git only the guest may have it too.
 func (l *Locator) isGitDir(path []string, within bool) (bool, error) {
+	if len(path) > maxDepth {
+		return false, nil
+	}
 	key := strings.Join(path, "/")
 	if is, ok := l.known[key]; ok {
 		return is, nil
 	}
-	is, err := looksLikeGitDir(l.Lower, path)
-	if err == nil && !is {
-		var host Kind
-		if host, err = kindAt(l.Lower, path); errors.Is(err, fs.ErrNotExist) || err == nil && within && host == Directory {
-			is, err = looksLikeGitDir(l.Merged, path)
+	host, err := l.lowerKind(path)
+	missing := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !missing {
+		return false, err
+	}
+	if !missing && host != Directory {
+		return false, nil
+	}
+	is := false
+	if !missing {
+		if is, err = looksLikeGitDir(&l.lower, l.Lower, path); err != nil {
+			return false, err
 		}
 	}
-	if err != nil {
-		return false, err
+	if !is && (missing || within) {
+		guest, err := l.mergedKind(path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return false, err
+		}
+		if err != nil || guest != Directory {
+			return false, nil
+		}
+		if is, err = looksLikeGitDir(&l.merged, l.Merged, path); err != nil {
+			return false, err
+		}
 	}
 	if l.known == nil {
 		l.known = map[string]bool{}
@@ -86,36 +154,29 @@ func (l *Locator) isGitDir(path []string, within bool) (bool, error) {
 	return is, nil
 }
 
-func kindAt(root Dir, path []string) (Kind, error) {
+func (l *Locator) lowerKind(path []string) (Kind, error)  { return kindAt(&l.lower, l.Lower, path) }
+func (l *Locator) mergedKind(path []string) (Kind, error) { return kindAt(&l.merged, l.Merged, path) }
+
+func kindAt(w *way, root Dir, path []string) (Kind, error) {
 	if root == nil {
 		return Other, fs.ErrNotExist
 	}
-	d, err := reach(root, path[:len(path)-1]...)
-	if errors.Is(err, errKind) {
+	d, err := w.to(root, path[:len(path)-1])
+	if errors.Is(err, errKind) || errors.Is(err, syscall.ENOTDIR) {
 		err = fs.ErrNotExist
 	}
 	if err != nil {
 		return Other, err
 	}
-	if d != root {
-		defer d.Close()
-	}
 	return d.Kind(path[len(path)-1])
 }
 
-func looksLikeGitDir(root Dir, path []string) (bool, error) {
-	kind, err := kindAt(root, path)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && kind != Directory {
-		return false, nil
-	}
+// looksLikeGitDir looks into a directory.
+func looksLikeGitDir(w *way, root Dir, path []string) (bool, error) {
+	d, err := w.to(root, path)
 	if err != nil {
 		return false, err
 	}
-	d, err := reach(root, path...)
-	if err != nil {
-		return false, err
-	}
-	defer d.Close()
 	for _, want := range []struct {
 		name string
 		kind Kind
