@@ -249,6 +249,7 @@ func (r *Repository) findChanges() error {
 			add(r.lower.refs.all[name].id)
 		}
 	}
+	left := map[string]bool{}
 	for _, name := range sorted {
 		old, hadOld := r.lower.refs.all[name]
 		now, hasNow := r.merged.refs.all[name]
@@ -261,7 +262,11 @@ func (r *Repository) findChanges() error {
 		}
 		switch {
 		case !ours:
-			r.refuse("%s", name)
+			// What a fetch noted of remotes is no work of the task's.
+			if group := strings.Join(strings.SplitN(name, "/", 3)[:2], "/"); group != "refs/remotes" && !left[group] {
+				left[group] = true
+				r.refuse("%s", group)
+			}
 			continue
 		case hasNow && !isBranchName(short):
 			r.refuse("%s: not a name for a branch", name)
