@@ -112,7 +112,7 @@ func (n *node) open(flags uint32) (*file, error) {
 
 // entry is the layer's node of n; nil: none.
 func (n *node) entry(s state) *layer.Node {
-	if s.id == 0 {
+	if s.id == 0 || s.gone { // what stands at the name of one that is gone has its number
 		return nil
 	}
 	return n.tree.layer.Get(s.id)
