@@ -1,14 +1,19 @@
 /** How `cloche run` ends when changes wait: apply, look or later on a terminal; elsewhere the commands that do it. */
 import { createInterface } from "node:readline/promises";
 import { type Client, ProblemError, type TaskView } from "../../contract/index.ts";
-import { note } from "../session.ts";
+import { note, noteProblem } from "../session.ts";
 import { waitingWords } from "../show-changes.ts";
 import { allChanges, applyAll, printChanges, tellOutcome } from "./changes.ts";
 
 /** Answers with how many changes wait when it is over. */
 export async function endWithChanges(keeper: Client, id: string, mayAsk: boolean): Promise<number> {
   const task = await taskOf(keeper, id);
-  if (!task || sum(task) === 0) return 0;
+  if (!task) return 0;
+  for (const { name, waiting, problem } of task.shares) {
+    if (waiting === undefined) note(`cloche: what waits in ${name} could not be counted: \`cloche show ${task.name}\` tells why.`);
+    if (waiting === undefined && problem) noteProblem(problem);
+  }
+  if (sum(task) === 0) return 0;
   if (mayAsk && process.stdin.isTTY === true && process.stderr.isTTY === true) {
     await ask(keeper, task);
     return sum((await taskOf(keeper, id)) ?? task);

@@ -82,7 +82,12 @@ export async function list(session: Session, args: readonly Buffer[]): Promise<n
   return 0;
 }
 
-const row = (task: TaskView) => [task.name, stateWord(task), folders(task), waitingWords(task.shares) || "–"];
+const row = (task: TaskView) => [
+  task.name,
+  stateWord(task),
+  folders(task),
+  waitingWords(task.shares) || (task.shares.some(({ waiting }) => waiting === undefined) ? "?" : "–"),
+];
 const folders = (task: TaskView) => task.shares.map((share) => `${share.name}:${share.mode}`).join(" ") || "–";
 
 export async function show(session: Session, args: readonly Buffer[]): Promise<number> {

@@ -91,7 +91,7 @@ export class Folder {
   waiting(kept: Counted | undefined): number | undefined {
     if (!this.#options.keeps || !existsSync(this.#layer)) return 0;
     const stamp = this.#stamp();
-    if (this.#counted && (this.#serving || this.#counted.stamp === stamp)) return this.#counted.changes;
+    if (this.#counted?.stamp === stamp) return this.#counted.changes;
     return kept?.stamp === stamp ? kept.changes : undefined;
   }
   get counted(): Counted | undefined {
@@ -124,8 +124,9 @@ export class Folder {
       const server = this.#serving;
       if (!server) return;
       await this.#untilQuiet();
-      // a dead or hung server has not counted: that is done when somebody asks
-      if (this.#keeps) await within(PATIENCE_MS, this.#count(server)).catch(() => {});
+      // Its answer comes after all that it had to tell. A dead or hung server has not counted: that is done when somebody asks.
+      const last = this.#keeps ? this.#count(server) : server.ask("stats", {});
+      await within(PATIENCE_MS, last).catch(() => {});
       this.#serving = undefined;
       await server.end();
       this.#recount();

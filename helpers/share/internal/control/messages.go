@@ -201,6 +201,19 @@ func parseNothing(raw json.RawMessage) (struct{}, error) {
 
 func opaque(s string) bool { return 0 < len(s) && len(s) <= maxOpaque }
 
+type activityEntry struct {
+	What   string     `json:"what"`
+	Path   innerPath  `json:"path"`
+	To     *innerPath `json:"to,omitempty"`
+	Count  uint64     `json:"count"`
+	Bytes  *uint64    `json:"bytes,omitempty"`
+	Reason string     `json:"reason,omitempty"`
+}
+
+type activityNotice struct {
+	Entries []activityEntry `json:"entries"`
+}
+
 type secretsResult struct {
 	Paths []innerPath `json:"paths"`
 	More  bool        `json:"more"`

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cloche/contract"
+	"cloche/share/internal/activity"
 	"cloche/share/internal/confine"
 	"cloche/share/internal/ninep"
 	"cloche/share/internal/stream"
@@ -83,9 +84,11 @@ func serveStage() error {
 	sealed(h)
 	s := &serving{listen: confine.ListenFD}
 	f, problem := openServed(h, s.noRoom)
+	var watched *activity.Tree
 	s.folder = f
 	if problem == nil {
-		s.server = &ninep.Server{Tree: f.tree, FidLimit: fidLimit(ninep.DefaultFids)}
+		watched = activity.Watch(f.tree, s.told)
+		s.server = &ninep.Server{Tree: watched, FidLimit: fidLimit(ninep.DefaultFids)}
 	}
 	handlers := all(folderMethods, s.nothingKept)
 	handlers["hello"], handlers["identify"], handlers["stats"], handlers["secrets"] = answerHello, s.outOfOrder, s.stats, s.secrets
@@ -104,6 +107,15 @@ func serveStage() error {
 	if f != nil && f.kept != nil {
 		handlers["history"], handlers["restore"], handlers["room"] = f.kept.history, f.kept.restore, f.kept.answerRoom
 	}
+	if watched != nil {
+		// An answer tells of no less than what came before it: the keeper that asks before it ends the process misses nothing.
+		for method, handler := range handlers {
+			handlers[method] = func(raw json.RawMessage) (any, error) {
+				watched.Flush()
+				return handler(raw)
+			}
+		}
+	}
 	s.peer = contract.NewPeer(io.MultiReader(bytes.NewReader(h.Line), os.Stdin), os.Stdout, handlers)
 	failed := make(chan error, 2)
 	if h.Serving.Listen != "" && problem == nil {
@@ -119,6 +131,22 @@ func serveStage() error {
 	fmt.Fprintln(os.Stderr, "cloche-share:", <-failed)
 	os.Exit(1)
 	return nil
+}
+
+// told hands the keeper what the guest did; it waits as long as the keeper does not read.
+func (s *serving) told(entries []activity.Entry) {
+	notice := activityNotice{Entries: make([]activityEntry, len(entries))}
+	for i, e := range entries {
+		notice.Entries[i] = activityEntry{What: e.What, Path: innerPath(e.Path), Count: e.Count, Reason: contract.Tail(e.Reason, 256)}
+		if e.What == activity.Renamed {
+			to := innerPath(e.To)
+			notice.Entries[i].To = &to
+		}
+		if e.Bytes > 0 {
+			notice.Entries[i].Bytes = &e.Bytes
+		}
+	}
+	_ = s.peer.Notify("activity", notice)
 }
 
 // noRoom tells the keeper that a write waits for its answer.
