@@ -160,7 +160,7 @@ func (f *file) readLower(b []byte, offset uint64) ([]byte, error) {
 			case t.hidden(d.Name) || t.isLocal(n, d.Name):
 				continue
 			default:
-				if e := t.child(id, d.Name); e != nil {
+				if e := t.child(id, d.Name); e != nil && !(e.Passing() && d.Type != unix.DT_DIR && !t.holds(e.ID)) {
 					if e.Whiteout {
 						continue
 					}

@@ -27,6 +27,8 @@ type place struct {
 	entry *layer.Node
 	// lower is what the folder has there, whether it shows or not; nil: nothing. It belongs to the place.
 	lower Object
+	// vanished: a directory stood here whose last thing of the task's is gone, and the folder's own went before.
+	vanished bool
 }
 
 func (n *node) place(name string) (*place, error) {
@@ -56,6 +58,14 @@ func (n *node) place(name string) (*place, error) {
 		default:
 			return nil, err
 		}
+	}
+	if e := p.entry; e != nil && e.Passing() && (p.lower == nil || p.lower.QID().Type != wire.QTDir) && !n.tree.holds(e.ID) {
+		// See errNoDirectory. What was deleted in it is gone with it.
+		if err := n.tree.layer.Change(n.tree.removal(e.ID)...); err != nil {
+			p.drop()
+			return nil, err
+		}
+		p.entry, p.vanished = nil, true
 	}
 	return p, nil
 }
@@ -431,6 +441,9 @@ func (n *node) unlink(name string, directory bool) error {
 		return err
 	}
 	defer p.drop()
+	if p.vanished && directory {
+		return nil // what is to be removed is gone just so
+	}
 	if !p.taken() {
 		return syscall.ENOENT
 	}

@@ -3,6 +3,7 @@
 package view
 
 import (
+	"errors"
 	"os"
 	"slices"
 	"sync"
@@ -156,15 +157,18 @@ func (n *node) walk(name string) (*node, error) {
 	}
 	for {
 		s := n.now()
-		if e := t.child(s.id, name); e != nil {
-			return n.fromLayer(s, e)
+		e := t.child(s.id, name)
+		if e != nil {
+			if child, err := n.fromLayer(s, e); err != errNoDirectory {
+				return child, err
+			}
 		}
 		if s.low == nil || s.gone {
 			return nil, syscall.ENOENT
 		}
 		child, err := n.fromLower(s.low, name)
-		if err != nil {
-			return nil, err
+		if err != nil || e != nil {
+			return child, err
 		}
 		// Copied up, moved or deleted between the two looks: then the layer has the word.
 		if s = n.now(); t.child(s.id, name) == nil {
@@ -255,7 +259,7 @@ func (n *node) fromLayer(dir state, e *layer.Node) (*node, error) {
 	t.mu.Unlock()
 	low := t.lowerOf(n, dir, e)
 	if low == nil && e.Passing() && !t.holds(e.ID) {
-		return nil, syscall.ENOENT // the folder's directory is gone, and nothing of the task's is in it
+		return nil, errNoDirectory
 	}
 	child := t.found(qid.Path, same, func() *node {
 		n.Hold()
@@ -271,6 +275,10 @@ func (n *node) fromLayer(dir state, e *layer.Node) (*node, error) {
 	}
 	return child, nil
 }
+
+// errNoDirectory: the folder has the directory of a passing node no more, and nothing of the task's is in it. The name is as if the
+// layer knew nothing of it.
+var errNoDirectory = errors.New("a passing node without its directory")
 
 // holds tells whether the task has anything in a directory or below.
 func (t *Tree) holds(id layer.ID) bool {
