@@ -77,7 +77,7 @@ func openServed(h *handoff, noRoom func(versions.Room)) (*served, error) {
 		if s.layer, err = layer.Open(confine.LayerFD, *base, object.QID().Path); err != nil {
 			return nil, layerError(err)
 		}
-		v.Layer = s.layer
+		v.Layer, v.Room = s.layer, s.layer.Room
 		if p.Mode == "rw" {
 			v.Layered, v.Carries = protected, names.Carries
 		}

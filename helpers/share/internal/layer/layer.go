@@ -34,10 +34,13 @@ type Layer struct {
 	dir     int // owned
 	content int // owned
 
-	mu          sync.RWMutex
-	nodes       map[ID]*Node
-	children    map[ID]map[string]ID
-	qids        map[object]uint64
+	mu       sync.RWMutex
+	nodes    map[ID]*Node
+	children map[ID]map[string]ID
+	qids     map[object]uint64
+	// named says which node, and remembered which applied object, has a qid.
+	named       map[uint64]ID
+	remembered  map[uint64]object
 	log         *os.File
 	logBytes    int64
 	records     int
@@ -50,6 +53,8 @@ type Layer struct {
 	dropped      []uint64
 	droppedBytes int64
 
+	room room
+
 	syncing sync.Mutex // held by Sync throughout, guards synced
 	synced  uint64     // the last record that is surely on the disk
 	failed  error
@@ -61,7 +66,7 @@ type Layer struct {
 // Open reads the layer in a directory, which it owns from then on; an empty directory is a new layer. rootQID is the
 // folder's own, kept for a layer that is new.
 func Open(dir int, root Base, rootQID uint64) (*Layer, error) {
-	l := &Layer{dir: dir, content: -1, nodes: map[ID]*Node{}, children: map[ID]map[string]ID{}, qids: map[object]uint64{}, fresh: map[ID]struct{}{}, nextID: RootID + 1, nextContent: 1}
+	l := &Layer{dir: dir, content: -1, nodes: map[ID]*Node{}, children: map[ID]map[string]ID{}, qids: map[object]uint64{}, fresh: map[ID]struct{}{}, named: map[uint64]ID{}, remembered: map[uint64]object{}, nextID: RootID + 1, nextContent: 1}
 	if err := l.open(root, rootQID); err != nil {
 		l.Close()
 		return nil, err
@@ -72,7 +77,7 @@ func Open(dir int, root Base, rootQID uint64) (*Layer, error) {
 // Empty gives a layer that keeps nothing: it has the root alone and refuses every change with EROFS.
 func Empty(root Base, rootQID uint64) *Layer {
 	root.Path = ""
-	l := &Layer{dir: -1, content: -1, nodes: map[ID]*Node{}, children: map[ID]map[string]ID{}, qids: map[object]uint64{}, fresh: map[ID]struct{}{}, nextID: RootID + 1, nextContent: 1}
+	l := &Layer{dir: -1, content: -1, nodes: map[ID]*Node{}, children: map[ID]map[string]ID{}, qids: map[object]uint64{}, fresh: map[ID]struct{}{}, named: map[uint64]ID{}, remembered: map[uint64]object{}, nextID: RootID + 1, nextContent: 1}
 	l.nodes[RootID] = &Node{ID: RootID, Kind: Directory, QID: rootQID, Base: &root}
 	l.failed = syscall.EROFS
 	return l
@@ -299,6 +304,7 @@ func (l *Layer) take(r *record) {
 	for _, o := range r.ops {
 		if o.qid != nil {
 			l.qids[o.qid.object] = o.qid.qid
+			l.remembered[o.qid.qid] = o.qid.object
 			continue
 		}
 		if o.put == nil {
@@ -314,6 +320,9 @@ func (l *Layer) take(r *record) {
 			l.unname(old)
 		}
 		l.nodes[n.ID] = n
+		if !n.Whiteout {
+			l.named[n.QID] = n.ID
+		}
 		if n.ID != RootID {
 			names := l.children[n.Parent]
 			if names == nil {
@@ -333,8 +342,11 @@ func (l *Layer) take(r *record) {
 	}
 }
 
-// unname takes a node off its directory, unless another one has the name by now.
+// unname takes a node off its directory and its number, unless another one has them by now.
 func (l *Layer) unname(n *Node) {
+	if l.named[n.QID] == n.ID {
+		delete(l.named, n.QID)
+	}
 	if names := l.children[n.Parent]; names != nil && names[n.Name] == n.ID {
 		delete(names, n.Name)
 		if len(names) == 0 {
@@ -354,6 +366,17 @@ func Remove(id ID) Op { return Op{remove: id} }
 
 // Remember keeps the qid of an applied node for the object that the folder has of it since.
 func Remember(device, inode, qid uint64) Op { return Op{qid: &objectQID{object{device, inode}, qid}} }
+
+// QIDTaken tells whether a qid belongs to a node, or to another applied object than this one.
+func (l *Layer) QIDTaken(qid, device, inode uint64) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if _, taken := l.named[qid]; taken {
+		return true
+	}
+	of, taken := l.remembered[qid]
+	return taken && of != object{device, inode}
+}
 
 // QIDOf gives what was remembered for an object; false when nothing was.
 func (l *Layer) QIDOf(device, inode uint64) (uint64, bool) {

@@ -31,9 +31,10 @@ type Base struct {
 	Content uint64
 }
 
-// Same tells whether two looks found the same object with the same content.
+// Same tells whether two looks found the same object with the same content. The device's number does not count: a host may give
+// the same volume another one at each start.
 func (b *Base) Same(other *Base) bool {
-	return b.Kind == other.Kind && b.Device == other.Device && b.Inode == other.Inode && b.Size == other.Size &&
+	return b.Kind == other.Kind && b.Inode == other.Inode && b.Size == other.Size &&
 		b.MtimeNs == other.MtimeNs && (b.Kind == Directory || b.CtimeNs == other.CtimeNs)
 }
 

@@ -133,7 +133,7 @@ func (f *file) dots(b []byte, offset uint64) []byte {
 func (f *file) readLower(b []byte, offset uint64) ([]byte, error) {
 	n, t := f.node, f.node.tree
 	id := n.now().id
-	if (id == 0 || !t.layer.HasChildren(id)) && t.options.Hidden == nil && len(t.local) == 0 {
+	if (id == 0 || !t.layer.HasChildren(id)) && t.options.Hidden == nil && len(t.local) == 0 && !t.layer.Remembers() {
 		return f.listing.low.ReadDir(b, offset)
 	}
 	scratch := make([]byte, 0, cap(b)-len(b))
@@ -165,6 +165,8 @@ func (f *file) readLower(b []byte, offset uint64) ([]byte, error) {
 						continue
 					}
 					d.QID, d.Type = wire.QID{Type: qidType(e.Kind), Path: e.QID}, direntType(e.Kind)
+				} else if qid, applied := t.layer.QIDOf(t.device, d.QID.Path); applied { // a qid of the root's device is the inode
+					d.QID.Path = qid
 				}
 			}
 			b = wire.AppendDirent(b, d.QID, d.Offset, d.Type, []byte(d.Name))

@@ -268,20 +268,7 @@ func (n *node) createBelow(p *place, flags, mode uint32) (ninep.Node, ninep.File
 
 // adopt gives the node of a lower object that has just been made.
 func (n *node) adopt(low Object, name string) *node {
-	t := n.tree
-	qid := low.QID()
-	return t.found(qid.Path, func(at *node) bool { return at.id == 0 && !at.gone && at.parent == n && at.name == name }, func() *node {
-		if old := t.nodes[qid.Path]; old != nil && !old.dead {
-			if old.gone || old.id == 0 {
-				delete(t.nodes, qid.Path) // the number of an object that is gone was given out again
-			} else {
-				qid.Path = placeQID(n.qid.Path, name)
-			}
-		}
-		n.Hold()
-		low.Hold()
-		return &node{qid: qid, parent: n, name: name, low: low}
-	})
+	return n.lowerNode(low, name, low.QID())
 }
 
 // createFile makes an empty file in the layer.

@@ -201,20 +201,42 @@ func (n *node) fromLower(dir Object, name string) (*node, error) {
 			qid.Path = placeQID(n.qid.Path, name)
 		}
 	}
-	t := n.tree
-	here := func(at *node) bool { return at.id == 0 && at.parent == n && at.name == name }
-	make := func() *node {
-		if t.nodes[qid.Path] != nil && !t.nodes[qid.Path].dead {
-			// The same object under another name, or one that the layer has moved elsewhere.
-			qid.Path = placeQID(n.qid.Path, name)
-		}
-		n.Hold()
-		low.Hold()
-		return &node{qid: qid, parent: n, name: name, low: low}
-	}
-	child := t.found(qid.Path, here, make)
+	child := n.lowerNode(low, name, qid)
 	low.Drop()
 	return child, nil
+}
+
+// lowerNode gives the node of a lower object at a name of n, under its own number, or one of its place where another file has that number
+// for the guest: the same object under another name, one that the layer has moved elsewhere or copied up, or one that is gone.
+func (n *node) lowerNode(low Object, name string, qid wire.QID) *node {
+	t := n.tree
+	var st unix.Stat_t
+	known := low.Stat(&st) == nil
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for try := uint64(0); ; try++ {
+		at := t.nodes[qid.Path]
+		if at != nil && (at.dead || at.gone) {
+			at = nil
+		}
+		if at != nil && at.id == 0 && at.parent == n && at.name == name {
+			at.refs.Add(1)
+			return at
+		}
+		if (at == nil || t.options.Layered != nil && at.id == 0 && at.low != nil && at.low.QID() == low.QID()) &&
+			!(known && t.layer.QIDTaken(qid.Path, st.Dev, st.Ino)) {
+			break // in rw a file's second name is the same file
+		}
+		qid.Path = placeQID(n.qid.Path+try, name)
+	}
+	n.Hold()
+	low.Hold()
+	child := &node{tree: t, qid: qid, parent: n, name: name, low: low}
+	child.refs.Store(1)
+	if at := t.nodes[qid.Path]; at == nil || at.dead || at.gone {
+		t.nodes[qid.Path] = child
+	}
+	return child
 }
 
 // lowerQID is the lower's, or the one that an applied node had before.

@@ -249,3 +249,28 @@ func TestProtectedFilesFollowTheDirectoryThatHoldsThem(t *testing.T) {
 	check()
 	refused(t, "the old place", func() error { _, err := r.at("a"); return err }(), syscall.ENOENT)
 }
+
+func TestAHardLinkIsTheSameFile(t *testing.T) {
+	r := newRW(t)
+	r.mount()
+	r.create("a", "one")
+	a, err := r.at("a")
+	must(t, err)
+	defer a.Drop()
+	root := r.tree.Root()
+	defer root.Drop()
+	must(t, root.Link("b", a))
+	b, f := r.open("b", 2)
+	if a.QID() != b.QID() {
+		t.Errorf("qids %v and %v", a.QID(), b.QID())
+	}
+	_, err = f.WriteAt([]byte("two"), 0)
+	must(t, err)
+	if attr, err := a.Attr(); err != nil || attr.Nlink != 2 || r.read("a") != "two" {
+		t.Errorf("%v, %v, %q", attr.Nlink, err, r.read("a"))
+	}
+	must(t, r.unlink("a"))
+	if got := r.read("b"); got != "two" {
+		t.Errorf("%q", got)
+	}
+}

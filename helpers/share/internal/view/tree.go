@@ -47,6 +47,7 @@ type Tree struct {
 	options Options
 	layer   *layer.Layer
 	local   map[string]bool
+	device  uint64 // the folder's
 	root    *node
 
 	// names is held by whatever changes names or turns a file into a layered one.
@@ -111,6 +112,11 @@ func New(o Options) (*Tree, error) {
 	if root == nil {
 		return nil, errors.New("the layer has no root")
 	}
+	var st unix.Stat_t
+	if err := lower.Stat(&st); err != nil {
+		return nil, err
+	}
+	t.device = st.Dev
 	t.root = &node{tree: t, qid: wire.QID{Type: wire.QTDir, Path: root.QID}, low: lower, id: layer.RootID}
 	t.root.refs.Store(1)
 	t.nodes[root.QID] = t.root
@@ -154,9 +160,7 @@ func (t *Tree) found(qid uint64, same func(*node) bool, create func() *node) *no
 	n := create()
 	n.tree = t
 	n.refs.Store(1)
-	if old := t.nodes[n.qid.Path]; old == nil || old.dead {
-		t.nodes[n.qid.Path] = n
-	}
+	t.nodes[n.qid.Path] = n // the layer has the word over whoever had the number
 	return n
 }
 
