@@ -83,7 +83,7 @@ func TestWhatAGuestDestroysIsListedAndRestored(t *testing.T) {
 			if newest["path"] != inner("dir/19") || newest["reason"] != "overwritten" || newest["sizeBytes"] != float64(10) || newest["writer"] != "task-1" {
 				t.Errorf("the newest: %v", newest)
 			}
-			if stats := result(t, p.call("stats", map[string]any{})); stats["storeBytes"] != float64(10*9+10*10) {
+			if stats := result(t, p.call("stats", map[string]any{})); stats["storeBytes"] != float64(20*4096) {
 				t.Errorf("stats: %v", stats)
 			}
 			restored := result(t, p.call("restore", map[string]any{"path": inner("dir"), "below": true}))
@@ -127,7 +127,7 @@ func TestWithoutRoomAWriteWaitsForTheKeeper(t *testing.T) {
 			f := newFixture(t, "root")
 			p := start(t, nil)
 			params := f.keeping(t, nil, false)
-			params["versionLimitBytes"] = 3
+			params["versionLimitBytes"] = 3000
 			result(t, p.call("serve", params))
 			c := f.mount(t)
 			defer c.Close()
@@ -138,7 +138,7 @@ func TestWithoutRoomAWriteWaitsForTheKeeper(t *testing.T) {
 				done <- err
 			}()
 			notice := p.notified("room")["params"].(map[string]any)
-			if notice["neededBytes"] != float64(7) || notice["limitBytes"] != float64(3) || notice["path"] != inner("file") {
+			if notice["neededBytes"] != float64(4096) || notice["limitBytes"] != float64(3000) || notice["path"] != inner("file") {
 				t.Errorf("%v", notice)
 			}
 			select {

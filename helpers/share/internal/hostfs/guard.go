@@ -167,12 +167,22 @@ func (g *guard) forget(o object) {
 	delete(g.left, o)
 }
 
-// made remembers a file or link that this server made just now.
+// made remembers what this server made just now.
 func (g *guard) made(dir *node, name string) {
 	var st unix.Stat_t
-	if unix.Fstatat(dir.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && kindOf(st.Mode) != directory {
+	if unix.Fstatat(dir.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
 		g.remember(&st, true, 1)
 	}
+}
+
+// madeDirectory tells whether this server made a directory, whatever became of it since, and forgets it.
+func (g *guard) madeDirectory(st *unix.Stat_t) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	o := objectOf(st)
+	ours := g.left[o].ours
+	delete(g.left, o)
+	return ours
 }
 
 // change does what changes a file in place. destroys tells whether that takes content away from a file as it is; then
@@ -526,6 +536,9 @@ func (n *node) removeDirectory(name string) error {
 	if removeErr := retry(func() error { return unix.Unlinkat(n.fd, name, unix.AT_REMOVEDIR) }); removeErr != nil || err != nil {
 		return removeErr
 	}
+	if n.tree.guard.madeDirectory(&v.st) {
+		return nil
+	}
 	// The directory is gone whatever comes of the note, and it had no content.
 	_ = n.tree.guard.keeper.Note(versions.Victim{Path: n.pathOf(name), FD: v.fd, Reason: versions.Deleted})
 	return nil
@@ -584,7 +597,7 @@ func (n *node) renameOnce(name string, to *node, newName string, reason versions
 		if err := plain(); err != nil {
 			return err
 		}
-		if kindOf(replaced.st.Mode) == directory {
+		if kindOf(replaced.st.Mode) == directory && !g.madeDirectory(&replaced.st) {
 			_ = g.keeper.Note(versions.Victim{Path: to.pathOf(newName), FD: replaced.fd, Reason: reason})
 		}
 		g.renamed(source, n, name, to, newName)

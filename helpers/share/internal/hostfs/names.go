@@ -129,6 +129,7 @@ func (n *node) Mkdir(name string, mode uint32) (wire.QID, error) {
 	if err := retry(func() error { return unix.Mkdirat(n.fd, name, mode&permissions) }); err != nil {
 		return wire.QID{}, err
 	}
+	n.remade(name)
 	return n.found(name)
 }
 

@@ -95,7 +95,7 @@ func (s *Store) Move(v Victim) (moved bool, err error) {
 	if k.Kind == Directory {
 		return false, unix.EISDIR
 	}
-	release, err := s.room.take(string(k.Path), k.Size)
+	release, err := s.room.take(string(k.Path), cost(k.Size))
 	if err != nil {
 		return false, err
 	}
@@ -193,7 +193,7 @@ func (s *Store) keep(v Victim, whatever bool) (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	release, err := s.room.take(string(k.Path), k.Size)
+	release, err := s.room.take(string(k.Path), cost(k.Size))
 	if err != nil {
 		return false, err
 	}
@@ -224,8 +224,8 @@ func (s *Store) keep(v Victim, whatever bool) (changed bool, err error) {
 	return false, nil
 }
 
-// Note records a directory that is removed. It has no content, so nothing is synced: after a power cut its mode and
-// times may be unknown.
+// Note records a directory that is removed. It has no content, so nothing is synced, and nobody is asked for room: after
+// a power cut, or without room, its mode and times are unknown.
 func (s *Store) Note(v Victim) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(v.FD, &st); err != nil {
@@ -235,11 +235,26 @@ func (s *Store) Note(v Victim) error {
 	if err != nil {
 		return err
 	}
-	if k.Number, _, err = s.count(1, 0); err != nil {
+	number, used, err := s.count(1, cost(0))
+	if err != nil {
 		return err
 	}
-	return s.append(&record{Kept: k})
+	limit, err := s.room.limit(used)
+	if err == nil && used > limit {
+		err = unix.ENOSPC
+	}
+	if err == nil {
+		k.Number = number
+		err = s.append(&record{Kept: k})
+	}
+	if err != nil {
+		_, _, _ = s.count(0, -cost(0))
+	}
+	return err
 }
+
+// cost is what a version of so many bytes counts. Small ones count too, as a guest may make very many.
+func cost(size int64) int64 { return max(size, 4096) }
 
 func (s *Store) drop(k *kept) {
 	if k.Kind == File {

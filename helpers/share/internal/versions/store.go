@@ -343,7 +343,7 @@ func (s *Store) recount() error {
 	used := int64(0)
 	damage := s.each(func(v Version) error {
 		next = max(next, v.Number+1)
-		used += v.Size
+		used += cost(v.Size)
 		return nil
 	})
 	var damaged *Damage
@@ -353,7 +353,7 @@ func (s *Store) recount() error {
 	return writeCounters(s.counters, next, used)
 }
 
-// Used gives the bytes that the folder's versions hold.
+// Used gives the bytes that the folder's versions hold, small ones rounded up.
 func (s *Store) Used() (int64, error) {
 	_, used, err := s.count(0, 0)
 	return used, err

@@ -239,7 +239,7 @@ func TestVersionsOlderThanTheUserKeepsAreForgotten(t *testing.T) {
 	if files != 4 {
 		t.Errorf("%d content files are left, want 4", files)
 	}
-	if used, err := s.Used(); err != nil || used != int64(2*len("newgone")+2*len("neww")) {
+	if used, err := s.Used(); err != nil || used != 4*cost(0) {
 		t.Errorf("%d bytes in use, %v", used, err)
 	}
 }
@@ -250,8 +250,8 @@ func TestNearTheLimitAWriteWaitsForTheUser(t *testing.T) {
 		want   error
 		keeps  bool
 	}{
-		"allowed":   {func(s *Store) { s.Answer(1000) }, nil, true},
-		"too small": {func(s *Store) { s.Answer(12) }, unix.ENOSPC, false},
+		"allowed":   {func(s *Store) { s.Answer(1e6) }, nil, true},
+		"too small": {func(s *Store) { s.Answer(12_000) }, unix.ENOSPC, false},
 		"refused":   {func(s *Store) { s.Answer(0) }, unix.ENOSPC, false},
 		"no answer": {func(*Store) {}, unix.ENOSPC, false},
 	} {
@@ -259,19 +259,19 @@ func TestNearTheLimitAWriteWaitsForTheUser(t *testing.T) {
 			f := newFixture(t, t.TempDir())
 			var s *Store
 			asked := 0
-			f.options.LimitBytes, f.options.Patience = 10, 100*time.Millisecond
+			f.options.LimitBytes, f.options.Patience = 10_000, 100*time.Millisecond
 			f.options.Ask = func(r Room) {
 				asked++
-				if r != (Room{NeededBytes: 8, LimitBytes: 10, UsedBytes: 8, Path: "a"}) {
+				if r != (Room{NeededBytes: 8000, LimitBytes: 10_000, UsedBytes: 8000, Path: "a"}) {
 					t.Errorf("asked about %+v", r)
 				}
 				c.answer(s)
 			}
 			s = f.openStore()
 			defer s.Close()
-			f.put("a", "content1")
+			f.put("a", strings.Repeat("1", 8000))
 			must(t, s.Keep(f.victim("a", Overwritten))) // control: it fits
-			f.put("a", "content2")
+			f.put("a", strings.Repeat("2", 8000))
 			if err := s.Keep(f.victim("a", Overwritten)); !errors.Is(err, c.want) {
 				t.Errorf("%v, want %v", err, c.want)
 			}
@@ -287,11 +287,11 @@ func TestNearTheLimitAWriteWaitsForTheUser(t *testing.T) {
 			if asked != 1 {
 				t.Errorf("the user was asked %d times", asked)
 			}
-			if used, _ := s.Used(); !c.keeps && used != 8 {
+			if used, _ := s.Used(); !c.keeps && used != 8000 {
 				t.Errorf("%d bytes in use", used)
 			}
 			if c.want != nil { // a later yes holds
-				s.Answer(1000)
+				s.Answer(1e6)
 				must(t, s.Keep(f.victim("a", Overwritten)))
 			}
 		})
@@ -403,4 +403,28 @@ func TestAllIsSyncedBeforeAnythingIsDestroyed(t *testing.T) {
 		t.Fatal(moved, err)
 	}
 	expect(t, "a move from the same directory", steps, "move", "append")
+}
+
+// A guest that makes and removes without end must not fill the log.
+func TestSmallVersionsAndDirectoriesAreBoundedToo(t *testing.T) {
+	f := newFixture(t, t.TempDir())
+	f.options.LimitBytes = 20 * cost(0)
+	s := f.openStore()
+	defer s.Close()
+	must(t, os.Mkdir(filepath.Join(f.root, "d"), 0o755))
+	f.put("empty", "")
+	notes, kept := 0, 0
+	for range 100 {
+		if s.Note(f.victim("d", Deleted)) == nil && notes < 10 {
+			notes++
+		}
+		if notes == 10 && s.Keep(f.victim("empty", Overwritten)) == nil {
+			kept++
+		}
+	}
+	all, err := s.History("", true)
+	must(t, err)
+	if len(all) != 20 || kept == 0 {
+		t.Errorf("%d versions, %d of them files", len(all), kept)
+	}
 }
