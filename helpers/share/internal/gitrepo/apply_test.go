@@ -203,18 +203,6 @@ func TestAnIndexThatGitOnlyRefreshedIsNoConflict(t *testing.T) {
 	s.same("main", tip, s.git(s.host, "rev-parse", "main"))
 }
 
-func TestAnIndexAloneDoesNotTakeBackWhatTheHostCommitted(t *testing.T) {
-	s := withHistory(t)
-	s.begin()
-	s.write(s.guest+"/staged.txt", "staged by the task\n")
-	s.git(s.guest, "add", "staged.txt")
-	if sum := s.summary(); sum.Staged != 1 || sum.Conflict != "" {
-		t.Fatalf("without a change on the host: %+v", sum)
-	}
-	s.commit(s.host, "host.txt", "h\n", "the user's")
-	s.conflicts("index was changed meanwhile")
-}
-
 func TestAFileStagedByTheTaskIsShownAndStagedWithItsContent(t *testing.T) {
 	s := withHistory(t)
 	s.begin()
