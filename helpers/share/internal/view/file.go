@@ -8,6 +8,7 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -478,8 +479,17 @@ func (n *node) SetAttr(change wire.SetAttr, open ninep.File) error {
 	return t.layer.Change(layer.Put(e))
 }
 
-// setTimes acts on the open file.
+// setTimes acts on the open file itself: utimensat without a path.
 func setTimes(c *os.File, mtime unix.Timespec) error {
 	times := [2]unix.Timespec{{Nsec: unix.UTIME_OMIT}, mtime}
-	return unix.UtimesNanoAt(int(c.Fd()), "", times[:], unix.AT_EMPTY_PATH)
+	for {
+		_, _, errno := unix.Syscall6(unix.SYS_UTIMENSAT, c.Fd(), 0, uintptr(unsafe.Pointer(&times)), 0, 0, 0)
+		switch errno {
+		case 0:
+			return nil
+		case unix.EINTR:
+		default:
+			return errno
+		}
+	}
 }

@@ -66,11 +66,11 @@ func (f *file) ReadDir(b []byte, offset uint64) ([]byte, error) {
 	defer f.mu.Unlock()
 	got, err := f.readAt(b, offset)
 	if err == nil && len(got) > len(b) {
-		entries, broken := wire.Dirents(got[len(b):])
-		if broken != nil || len(entries) == 0 {
-			return nil, syscall.EIO
+		for rest, ok := got[len(b):], true; len(rest) > 0; {
+			if l.last, _, rest, ok = wire.NextDirent(rest); !ok {
+				return nil, syscall.EIO
+			}
 		}
-		l.last = entries[len(entries)-1].Offset
 	}
 	return got, err
 }
@@ -133,8 +133,12 @@ func (f *file) dots(b []byte, offset uint64) []byte {
 func (f *file) readLower(b []byte, offset uint64) ([]byte, error) {
 	n, t := f.node, f.node.tree
 	id := n.now().id
-	if (id == 0 || !t.layer.HasChildren(id)) && t.options.Hidden == nil && len(t.local) == 0 && !t.layer.Remembers() {
-		return f.listing.low.ReadDir(b, offset)
+	if (id == 0 || !t.layer.HasChildren(id)) && len(t.local) == 0 && !t.layer.Remembers() {
+		// Nothing to put in or to change: the folder's own answer, unless a name in it is hidden.
+		got, err := f.listing.low.ReadDir(b, offset)
+		if err != nil || !t.anyHidden(got[len(b):]) {
+			return got, err
+		}
 	}
 	scratch := make([]byte, 0, cap(b)-len(b))
 	for {
@@ -175,6 +179,20 @@ func (f *file) readLower(b []byte, offset uint64) ([]byte, error) {
 			return b, nil
 		}
 	}
+}
+
+func (t *Tree) anyHidden(list []byte) bool {
+	if t.options.Hidden == nil {
+		return false
+	}
+	for len(list) > 0 {
+		_, name, rest, ok := wire.NextDirent(list)
+		if !ok || t.options.Hidden(string(name)) {
+			return true
+		}
+		list = rest
+	}
+	return false
 }
 
 func direntType(k layer.Kind) uint8 {

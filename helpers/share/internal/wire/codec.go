@@ -225,6 +225,19 @@ func AppendDirent(buf []byte, q QID, offset uint64, kind uint8, name []byte) []b
 	return append(buf, name...)
 }
 
+// NextDirent looks at the first entry of what AppendDirent made, and gives the entries behind it. The name is not copied.
+func NextDirent(data []byte) (offset uint64, name, rest []byte, ok bool) {
+	if len(data) < DirentBytes {
+		return 0, nil, nil, false
+	}
+	offset = binary.LittleEndian.Uint64(data[13:])
+	end := DirentBytes + int(binary.LittleEndian.Uint16(data[DirentBytes-2:]))
+	if end > len(data) {
+		return 0, nil, nil, false
+	}
+	return offset, data[DirentBytes:end], data[end:], true
+}
+
 // Dirents reads Rreaddir's data.
 func Dirents(data []byte) ([]Dirent, error) {
 	c := codec{buf: data}
