@@ -120,13 +120,18 @@ func (p *program) line() map[string]any {
 	return nil
 }
 
-func (p *program) call(method string, params any) map[string]any {
+func (p *program) send(method string, params any) {
 	p.t.Helper()
 	p.next++
 	request, err := json.Marshal(map[string]any{"jsonrpc": "2.0", "id": p.next, "method": method, "params": params})
 	must(p.t, err)
 	_, err = p.in.Write(append(request, '\n'))
 	must(p.t, err)
+}
+
+func (p *program) call(method string, params any) map[string]any {
+	p.t.Helper()
+	p.send(method, params)
 	for {
 		answer := p.line()
 		if answer["id"] == float64(p.next) {

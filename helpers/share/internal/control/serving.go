@@ -85,6 +85,10 @@ func serveStage() error {
 	s := &serving{listen: confine.ListenFD}
 	f, problem := openServed(h, s.noRoom)
 	var watched *activity.Tree
+	var work *worked
+	if problem == nil && f.layer != nil && f.kept != nil {
+		work, problem = openChanges(h, f)
+	}
 	s.folder = f
 	if problem == nil {
 		watched = activity.Watch(f.tree, s.told)
@@ -106,6 +110,11 @@ func serveStage() error {
 	}
 	if f != nil && f.kept != nil {
 		handlers["history"], handlers["restore"], handlers["room"] = f.kept.history, f.kept.restore, f.kept.answerRoom
+	}
+	if work != nil {
+		handlers["changes"], handlers["diff"], handlers["apply"], handlers["discard"] = work.changes, work.diff, work.apply, work.discard
+		handlers["applies"], handlers["undo"] = work.applies, work.undo
+		tellChanged(f.layer, s.changed)
 	}
 	if watched != nil {
 		// An answer tells of no less than what came before it: the keeper that asks before it ends the process misses nothing.
@@ -147,6 +156,11 @@ func (s *serving) told(entries []activity.Entry) {
 		}
 	}
 	_ = s.peer.Notify("activity", notice)
+}
+
+// changed tells the keeper that the list of changes is another one.
+func (s *serving) changed(revision uint64) {
+	_ = s.peer.Notify("changed", changedNotice{Revision: revision})
 }
 
 // noRoom tells the keeper that a write waits for its answer.

@@ -22,7 +22,7 @@ func (d *Diff) Unified(oldName, newName string, context int) ([]byte, []Hunk) {
 		return nil, nil
 	}
 	var out bytes.Buffer
-	fmt.Fprintf(&out, "--- %s\n+++ %s\n", quoted(oldName), quoted(newName))
+	fmt.Fprintf(&out, "--- %s\n+++ %s\n", Quoted(oldName), Quoted(newName))
 	list := make([]Hunk, 0, len(d.hunks))
 	for i := range d.hunks {
 		h := d.writeHunk(&out, i, context)
@@ -116,9 +116,9 @@ func joined(out *bytes.Buffer, lines [][]byte) {
 	}
 }
 
-// quoted writes a name as git does: in double quotes with octal escapes where it holds a control character, a quote,
+// Quoted writes a name as git does: in double quotes with octal escapes where it holds a control character, a quote,
 // a backslash or a byte outside ASCII, so that a name can neither forge a line of the diff nor act on a terminal.
-func quoted(name string) string {
+func Quoted(name string) string {
 	plain := true
 	for _, b := range []byte(name) {
 		if b < 0x20 || b >= 0x7f || b == '"' || b == '\\' {

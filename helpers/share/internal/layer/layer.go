@@ -216,7 +216,7 @@ func (l *Layer) verify() error {
 	}
 	for id, n := range l.nodes {
 		parent := l.nodes[n.Parent]
-		if id != RootID && (!reached[id] || parent == nil || parent.Kind != Directory) {
+		if id != RootID && (!reached[id] || parent == nil || !parent.mayHold()) {
 			return &CorruptError{File: logFile, Offset: l.logBytes, What: fmt.Sprintf("node %d is in no directory", id)}
 		}
 	}
@@ -273,11 +273,11 @@ func (l *Layer) holdsTogether(ops []op) error {
 		if id == RootID {
 			continue
 		}
-		if parent := node(n.Parent); parent == nil || parent.Kind != Directory {
+		if parent := node(n.Parent); parent == nil || !parent.mayHold() {
 			return fmt.Errorf("node %d would be in no directory", id)
 		}
 		old := l.nodes[id]
-		if n.Kind != Directory && old != nil && old.Kind == Directory {
+		if !n.mayHold() && old != nil && old.mayHold() {
 			removed[id] = true // so that what is below it is looked at
 		}
 		if old == nil || old.Parent == n.Parent {

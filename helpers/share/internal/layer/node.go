@@ -82,6 +82,12 @@ func (n *Node) Passing() bool {
 	return n.Kind == Directory && !n.Whiteout && !n.Elsewhere && !n.Opaque && n.Base != nil && n.Over == nil && !n.ModeSet && !n.MtimeSet && len(n.Xattrs) == 0
 }
 
+// mayHold tells whether nodes may lie below: in a directory, or in what stands in the place of one of the folder's, whose
+// files were deleted before.
+func (n *Node) mayHold() bool {
+	return n.Kind == Directory || n.Base != nil && n.Base.Kind == Directory
+}
+
 // clone copies what may be shared.
 func (n *Node) clone() *Node {
 	c := *n

@@ -171,6 +171,7 @@ func (f *Folder) run(apply string, undo bool, steps []Step) ([]Result, error) {
 			s.done.Applied[i] = o
 		}
 	}
+	s.done.Returned = r.returned()
 	f.at("before done")
 	if err := f.append(record{Done: s.done}); err != nil {
 		return nil, r.giveUp(err)
@@ -187,10 +188,34 @@ func (r *running) giveUp(why error) error {
 	for i := len(r.order) - 1; i >= 0; i-- {
 		r.takeBack(r.order[i])
 	}
-	if err := r.folder.append(record{Done: &done{Slice: r.begin.Slice}}); err != nil {
+	s := &slice{begin: r.begin, made: r.made, done: &done{Slice: r.begin.Slice, Returned: r.returned()}, undone: map[int]bool{}}
+	if err := r.folder.append(record{Done: s.done}); err != nil {
 		r.folder.failed = err
+	} else {
+		r.folder.remember(s)
 	}
 	return why
+}
+
+// returned tells of what was taken back how it is known from now on.
+func (r *running) returned() map[int]*Identity {
+	all := map[int]*Identity{}
+	for i := range r.steps {
+		dir, walked := r.dirs[i]
+		if _, name, err := split(r.steps[i].Path); err == nil && walked && r.state[i] != nil || walked && !r.acted[i] {
+			noteReturned(all, i, &r.begin.Steps[i], dir, name)
+		}
+	}
+	return all
+}
+
+func noteReturned(all map[int]*Identity, i int, w *writtenStep, dir int, name string) {
+	if w.Expect == nil || w.Expect.CtimeNs == 0 {
+		return
+	}
+	if now, err := look(dir, name); err == nil && w.Expect.is(now, false) && now.CtimeNs != w.Expect.CtimeNs {
+		all[i] = now
+	}
 }
 
 func (f *Folder) at(point string) {

@@ -84,6 +84,8 @@ type prepared struct {
 type done struct {
 	Slice   int64            `json:"slice"`
 	Applied map[int]*outcome `json:"applied"`
+	// Returned is what a step that was taken back had in its hands: a rename leaves another time of change on it.
+	Returned map[int]*Identity `json:"returned,omitempty"`
 }
 
 // outcome is what a step left in the folder, and in the store.

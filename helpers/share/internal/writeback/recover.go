@@ -132,12 +132,24 @@ func (f *Folder) recover(name string) ([]*slice, error) {
 			f.at("rolled a step back")
 		}
 		f.at("rolled back")
-		s.done = &done{Slice: s.begin.Slice}
+		s.done = &done{Slice: s.begin.Slice, Returned: f.returned(s)}
 		if err := appendTo(f.applies, name, record{Done: s.done}); err != nil {
 			return nil, err
 		}
 	}
 	return slices, nil
+}
+
+func (f *Folder) returned(s *slice) map[int]*Identity {
+	all := map[int]*Identity{}
+	for i := range s.begin.Steps {
+		w := &s.begin.Steps[i]
+		if dir, name, err := f.parent(string(w.Path)); err == nil {
+			noteReturned(all, i, w, dir, name)
+			unix.Close(dir)
+		}
+	}
+	return all
 }
 
 func (s *slice) order() []int {
@@ -332,11 +344,11 @@ func (f *Folder) letGoAll(s *slice) {
 
 // remember takes a finished slice into the list of applies.
 func (f *Folder) remember(s *slice) {
-	if len(s.done.Applied) == 0 {
+	if len(s.done.Applied) == 0 && len(s.done.Returned) == 0 {
 		return
 	}
 	f.slices = append(f.slices, s)
-	for i := range s.done.Applied {
+	for i, o := range s.done.Applied {
 		u := s.begin.Steps[i].Undoes
 		if u == nil {
 			continue
@@ -344,6 +356,22 @@ func (f *Folder) remember(s *slice) {
 		for _, earlier := range f.slices {
 			if earlier.begin.Slice == u.Slice {
 				earlier.undone[u.Step] = true
+				f.stands(earlier.begin.Steps[u.Step].Expect, o.Made)
+			}
+		}
+	}
+}
+
+// stands tells earlier applies that what they made, and a later one had replaced, is back as another inode: so that they
+// can be taken back as well.
+func (f *Folder) stands(was, now *Identity) {
+	if was == nil || now == nil {
+		return
+	}
+	for _, s := range f.slices {
+		for _, o := range s.done.Applied {
+			if o.Made != nil && was.is(o.Made, false) {
+				o.Made = now
 			}
 		}
 	}

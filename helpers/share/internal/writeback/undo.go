@@ -25,7 +25,7 @@ func (f *Folder) Applies() []Applied {
 	var all []Applied
 	at := map[string]int{}
 	for _, s := range f.slices {
-		if s.begin.Undo || s.forgotten {
+		if s.begin.Undo || s.forgotten || len(s.done.Applied) == 0 {
 			continue
 		}
 		i, known := at[s.begin.Apply]
@@ -85,8 +85,8 @@ func (u *Undoing) Remaining() int { return len(u.todo) }
 type Back struct {
 	Path string
 	Err  error
-	// Note is what the applied step had with it.
-	Note json.RawMessage
+	// Was is what the apply had left, Made what stands there now; nil: nothing.
+	Was, Made *Identity
 }
 
 // Next takes back a slice of the apply. Groups are taken back together, so one may be larger than max.
@@ -98,8 +98,6 @@ func (u *Undoing) Next(max int) ([]Back, error) {
 	}
 	defer unlock()
 	var steps []Step
-	var from []place
-	var notes []json.RawMessage
 	groups := map[[2]int64]int{}
 	var rest []place
 	whole := 0 // steps of the groups that were begun
@@ -119,7 +117,7 @@ func (u *Undoing) Next(max int) ([]Back, error) {
 		}
 		step := f.reverse(s, p.Step)
 		step.Group, step.undoes = group, &place{p.Slice, p.Step}
-		steps, from, notes = append(steps, step), append(from, p), append(notes, s.begin.Steps[p.Step].Note)
+		steps = append(steps, step)
 	}
 	results, err := f.run(u.apply, true, steps)
 	if err != nil {
@@ -128,7 +126,7 @@ func (u *Undoing) Next(max int) ([]Back, error) {
 	u.todo = rest
 	backs := make([]Back, len(steps))
 	for i, r := range results {
-		backs[i] = Back{Path: steps[i].Path, Err: r.Err, Note: notes[i]}
+		backs[i] = Back{Path: steps[i].Path, Err: r.Err, Was: steps[i].Expect, Made: r.Made}
 	}
 	return backs, nil
 }
@@ -199,10 +197,12 @@ func (f *Folder) openKept(number int64) (*os.File, error) {
 
 // Unsettled is a step that is in the folder and whose caller may not know: its process ended before it could note it.
 type Unsettled struct {
-	Slice int64
-	Undo  bool
-	Note  json.RawMessage
-	Made  *Identity
+	Undo bool
+	Note json.RawMessage
+	// Was is what the step expected, Made what stands there now; nil: nothing.
+	Was, Made *Identity
+	// Returned: nothing was done, but what Was is Made now.
+	Returned bool
 }
 
 // Unsettled lists such steps, oldest first.
@@ -213,8 +213,11 @@ func (f *Folder) Unsettled() []Unsettled {
 			continue
 		}
 		for i := range s.begin.Steps {
+			w := &s.begin.Steps[i]
 			if o := s.done.Applied[i]; o != nil {
-				all = append(all, Unsettled{s.begin.Slice, s.begin.Undo, s.begin.Steps[i].Note, o.Made})
+				all = append(all, Unsettled{Undo: s.begin.Undo, Note: w.Note, Was: w.Expect, Made: o.Made})
+			} else if now := s.done.Returned[i]; now != nil {
+				all = append(all, Unsettled{Note: w.Note, Was: w.Expect, Made: now, Returned: true})
 			}
 		}
 	}

@@ -1,0 +1,771 @@
+//go:build linux
+
+package changes
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cloche/share/internal/layer"
+	"cloche/share/internal/problem"
+	"cloche/share/internal/writeback"
+)
+
+// Chosen is one change that was picked, as it was shown.
+type Chosen struct {
+	ID, Token string
+	// Hunks are those to take over; nil: all of it.
+	Hunks []int
+	// As is the name of a new branch, for a repository.
+	As string
+}
+
+// What says what to do: All as of Revision, or Changes.
+type What struct {
+	All      bool
+	Revision uint64
+	Changes  []Chosen
+}
+
+// Refusal is a change that was left as it is.
+type Refusal struct {
+	ID, Path, Code, Message string
+}
+
+// Slice is what one call did.
+type Slice struct {
+	Batch     string
+	Done      []string
+	Refused   []Refusal
+	Restored  int
+	Remaining int
+}
+
+// batch is work that was begun.
+type batch struct {
+	name    string
+	kind    string
+	todo    []Chosen
+	refused []Refusal
+	undo    *writeback.Undoing
+	apply   string
+	used    time.Time
+}
+
+// Bounds of one call: it shall answer before its caller loses patience.
+const (
+	sliceChanges = 200
+	sliceBytes   = 64 << 20
+	sliceTime    = 2 * time.Second
+	sliceRefused = 100 // a path may take 5 KiB of the answer's line
+	maxBatches   = 32
+)
+
+func (s *Set) begin(kind string) *batch {
+	for name, b := range s.batches {
+		if len(s.batches) >= maxBatches || time.Since(b.used) > time.Hour {
+			delete(s.batches, name)
+		}
+	}
+	var random [4]byte
+	_, _ = rand.Read(random[:])
+	b := &batch{name: kind + "-" + strconv.FormatInt(time.Now().UnixMilli(), 36) + "-" + hex.EncodeToString(random[:]), kind: kind, used: time.Now()}
+	s.batches[b.name] = b
+	return b
+}
+
+func (s *Set) open(kind, name string) (*batch, error) {
+	b := s.batches[name]
+	if b == nil || b.kind != kind {
+		return nil, ErrUnknown
+	}
+	b.used = time.Now()
+	return b, nil
+}
+
+// choose makes a list of work of what was asked for. For all, what needs a choice of its own is refused here.
+func (s *Set) choose(b *batch, what What, alone func(*Change) (code, message string)) error {
+	if !what.All {
+		b.todo = what.Changes
+		return nil
+	}
+	l, err := s.list()
+	if err != nil {
+		return err
+	}
+	for _, c := range l.changes {
+		if c.Seq > what.Revision {
+			b.refuse(c.ID, c.Path, problem.ChangeMovedOn, "It was changed after the list was shown.")
+		} else if code, message := alone(c); code != "" {
+			b.refuse(c.ID, c.Path, code, message)
+		} else {
+			b.todo = append(b.todo, Chosen{ID: c.ID, Token: c.Token})
+		}
+	}
+	return nil
+}
+
+func (b *batch) refuse(id, path, code, message string) {
+	if len(path) > MaxPath {
+		path = path[len(path)-MaxPath:]
+	}
+	b.refused = append(b.refused, Refusal{id, path, code, message[:min(len(message), 500)]})
+}
+
+// slice gives what a call answers, and closes the batch at its end.
+func (s *Set) slice(b *batch, done []string, restored, remaining int) *Slice {
+	n := min(len(b.refused), sliceRefused)
+	out := &Slice{Batch: b.name, Done: done, Refused: b.refused[:n], Restored: restored, Remaining: remaining + len(b.refused) - n}
+	b.refused = b.refused[n:]
+	if out.Remaining == 0 {
+		delete(s.batches, b.name)
+	}
+	return out
+}
+
+// notByAll says which changes are taken over only when they are chosen by themselves.
+func notByAll(c *Change) (code, message string) {
+	switch {
+	case c.Type == Ignored:
+		return problem.Ignored, "The folder's .gitignore names it."
+	case c.Protected && c.Type != Repository:
+		return problem.Protected, "Programs on this computer obey this file without asking; choose it by itself."
+	case c.is(AbsoluteLink) || c.is(EscapingLink):
+		return problem.LinkEscapes, "The link may lead out of the folder; choose it by itself."
+	case c.is(PathTooLong):
+		return problem.NotAppliable, "Its path is too long."
+	case c.Conflict != "" && !c.goneToo():
+		return problem.Conflict, conflictMessage(c.Conflict)
+	}
+	return "", ""
+}
+
+// goneToo: what the task deleted is gone in the folder as well, so that nothing is left to do.
+func (c *Change) goneToo() bool {
+	return c.Kind == Deleted && c.Conflict == ConflictGone && c.Count == 0
+}
+
+func conflictMessage(kind string) string {
+	switch kind {
+	case ConflictGone:
+		return "The file was removed from the folder since the change was made."
+	case ConflictExists:
+		return "Something of that name was put into the folder since."
+	case ConflictType:
+		return "Something of another kind stands in the folder since."
+	}
+	return "The file in the folder was changed since the change was made."
+}
+
+// Apply begins to take changes over.
+func (s *Set) Apply(what What) (*Slice, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.begin("apply")
+	if err := s.choose(b, what, notByAll); err != nil {
+		return nil, err
+	}
+	if err := s.plan(b); err != nil {
+		return nil, err
+	}
+	return s.applySome(b)
+}
+
+// ApplyMore goes on.
+func (s *Set) ApplyMore(name string) (*Slice, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b, err := s.open("apply", name)
+	if err != nil {
+		return nil, err
+	}
+	return s.applySome(b)
+}
+
+// phases in which changes are taken over, so that names are free and directories empty when they must be.
+func phase(c *Change) int {
+	p := &c.parts[0]
+	directory := p.node.Kind == layer.Directory
+	switch {
+	case c.Count > 0:
+		return 2
+	case p.kind == Deleted && !directory:
+		return 1
+	case p.kind == MovedTo && directory:
+		return 0
+	case p.kind == Deleted:
+		return 3
+	case p.base != nil && p.base.Kind == layer.Directory && !directory, p.node.Over != nil && p.node.Over.Kind == layer.Directory:
+		return 4 // in a directory's place, once that is empty
+	}
+	return 2
+}
+
+// plan orders the work and adds the directories that chosen changes lie in and the folder has not.
+func (s *Set) plan(b *batch) error {
+	l, err := s.list()
+	if err != nil {
+		return err
+	}
+	byPath := map[string]*Change{}
+	for _, c := range l.changes {
+		byPath[c.Path] = c
+	}
+	taken := map[string]bool{}
+	for _, chosen := range b.todo {
+		taken[chosen.ID] = true
+	}
+	for _, chosen := range b.todo {
+		c := l.byID[chosen.ID]
+		if c == nil {
+			continue
+		}
+		for above := parentOf(c.Path); above != ""; above = parentOf(above) {
+			dir := byPath[above]
+			if dir != nil && dir.Type == Directory && !taken[dir.ID] && (dir.Kind == Added || dir.Kind == TypeChanged || dir.Kind == MovedTo) {
+				taken[dir.ID] = true
+				b.todo = append(b.todo, Chosen{ID: dir.ID, Token: dir.Token})
+			}
+		}
+	}
+	key := func(chosen Chosen) (int, string) {
+		c := l.byID[chosen.ID]
+		if c == nil {
+			return 2, ""
+		}
+		return phase(c), c.Path
+	}
+	sort.SliceStable(b.todo, func(i, j int) bool {
+		pi, pathI := key(b.todo[i])
+		pj, pathJ := key(b.todo[j])
+		if pi != pj {
+			return pi < pj
+		}
+		if pi == 1 || pi == 3 {
+			return pathI > pathJ
+		}
+		return pathI < pathJ
+	})
+	return nil
+}
+
+// note is what the journal keeps of a step for the layer.
+type note struct {
+	Node layer.ID `json:"node"`
+	Seq  uint64   `json:"seq"`
+	Size int64    `json:"size"`
+	// Mtime and Ctime are the content file's, in ns.
+	Mtime int64 `json:"mtime,omitempty"`
+	Ctime int64 `json:"ctime,omitempty"`
+	// Part: only some hunks went over.
+	Part bool `json:"part,omitempty"`
+	// Quiet: a step beside the one that settles the node.
+	Quiet bool `json:"quiet,omitempty"`
+}
+
+// work is one change on its way.
+type work struct {
+	change *Change
+	first  int // of its steps
+	count  int
+	drop   []uint64 // contents made for it
+	kept   uint64   // of a part: what the folder has then
+	close  func()
+}
+
+// let goes of what was made for the change.
+func (s *Set) let(w *work) {
+	for _, number := range w.drop {
+		if number != w.kept {
+			s.options.Layer.DropContent(number)
+		}
+	}
+	if w.close != nil {
+		w.close()
+		w.close = nil
+	}
+}
+
+func (s *Set) applySome(b *batch) (*Slice, error) {
+	var done []string
+	for begin := time.Now(); len(b.todo) > 0 && len(done) < sliceChanges && time.Since(begin) < sliceTime; {
+		more, err := s.applyRun(b, sliceChanges-len(done))
+		if err != nil {
+			return nil, err
+		}
+		done = append(done, more...)
+	}
+	return s.slice(b, done, 0, len(b.todo)), nil
+}
+
+// applyRun takes changes of one phase over, as one slice of writeback's.
+func (s *Set) applyRun(b *batch, most int) ([]string, error) {
+	var works []*work
+	var steps []writeback.Step
+	bytes := int64(0)
+	look := newLookout(s.options.Lower)
+	defer look.close()
+	for len(b.todo) > 0 && len(works) < most && bytes < sliceBytes {
+		chosen := b.todo[0]
+		c, err := s.find(chosen.ID)
+		if err == nil && c.Token != chosen.Token {
+			err = ErrMovedOn
+		}
+		if err == nil && len(works) > 0 && phase(c) != phase(works[0].change) {
+			break // what comes next counts on what is settled by then
+		}
+		b.todo = b.todo[1:]
+		w := &work{change: c, first: len(steps)}
+		if err == nil {
+			var more []writeback.Step
+			if more, err = s.steps(look, w, chosen); err == nil && len(steps)+len(more) > writeback.MaxSteps {
+				if len(steps) > 0 {
+					b.todo = append([]Chosen{chosen}, b.todo...)
+					w.kept = 0
+					s.let(w)
+					break
+				}
+				err = fmt.Errorf("%w: it has too many parts", errNotAppliable)
+			}
+			if err == nil {
+				for i := range more {
+					more[i].Group = len(works) + 1
+				}
+				w.count = len(more)
+				steps = append(steps, more...)
+				works = append(works, w)
+				bytes += c.Size
+				if phase(c) == 0 {
+					break // paths below change with it
+				}
+				continue
+			}
+		}
+		w.kept = 0
+		s.let(w)
+		path := ""
+		if c != nil {
+			path = c.Path
+		}
+		code, message := problemOf(err)
+		b.refuse(chosen.ID, path, code, message)
+	}
+	var done []string
+	if len(works) > 0 {
+		moved, err := s.shownBelow(b, works)
+		if err != nil {
+			return nil, err
+		}
+		var results []writeback.Result
+		if len(steps) > 0 {
+			results, err = s.options.Write.Apply(b.name, steps)
+		}
+		if err != nil {
+			for _, w := range works {
+				w.kept = 0
+				s.let(w)
+			}
+			delete(s.batches, b.name)
+			return nil, err
+		}
+		for _, w := range works {
+			if err := firstError(results[w.first : w.first+w.count]); err != nil {
+				code, message := problemOf(err)
+				b.refuse(w.change.ID, w.change.Path, code, message)
+				w.kept = 0
+				s.let(w)
+				continue
+			}
+			done = append(done, w.change.ID)
+			if w.count == 0 {
+				if err := s.discardPart(&w.change.parts[0]); err != nil {
+					return nil, err
+				}
+			}
+			for i := w.first; i < w.first+w.count; i++ {
+				if err := s.settle(steps[i].Note, results[i].Made, w.kept); err != nil {
+					return nil, err
+				}
+			}
+			s.let(w)
+		}
+		if err := s.noteSettled(); err != nil {
+			return nil, err
+		}
+		s.followMove(b, moved)
+	}
+	return done, nil
+}
+
+// shownBelow gives the chosen changes that lie in a directory which is about to be moved, as they are; those that are not what
+// was shown any more are left out.
+func (s *Set) shownBelow(b *batch, works []*work) (map[string]*Change, error) {
+	if phase(works[0].change) != 0 {
+		return nil, nil
+	}
+	found := map[string]*Change{}
+	for _, chosen := range b.todo {
+		c, err := s.find(chosen.ID)
+		if errors.Is(err, ErrUnknown) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if c.Token == chosen.Token && strings.HasPrefix(c.Path, works[0].change.Path+"/") {
+			found[chosen.ID] = c
+		}
+	}
+	return found, nil
+}
+
+// followMove gives them their tokens after it, unless something else than the move has happened to them.
+func (s *Set) followMove(b *batch, was map[string]*Change) {
+	for i := range b.todo {
+		old := was[b.todo[i].ID]
+		if old == nil {
+			continue
+		}
+		now, err := s.find(old.ID)
+		if err != nil || len(now.parts) != len(old.parts) {
+			continue
+		}
+		same := true
+		for k := range now.parts {
+			a, z := &old.parts[k], &now.parts[k]
+			same = same && a.node.ID == z.node.ID && (z.node.Seq == a.node.Seq || z.node.Seq == s.rebased[z.node.ID]) &&
+				(a.file == nil) == (z.file == nil) && (a.file == nil || a.file.Mtim == z.file.Mtim && a.file.Ctim == z.file.Ctim && a.file.Size == z.file.Size) &&
+				(a.now == nil) == (z.now == nil) && (a.now == nil || a.now.Same(z.now))
+		}
+		if same {
+			b.todo[i].Token = now.Token
+		}
+	}
+}
+
+func firstError(results []writeback.Result) error {
+	var found error
+	for _, r := range results {
+		if r.Err != nil && (found == nil || errors.Is(found, writeback.ErrGroup)) {
+			found = r.Err
+		}
+	}
+	return found
+}
+
+var errNotAppliable = errors.New("it cannot be written to the folder")
+
+// noteSettled notes what the layer knows of by now.
+func (s *Set) noteSettled() error {
+	s.listing = nil
+	for _, u := range s.options.Write.Unsettled() {
+		if u.Undo || u.Returned {
+			if err := s.adopt(u.Was, u.Made); err != nil {
+				return err
+			}
+		}
+	}
+	if err := s.options.Layer.Sync(); err != nil {
+		return err
+	}
+	return s.options.Write.Settled()
+}
+
+// problemOf names an error for the list of refusals.
+func problemOf(err error) (code, message string) {
+	switch {
+	case errors.Is(err, ErrUnknown):
+		return problem.ChangeUnknown, "There is no such change any more."
+	case errors.Is(err, ErrMovedOn):
+		return problem.ChangeMovedOn, "It is not what was shown any more; look at it again."
+	case errors.Is(err, writeback.ErrConflict):
+		return problem.Conflict, "The folder is not as it was when the change was made. " + err.Error()
+	case errors.Is(err, errNotAppliable), errors.Is(err, errParts), errors.Is(err, writeback.ErrKind):
+		return problem.NotAppliable, err.Error()
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return problem.NoRoom, "There is no room on the disk."
+	}
+	return problem.Native, err.Error()
+}
+
+// identity is a base as writeback expects it.
+func identity(b *layer.Base) *writeback.Identity {
+	if b == nil {
+		return nil
+	}
+	i := &writeback.Identity{Object: writeback.Object{Device: b.Device, Inode: b.Inode}, Mode: b.Mode, Size: b.Size, MtimeNs: b.MtimeNs, CtimeNs: b.CtimeNs}
+	switch b.Kind {
+	case layer.File:
+		i.Kind = writeback.File
+	case layer.Directory:
+		i.Kind = writeback.Directory
+	case layer.Link:
+		i.Kind = writeback.Link
+	}
+	return i
+}
+
+// steps makes of a change what is to be done in the folder.
+func (s *Set) steps(look *lookout, w *work, chosen Chosen) ([]writeback.Step, error) {
+	c := w.change
+	switch {
+	case c.is(PathTooLong):
+		return nil, errNotAppliable
+	case c.Type == Repository:
+		return s.repositorySteps(c, w, chosen)
+	case c.goneToo():
+		return nil, nil
+	case c.Conflict != "":
+		return nil, fmt.Errorf("%w: %s", writeback.ErrConflict, conflictMessage(c.Conflict))
+	case len(chosen.Hunks) > 0 && (c.Count > 0 || c.Type != File || c.Kind != Modified):
+		return nil, errParts
+	case chosen.As != "":
+		return nil, fmt.Errorf("%w as a branch, as it is no repository", errNotAppliable)
+	}
+	var all []writeback.Step
+	for i := range c.parts {
+		p := &c.parts[i]
+		if conflict := p.conflict(); conflict != "" {
+			return nil, fmt.Errorf("%w: %s: %s", writeback.ErrConflict, p.path, conflictMessage(conflict))
+		}
+		more, err := s.partSteps(look, w, p, chosen.Hunks)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, more...)
+	}
+	return all, nil
+}
+
+func (s *Set) partSteps(look *lookout, w *work, p *part, hunks []int) ([]writeback.Step, error) {
+	n := p.node
+	settles := note{Node: n.ID, Seq: n.Seq}
+	if p.file != nil {
+		settles.Size, settles.Mtime, settles.Ctime = p.file.Size, p.file.Mtim.Nano(), p.file.Ctim.Nano()
+	}
+	quiet := noteOf(note{Node: n.ID, Quiet: true})
+	expect := identity(p.base)
+	main := writeback.Step{Path: p.path, Expect: expect, Attributes: writeback.Attributes{Mode: p.mode()}, Kind: writeback.File}
+	main.Still = func() error { return s.still(p) }
+	mtime, xattrs, err := s.otherAttributes(look, p)
+	if err != nil {
+		return nil, err
+	}
+	main.Attributes.MtimeNs, main.Attributes.Xattrs = mtime, xattrs
+	var before []writeback.Step
+	switch {
+	case p.kind == Deleted:
+		main.Op, main.Still = writeback.Remove, nil
+	case p.kind == MovedTo:
+		if n.Over != nil {
+			before = append(before, writeback.Step{Op: writeback.Remove, Path: p.path, Expect: identity(n.Over), Note: quiet})
+		}
+		move := writeback.Step{Op: writeback.Move, Path: p.from, To: p.path, Expect: expect, Note: quiet}
+		switch {
+		case n.Kind == layer.File && n.Content != 0:
+			// Written as it shall be, and the old one taken away: one file has one identity at each of its places.
+			main.Op, main.Expect, main.Content = writeback.Put, nil, s.opener(n.Content)
+			before = append(before, writeback.Step{Op: writeback.Remove, Path: p.from, Expect: expect, Note: quiet})
+		case n.ModeSet || n.MtimeSet || len(n.Xattrs) > 0:
+			return nil, fmt.Errorf("%w: moved and of other attributes at once", errNotAppliable)
+		default:
+			main = move
+		}
+	case n.Kind == layer.Directory && p.kind == Attributes:
+		main.Op, main.Kind = writeback.SetAttributes, writeback.Directory
+	case n.Kind == layer.Directory:
+		if p.kind == TypeChanged {
+			before = append(before, writeback.Step{Op: writeback.Remove, Path: p.path, Expect: expect, Note: quiet})
+		}
+		if p.base == nil && p.now != nil { // the folder has a directory there by now
+			return nil, fmt.Errorf("%w: %s", writeback.ErrConflict, conflictMessage(ConflictExists))
+		}
+		main.Op, main.Kind, main.Expect = writeback.MakeDir, writeback.Directory, nil
+	case n.Kind == layer.Link && n.Target != "":
+		main.Op, main.Kind, main.Target = writeback.Put, writeback.Link, n.Target
+		before, main.Expect = overDirectory(before, &main, quiet)
+	case n.Kind == layer.Link:
+		main.Op, main.Kind = writeback.SetAttributes, writeback.Link
+		return nil, fmt.Errorf("%w: only attributes of a link changed", errNotAppliable)
+	case n.Content == 0:
+		main.Op = writeback.SetAttributes
+	default:
+		main.Op, main.Content = writeback.Put, s.opener(n.Content)
+		before, main.Expect = overDirectory(before, &main, quiet)
+	}
+	if len(hunks) > 0 {
+		data, err := s.withHunks(p, hunks)
+		if err != nil {
+			return nil, err
+		}
+		number, err := s.temporary(data)
+		if err != nil {
+			return nil, err
+		}
+		w.drop, w.kept = append(w.drop, number), number
+		main.Content = s.opener(number)
+		main.Attributes.Mode = p.base.Mode
+		settles.Part = true
+	}
+	main.Note = noteOf(settles)
+	return append(before, main), nil
+}
+
+// overDirectory makes a step that puts something in a directory's place remove that first.
+func overDirectory(before []writeback.Step, main *writeback.Step, quiet json.RawMessage) ([]writeback.Step, *writeback.Identity) {
+	if main.Expect == nil || main.Expect.Kind != writeback.Directory {
+		return before, main.Expect
+	}
+	return append(before, writeback.Step{Op: writeback.Remove, Path: main.Path, Expect: main.Expect, Note: quiet}), nil
+}
+
+func noteOf(n note) json.RawMessage {
+	b, err := json.Marshal(n)
+	if err != nil {
+		panic(err) // numbers and bools alone
+	}
+	return b
+}
+
+// otherAttributes gives a file's time and user attributes as the guest sees them.
+func (s *Set) otherAttributes(look *lookout, p *part) (mtimeNs int64, xattrs map[string][]byte, err error) {
+	n := p.node
+	switch {
+	case n.MtimeSet:
+		mtimeNs = n.MtimeNs
+	case p.file != nil:
+		mtimeNs = p.file.Mtim.Nano()
+	case p.base != nil && !n.Made:
+		mtimeNs = p.base.MtimeNs
+	default:
+		mtimeNs = time.Now().UnixNano()
+	}
+	if p.base != nil && !n.Made && !n.Whiteout && n.Kind != layer.Link {
+		if xattrs, err = lowerXattrs(look, p.base.Path); err != nil {
+			return 0, nil, err
+		}
+	}
+	for name, value := range n.Xattrs {
+		if xattrs == nil {
+			xattrs = map[string][]byte{}
+		}
+		if value == nil {
+			delete(xattrs, name)
+		} else {
+			xattrs[name] = value
+		}
+	}
+	return mtimeNs, xattrs, nil
+}
+
+func lowerXattrs(look *lookout, path string) (map[string][]byte, error) {
+	n, err := look.node(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s", writeback.ErrConflict, conflictMessage(ConflictGone))
+	}
+	defer n.Drop()
+	list, err := n.ListXattr()
+	if err != nil || len(list) == 0 {
+		return nil, nil // a filesystem without, or a file that may not be read: there is nothing to carry over
+	}
+	found := map[string][]byte{}
+	for _, name := range strings.Split(strings.TrimSuffix(string(list), "\x00"), "\x00") {
+		if value, err := n.GetXattr(name); err == nil {
+			found[name] = value
+		}
+	}
+	return found, nil
+}
+
+// still tells whether the layer has what is being written, after it was read.
+func (s *Set) still(p *part) error {
+	n := s.options.Layer.Get(p.node.ID)
+	if n == nil || n.Seq != p.node.Seq {
+		return ErrMovedOn
+	}
+	if p.file == nil {
+		return nil
+	}
+	st, err := s.contentStat(n.Content)
+	if err != nil {
+		return err
+	}
+	if st.Size != p.file.Size || st.Mtim != p.file.Mtim || st.Ctim != p.file.Ctim {
+		return ErrMovedOn
+	}
+	return nil
+}
+
+// Applies lists what was taken over, newest first.
+func (s *Set) Applies() []writeback.Applied {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.options.Write.Applies()
+}
+
+// Undo begins to take an apply back; the newest that is not, when none is named.
+func (s *Set) Undo(apply string) (*Slice, string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if apply == "" {
+		for _, a := range s.options.Write.Applies() {
+			if !a.Undone {
+				apply = a.Apply
+				break
+			}
+		}
+	}
+	undo, err := s.options.Write.Undo(apply)
+	if err != nil {
+		return nil, "", err
+	}
+	b := s.begin("undo")
+	b.undo, b.apply = undo, apply
+	return s.undoSome(b)
+}
+
+// UndoMore goes on.
+func (s *Set) UndoMore(name string) (*Slice, string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b, err := s.open("undo", name)
+	if err != nil {
+		return nil, "", err
+	}
+	return s.undoSome(b)
+}
+
+func (s *Set) undoSome(b *batch) (*Slice, string, error) {
+	restored := 0
+	if b.undo.Remaining() > 0 {
+		backs, err := b.undo.Next(sliceChanges)
+		if err != nil {
+			delete(s.batches, b.name)
+			return nil, "", err
+		}
+		for _, back := range backs {
+			if back.Err == nil {
+				restored++
+				continue
+			}
+			code, message := problem.NotUndoable, "The file in the folder was changed since the apply."
+			if !errors.Is(back.Err, writeback.ErrConflict) && !errors.Is(back.Err, writeback.ErrGroup) {
+				code, message = problemOf(back.Err)
+			}
+			b.refuse("", back.Path, code, message)
+		}
+		if err := s.noteSettled(); err != nil {
+			return nil, "", err
+		}
+	}
+	return s.slice(b, nil, restored, b.undo.Remaining()), b.apply, nil
+}

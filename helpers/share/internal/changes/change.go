@@ -1,0 +1,141 @@
+//go:build linux
+
+package changes
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"cloche/share/internal/gitrepo"
+	"cloche/share/internal/layer"
+)
+
+// Kinds and types of changes, as protocol.ts has them.
+const (
+	Modified    = "modified"
+	Added       = "new"
+	Deleted     = "deleted"
+	MovedTo     = "moved"
+	TypeChanged = "type-changed"
+	Attributes  = "attributes"
+
+	File       = "file"
+	Directory  = "directory"
+	Link       = "link"
+	Repository = "repository"
+	Database   = "database"
+	Ignored    = "ignored"
+
+	EscapingLink = "escaping-link"
+	AbsoluteLink = "absolute-link"
+	PathTooLong  = "path-too-long"
+
+	ConflictChanged = "changed"
+	ConflictGone    = "gone"
+	ConflictExists  = "exists"
+	ConflictType    = "type-changed"
+)
+
+// MaxPath is the longest path that is shown whole and applied, in bytes.
+const MaxPath = 4096
+
+// Change is one line of the list.
+type Change struct {
+	ID         string
+	Path, From string
+	Kind, Type string
+	Size       int64
+	Binary     bool
+	Executable bool
+	Protected  bool
+	LinkTarget string
+	Flags      []string
+	Conflict   string
+	Count      int
+	Summary    *gitrepo.Summary
+	Seq        uint64
+	Token      string
+
+	parts []part // what it is made of, a single one for most
+	git   []string
+}
+
+// part is one node of the layer with what it was found to be.
+type part struct {
+	node *layer.Node
+	path string
+	from string // where the folder has it, for what was moved
+	kind string
+	base *layer.Base   // what the folder is expected to have at path
+	now  *layer.Base   // what the folder has where base was
+	file *unix.Stat_t  // of the content
+}
+
+func (c *Change) is(flag string) bool {
+	for _, f := range c.Flags {
+		if f == flag {
+			return true
+		}
+	}
+	return false
+}
+
+// digest collects what a token is over.
+type digest struct{ b []byte }
+
+func (d *digest) add(values ...uint64) {
+	for _, v := range values {
+		d.b = binary.LittleEndian.AppendUint64(d.b, v)
+	}
+}
+
+func (d *digest) base(b *layer.Base) {
+	if b == nil {
+		d.add(0)
+		return
+	}
+	d.add(1, uint64(b.Kind), b.Device, b.Inode, uint64(b.Mode))
+	if b.Kind != layer.Directory {
+		d.add(uint64(b.Size), uint64(b.MtimeNs), uint64(b.CtimeNs))
+	}
+}
+
+func (d *digest) part(p *part) {
+	d.add(uint64(p.node.ID), p.node.Seq, uint64(len(p.path)))
+	d.b = append(d.b, p.path...)
+	d.base(p.now)
+	if p.file != nil {
+		d.add(uint64(p.file.Size), uint64(p.file.Mtim.Nano()), uint64(p.file.Ctim.Nano()))
+	}
+}
+
+func (d *digest) token() string {
+	sum := sha256.Sum256(d.b)
+	return hex.EncodeToString(sum[:16])
+}
+
+// linkFlag tells where a link's text may lead. Only leading `..` are followed in mind, as those go up through real directories; one
+// behind a name could go up from where another link leads.
+func linkFlag(path, target string) string {
+	if strings.HasPrefix(target, "/") {
+		return AbsoluteLink
+	}
+	depth := strings.Count(path, "/")
+	named := false
+	for _, step := range strings.Split(target, "/") {
+		switch {
+		case step == "" || step == ".":
+		case step != "..":
+			named = true
+		case named || depth == 0:
+			return EscapingLink
+		default:
+			depth--
+		}
+	}
+	return ""
+}

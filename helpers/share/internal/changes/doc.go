@@ -1,0 +1,16 @@
+// Package changes tells what a task's layer has that the folder has not, and takes chosen parts of it over, or drops them.
+//
+// A listing is made of one moment of the layer and of a look at the folder's files beneath. Each change has a token over
+// both: the layer's node and content, and what stands in the folder. An apply takes a change only while its token is
+// the same, so what was shown is what is written.
+//
+// Paths are the guest's. What was moved or made above a change is taken over before it, so that they are then the
+// folder's too. Some changes are many files and one line: a repository, a database with what lies beside it, what
+// .gitignore names. The first two are taken over whole or not at all.
+//
+// After an apply the layer forgets what the folder has now, under the layer's lock and only if the node is still what was
+// written; what the guest wrote meanwhile stays a change, made from the folder's new file. A process that ends between
+// the two is caught up with at the next New: the journal (package writeback) keeps what is not settled.
+//
+// Nothing here touches the folder; writeback does.
+package changes

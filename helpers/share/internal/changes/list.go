@@ -1,0 +1,493 @@
+//go:build linux
+
+package changes
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"sort"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"cloche/share/internal/diff"
+	"cloche/share/internal/gitrepo"
+	"cloche/share/internal/ignore"
+	"cloche/share/internal/layer"
+	"cloche/share/internal/names"
+	"cloche/share/internal/ninep"
+	"cloche/share/internal/writeback"
+)
+
+// Holder is the view of a folder that is served: do runs while the guest neither writes to the node nor changes its name, and is
+// told whether the guest has it open or found.
+type Holder interface {
+	Hold(id layer.ID, do func(open bool) error) error
+}
+
+// Options say what changes are of.
+type Options struct {
+	Layer *layer.Layer
+	// Lower is the folder, Merged what the guest sees of it.
+	Lower, Merged ninep.Tree
+	Write         *writeback.Folder
+	// Holder is nil when nobody is served.
+	Holder Holder
+	// Task names the branches that are offered.
+	Task string
+}
+
+// Set is the changes of one task to one folder.
+type Set struct {
+	options Options
+
+	mu      sync.Mutex // one listing, apply or discard at a time
+	listing *listing
+	number  int
+	batches map[string]*batch
+	shown   *shownDiff
+	settled map[layer.ID]settledNode
+	// repositories are summaries by path.
+	repositories map[string]*summarized
+	// rebased are the records that only told nodes of their directory's move, by node.
+	rebased map[layer.ID]uint64
+}
+
+// settledNode is a file that the folder has, kept in the layer because the guest had it open: as it was then.
+type settledNode struct {
+	seq  uint64
+	file unix.Stat_t
+}
+
+// listing is the changes at one moment.
+type listing struct {
+	number  int
+	seq     uint64
+	changes []*Change
+	byID    map[string]*Change
+}
+
+// New makes the changes of a layer, and catches up with what an earlier process applied and could not note.
+func New(o Options) (*Set, error) {
+	s := &Set{options: o, batches: map[string]*batch{}, settled: map[layer.ID]settledNode{}, repositories: map[string]*summarized{}, rebased: map[layer.ID]uint64{}}
+	return s, s.catchUp()
+}
+
+// Page is a part of the list.
+type Page struct {
+	Revision uint64
+	Changes  []*Change
+	Next     string
+	Total    int
+}
+
+// List gives changes in the order of their paths, those after a cursor.
+func (s *Set) List(after string, limit int) (*Page, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := 0
+	l := s.listing
+	if after != "" {
+		number, offset, err := parseCursor(after)
+		if err != nil {
+			return nil, err
+		}
+		if at = offset; l == nil || l.number != number {
+			l = nil
+		}
+	} else {
+		l = nil
+	}
+	if l == nil {
+		var err error
+		if l, err = s.list(); err != nil {
+			return nil, err
+		}
+	}
+	at = min(at, len(l.changes))
+	end := min(at+limit, len(l.changes))
+	p := &Page{Revision: l.seq, Changes: l.changes[at:end], Total: len(l.changes)}
+	if end < len(l.changes) {
+		p.Next = fmt.Sprintf("%d-%d", l.number, end)
+	}
+	return p, nil
+}
+
+func parseCursor(cursor string) (number, offset int, err error) {
+	a, b, found := strings.Cut(cursor, "-")
+	if found {
+		if number, err = strconv.Atoi(a); err == nil {
+			offset, err = strconv.Atoi(b)
+		}
+	}
+	if !found || err != nil || offset < 0 {
+		return 0, 0, fmt.Errorf("no cursor of this list")
+	}
+	return number, offset, nil
+}
+
+// CursorAt is the cursor behind the given number of changes of a page that began after another cursor.
+func CursorAt(p *Page, after string, taken int) string {
+	_, offset, err := parseCursor(after)
+	if err != nil {
+		offset = 0
+	}
+	if taken == len(p.Changes) {
+		return p.Next
+	}
+	number := 0
+	if p.Next != "" {
+		number, _, _ = parseCursor(p.Next)
+	} else {
+		number, _, _ = parseCursor(after)
+	}
+	return fmt.Sprintf("%d-%d", number, offset+taken)
+}
+
+// Count is how many changes there are.
+func (s *Set) Count() (total int, revision uint64, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l, err := s.list()
+	if err != nil {
+		return 0, 0, err
+	}
+	return len(l.changes), l.seq, nil
+}
+
+// list looks at everything.
+func (s *Set) list() (*listing, error) {
+	var nodes []part
+	seq := s.options.Layer.Walk(func(n *layer.Node, path string) bool {
+		if !n.Passing() && !(n.Whiteout && n.Moved) {
+			nodes = append(nodes, part{node: n, path: path})
+		}
+		return true
+	})
+	look := newLookout(s.options.Lower)
+	defer look.close()
+	s.number++
+	l := &listing{number: s.number, seq: seq, byID: map[string]*Change{}}
+	fold, err := s.folding(look, nodes)
+	if err != nil {
+		return nil, err
+	}
+	for i := range nodes {
+		p := &nodes[i]
+		if !s.examine(look, p) {
+			continue
+		}
+		if c := fold.into(p); c != nil {
+			if l.byID[c.ID] == nil {
+				l.changes = append(l.changes, c)
+				l.byID[c.ID] = c
+			}
+			continue
+		}
+		c := s.single(p)
+		l.changes = append(l.changes, c)
+		l.byID[c.ID] = c
+	}
+	fold.finish(s, l)
+	sort.SliceStable(l.changes, func(i, j int) bool { return l.changes[i].Path < l.changes[j].Path })
+	s.listing = l
+	return l, nil
+}
+
+// examine compares a node with the folder; false when there is no difference.
+func (s *Set) examine(look *lookout, p *part) bool {
+	n := p.node
+	p.base = n.Base
+	at := p.path
+	if n.Base != nil {
+		at = n.Base.Path
+	}
+	switch {
+	case n.Whiteout:
+		p.kind = Deleted
+	case n.Made && n.Base == nil:
+		p.kind = Added
+	case n.Made && n.Base.Kind != n.Kind:
+		p.kind = TypeChanged
+	case n.Made && n.Kind == layer.Directory:
+		p.kind = Attributes // removed and made again: its mode is all that is new
+		if !n.ModeSet || n.Mode == n.Base.Mode {
+			return false
+		}
+	case n.Made:
+		p.kind = Modified
+	case n.Elsewhere:
+		p.kind, p.from = MovedTo, n.Base.Path
+	case n.Kind == layer.File && n.Content != 0:
+		p.kind = Modified
+	default:
+		p.kind = Attributes
+	}
+	if n.Kind == layer.File && n.Content != 0 && !n.Whiteout {
+		st, err := s.contentStat(n.Content)
+		if err != nil {
+			return false
+		}
+		p.file = st
+		if was, known := s.settled[n.ID]; known && was.seq == n.Seq && was.file.Size == st.Size && was.file.Mtim == st.Mtim && was.file.Ctim == st.Ctim {
+			return false
+		}
+	}
+	p.now = look.base(at)
+	return true
+}
+
+func (s *Set) contentStat(number uint64) (*unix.Stat_t, error) {
+	f, err := s.options.Layer.OpenContent(number)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	st := &unix.Stat_t{}
+	return st, unix.Fstat(int(f.Fd()), st)
+}
+
+// conflict tells why a part cannot be taken over where it is.
+func (p *part) conflict() string {
+	if p.base == nil {
+		if p.now != nil && !(p.node.Kind == layer.Directory && p.now.Kind == layer.Directory) {
+			return ConflictExists
+		}
+		return ""
+	}
+	switch {
+	case p.now == nil:
+		return ConflictGone
+	case p.now.Kind != p.base.Kind:
+		return ConflictType
+	case p.base.Kind == layer.Directory: // its times and size move with every name in it, also by an apply
+		if p.base.Device != p.now.Device || p.base.Inode != p.now.Inode {
+			return ConflictChanged
+		}
+	case !p.base.Same(p.now) || p.base.Mode != p.now.Mode:
+		return ConflictChanged
+	}
+	return ""
+}
+
+func typeOf(k layer.Kind) string {
+	switch k {
+	case layer.Directory:
+		return Directory
+	case layer.Link:
+		return Link
+	}
+	return File
+}
+
+// mode is what the file would have in the folder.
+func (p *part) mode() uint32 {
+	switch {
+	case p.node.ModeSet:
+		return p.node.Mode
+	case p.base != nil:
+		return p.base.Mode
+	}
+	return 0o644
+}
+
+func (s *Set) single(p *part) *Change {
+	n := p.node
+	c := &Change{ID: "n" + strconv.FormatUint(uint64(n.ID), 10), parts: []part{*p}}
+	s.describe(c, p)
+	return c
+}
+
+// describe fills a change with what its main part is.
+func (s *Set) describe(c *Change, p *part) {
+	n := p.node
+	c.Path, c.From, c.Kind, c.Type, c.Seq = p.path, p.from, p.kind, typeOf(n.Kind), n.Seq
+	c.Conflict = p.conflict()
+	components := layer.Components(p.path)
+	if n.Kind == layer.Directory {
+		c.Protected = names.ProtectedDirectory(components)
+	} else {
+		c.Protected = names.Protected(components)
+		c.Executable = n.Kind == layer.File && !n.Whiteout && p.mode()&0o111 != 0
+	}
+	if p.file != nil {
+		c.Size = p.file.Size
+		c.Binary = s.binary(n.Content)
+	} else if p.base != nil && n.Kind == layer.File {
+		c.Size = p.base.Size
+	}
+	if n.Kind == layer.Link && !n.Whiteout && n.Target != "" {
+		c.LinkTarget = n.Target
+		if flag := linkFlag(p.path, n.Target); flag != "" {
+			c.Flags = append(c.Flags, flag)
+		}
+	}
+	if n.Kind == layer.Link && p.kind == MovedTo && n.Target == "" {
+		c.Flags = append(c.Flags, EscapingLink) // its text is the folder's own, but means another place from here
+	}
+	if len(p.path) > MaxPath || len(p.from) > MaxPath {
+		c.Flags = append(c.Flags, PathTooLong)
+	}
+	d := &digest{}
+	d.part(p)
+	c.Token = d.token()
+}
+
+func (s *Set) binary(content uint64) bool {
+	f, err := s.options.Layer.OpenContent(content)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	var head [8000]byte
+	n, _ := f.ReadAt(head[:], 0)
+	return !diff.IsText(head[:n])
+}
+
+// folds gathers parts that are one line.
+type folds struct {
+	locate  *gitrepo.Locator
+	matcher *ignore.Matcher
+	close   func()
+	made    map[string]*Change
+	order   []*Change
+	// databases are the paths that are one with something beside them.
+	databases map[string]bool
+}
+
+// besides are what a SQLite database has beside it while it is in use.
+var besides = []string{"-wal", "-shm", "-journal"}
+
+func databaseOf(path string) (main string, is bool) {
+	for _, suffix := range besides {
+		if main, is = strings.CutSuffix(path, suffix); is && main != "" && !strings.HasSuffix(main, "/") {
+			return main, true
+		}
+	}
+	return "", false
+}
+
+func (s *Set) folding(look *lookout, nodes []part) (*folds, error) {
+	lower, merged := s.options.Lower.Root(), s.options.Merged.Root()
+	f := &folds{
+		locate: &gitrepo.Locator{Lower: gitrepo.FromNode(lower), Merged: gitrepo.FromNode(merged)},
+		close:  func() { lower.Drop(); merged.Drop() },
+		made:   map[string]*Change{}, databases: map[string]bool{},
+	}
+	seen := newLookout(s.options.Merged)
+	f.close = func() { seen.close(); lower.Drop(); merged.Drop() }
+	f.matcher = ignore.New(func(directory []string) ([]byte, error) {
+		data, err := seen.read(layer.Join(strings.Join(directory, "/"), ".gitignore"), 1<<20)
+		if err != nil {
+			return nil, nil // none, or none that could be one
+		}
+		return data, nil
+	}, nil)
+	there := map[string]bool{}
+	for i := range nodes {
+		if nodes[i].node.Kind == layer.File {
+			there[nodes[i].path] = true
+		}
+	}
+	for i := range nodes {
+		if main, is := databaseOf(nodes[i].path); is && nodes[i].node.Kind == layer.File {
+			if b := look.base(main); there[main] || b != nil && b.Kind == layer.File {
+				f.databases[main], f.databases[nodes[i].path] = true, true
+			}
+		}
+	}
+	return f, nil
+}
+
+// into finds the line that a part belongs to; nil: one of its own.
+func (f *folds) into(p *part) *Change {
+	components := layer.Components(p.path)
+	directory := p.node.Kind == layer.Directory
+	if place, is, err := f.locate.Find(components); err == nil && is && !place.Pointer {
+		return f.add(p, "g", strings.Join(place.Dir, "/"), Repository)
+	}
+	// The topmost ignored directory stands for all below it, the directory for ignored files in it.
+	for i := 1; i < len(components); i++ {
+		if yes, err := f.matcher.Ignored(components[:i], true); err == nil && yes {
+			return f.add(p, "i", strings.Join(components[:i], "/"), Ignored)
+		}
+	}
+	if yes, err := f.matcher.Ignored(components, directory); err == nil && yes {
+		if directory {
+			return f.add(p, "i", p.path, Ignored)
+		}
+		return f.add(p, "f", parentOf(p.path), Ignored)
+	}
+	if f.databases[p.path] {
+		main, beside := databaseOf(p.path)
+		if !beside || !f.databases[main] {
+			main = p.path
+		}
+		return f.add(p, "d", main, Database)
+	}
+	return nil
+}
+
+func (f *folds) add(p *part, prefix, path, kind string) *Change {
+	sum := sha256.Sum256([]byte(path))
+	id := prefix + hex.EncodeToString(sum[:16])
+	c := f.made[id]
+	if c == nil {
+		c = &Change{ID: id, Path: path, Type: kind, Kind: Modified}
+		f.made[id] = c
+		f.order = append(f.order, c)
+	}
+	c.parts = append(c.parts, *p)
+	c.Count++
+	return c
+}
+
+// finish describes the lines that stand for many parts, and drops repositories in which nothing is new.
+func (f *folds) finish(s *Set, l *listing) {
+	defer f.close()
+	for _, c := range f.order {
+		d := &digest{}
+		c.Kind = c.parts[0].kind
+		for i := range c.parts {
+			p := &c.parts[i]
+			d.part(p)
+			c.Seq = max(c.Seq, p.node.Seq)
+			if p.file != nil {
+				c.Size += p.file.Size
+			}
+			if p.kind != c.Kind {
+				c.Kind = Modified
+			}
+			if c.Type == Database && c.Conflict == "" {
+				c.Conflict = p.conflict()
+			}
+			c.Protected = c.Protected || names.Protected(layer.Components(p.path))
+			if len(p.path) > MaxPath && !c.is(PathTooLong) {
+				c.Flags = append(c.Flags, PathTooLong)
+			}
+		}
+		c.Token = d.token()
+		switch c.Type {
+		case Database:
+			c.Binary = true
+			for i := range c.parts {
+				if p := &c.parts[i]; p.path == c.Path {
+					c.Kind = p.kind
+				}
+			}
+		case Repository:
+			if !s.describeRepository(c) {
+				for i, each := range l.changes {
+					if each == c {
+						l.changes = append(l.changes[:i], l.changes[i+1:]...)
+						delete(l.byID, c.ID)
+						break
+					}
+				}
+			}
+		}
+	}
+}

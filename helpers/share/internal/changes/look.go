@@ -1,0 +1,115 @@
+//go:build linux
+
+package changes
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"cloche/share/internal/layer"
+	"cloche/share/internal/ninep"
+	"cloche/share/internal/view"
+)
+
+// lookout looks at the folder's files by path. It keeps the directories of the last path, as lists come in order.
+type lookout struct {
+	names []string
+	dirs  []ninep.Node // dirs[0] is the root; one more than names
+}
+
+func newLookout(lower ninep.Tree) *lookout { return &lookout{dirs: []ninep.Node{lower.Root()}} }
+
+func (l *lookout) close() {
+	for _, dir := range l.dirs {
+		dir.Drop()
+	}
+	l.dirs, l.names = nil, nil
+}
+
+// node walks to a path; an error means that nothing (that may be seen) is there. The caller drops it.
+func (l *lookout) node(path string) (ninep.Node, error) {
+	parts := layer.Components(path)
+	if len(parts) == 0 {
+		l.dirs[0].Hold()
+		return l.dirs[0], nil
+	}
+	above := parts[:len(parts)-1]
+	same := 0
+	for same < len(above) && same < len(l.names) && above[same] == l.names[same] {
+		same++
+	}
+	for len(l.names) > same {
+		l.dirs[len(l.dirs)-1].Drop()
+		l.dirs, l.names = l.dirs[:len(l.dirs)-1], l.names[:len(l.names)-1]
+	}
+	for _, name := range above[same:] {
+		next, err := l.dirs[len(l.dirs)-1].Walk(name)
+		if err != nil {
+			return nil, err
+		}
+		l.dirs, l.names = append(l.dirs, next), append(l.names, name)
+	}
+	return l.dirs[len(l.dirs)-1].Walk(parts[len(parts)-1])
+}
+
+// base tells what stands at a path; nil: nothing that could be a change's.
+func (l *lookout) base(path string) *layer.Base {
+	n, err := l.node(path)
+	if err != nil {
+		return nil
+	}
+	defer n.Drop()
+	object, ok := n.(view.Object)
+	if !ok {
+		return nil
+	}
+	b, err := view.Identity(object, path)
+	if err != nil {
+		return &layer.Base{Path: path} // a FIFO or a device: something, of no kind
+	}
+	return b
+}
+
+// read gives a file's bytes, at most max.
+func (l *lookout) read(path string, max int64) ([]byte, error) {
+	n, err := l.node(path)
+	if err != nil {
+		return nil, err
+	}
+	defer n.Drop()
+	f, err := n.Open(0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return readAll(readerAt{f}, max)
+}
+
+// readerAt is a file of ninep as io has it.
+type readerAt struct{ f ninep.File }
+
+func (r readerAt) ReadAt(b []byte, at int64) (int, error) {
+	n, err := r.f.ReadAt(b, at)
+	if err == nil && n < len(b) {
+		err = io.EOF
+	}
+	return n, err
+}
+
+func readAll(r io.ReaderAt, max int64) ([]byte, error) {
+	data, err := io.ReadAll(io.NewSectionReader(r, 0, max+1))
+	if err == nil && int64(len(data)) > max {
+		err = errTooLarge
+	}
+	return data, err
+}
+
+var errTooLarge = fmt.Errorf("more bytes than are compared")
+
+func parentOf(path string) string {
+	if at := strings.LastIndexByte(path, '/'); at >= 0 {
+		return path[:at]
+	}
+	return ""
+}

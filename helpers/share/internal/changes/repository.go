@@ -1,0 +1,180 @@
+//go:build linux
+
+package changes
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"cloche/share/internal/diff"
+	"cloche/share/internal/gitchange"
+	"cloche/share/internal/gitrepo"
+	"cloche/share/internal/layer"
+	"cloche/share/internal/writeback"
+)
+
+// Reading a repository is bounded by gitrepo; these are the patience of whoever waits for a list, and for one change.
+const (
+	summaryTime = 5 * time.Second
+	changeTime  = 60 * time.Second
+)
+
+// summarized is a repository as it was found for one state of the layer and the folder.
+type summarized struct {
+	token   string
+	summary *gitrepo.Summary
+}
+
+func (s *Set) folder() *gitchange.Folder {
+	return &gitchange.Folder{Lower: s.options.Lower, Merged: s.options.Merged, Layer: s.options.Layer, Task: s.options.Task}
+}
+
+// describeRepository tells what is new in a git directory; false: caches and times were written, no more. One that
+// cannot be read in time is listed all the same, and says so.
+func (s *Set) describeRepository(c *Change) bool {
+	known := s.repositories[c.Path]
+	if known == nil || known.token != c.Token {
+		known = &summarized{c.Token, s.summarize(c.Path)}
+		if len(s.repositories) > 1000 {
+			clear(s.repositories)
+		}
+		s.repositories[c.Path] = known
+	}
+	c.Summary = known.summary
+	if c.Summary.Empty() && c.Summary.Conflict == "" {
+		return false
+	}
+	if c.Kind = Modified; c.Summary.New {
+		c.Kind = Added
+	}
+	c.Conflict = ""
+	if c.Summary.Conflict != "" {
+		c.Conflict = ConflictChanged
+	}
+	d := &digest{b: []byte(c.Token)}
+	d.b = append(d.b, c.Summary.Token[:]...)
+	c.Token = d.token()
+	return true
+}
+
+func (s *Set) summarize(path string) *gitrepo.Summary {
+	ctx, done := context.WithTimeout(context.Background(), summaryTime)
+	defer done()
+	summary, err := func() (*gitrepo.Summary, error) {
+		r, err := s.folder().Open(ctx, path)
+		if err != nil {
+			return nil, err
+		}
+		defer r.Close()
+		return r.Summary()
+	}()
+	if err != nil {
+		return &gitrepo.Summary{Conflict: "The repository cannot be read: " + err.Error()}
+	}
+	return summary
+}
+
+func (s *Set) compareRepository(c *Change, d *Diff) error {
+	ctx, done := context.WithTimeout(context.Background(), changeTime)
+	defer done()
+	r, err := s.folder().Open(ctx, c.Path)
+	if err != nil {
+		return fmt.Errorf("%w: %v", errNotAppliable, err)
+	}
+	defer r.Close()
+	var out bytes.Buffer
+	err = r.Diff(&out, func(old, new []byte) ([]byte, error) {
+		if !diff.Fits(old, new) {
+			return nil, errTooLarge
+		}
+		text, _ := diff.Of(old, new).Unified("a", "b", 3)
+		// The names are above already.
+		for range 2 {
+			if _, rest, found := bytes.Cut(text, []byte("\n")); found {
+				text = rest
+			}
+		}
+		return text, nil
+	})
+	if err != nil {
+		return err
+	}
+	d.Kind, d.Bytes = "text", out.Bytes()
+	d.Total = int64(len(d.Bytes))
+	return nil
+}
+
+// repositorySteps plans the taking over. The layer forgets the files that both have alike then; the objects stay in it, as the
+// guest's own, and count as nothing new.
+func (s *Set) repositorySteps(c *Change, w *work, chosen Chosen) ([]writeback.Step, error) {
+	if len(chosen.Hunks) > 0 {
+		return nil, errParts
+	}
+	asBranch := chosen.As != ""
+	if asBranch && !offered(c.Summary.Offer, chosen.As) {
+		return nil, fmt.Errorf("%w: the branch offered is called %s", errNotAppliable, strings.Join(c.Summary.Offer, ", "))
+	}
+	if c.Conflict != "" && !asBranch {
+		return nil, fmt.Errorf("%w: %s", writeback.ErrConflict, c.Summary.Conflict)
+	}
+	ctx, done := context.WithTimeout(context.Background(), changeTime)
+	defer done()
+	planned, err := s.folder().Plan(ctx, c.Path, asBranch, 0)
+	if err != nil {
+		if errors.Is(err, gitrepo.ErrConflict) {
+			return nil, fmt.Errorf("%w: %v", writeback.ErrConflict, err)
+		}
+		return nil, fmt.Errorf("%w: %v", errNotAppliable, err)
+	}
+	w.close = planned.Close
+	if planned.Token != c.Summary.Token {
+		return nil, ErrMovedOn
+	}
+	equal := map[string]bool{}
+	for _, path := range planned.Equal {
+		equal[path] = true
+	}
+	parts := map[string]*part{}
+	for i := range c.parts {
+		parts[c.parts[i].path] = &c.parts[i]
+	}
+	for i := range planned.Steps {
+		about := note{Quiet: true}
+		path := planned.Steps[i].Path
+		if p := parts[path]; p != nil && equal[path] {
+			about = note{Node: p.node.ID, Seq: p.node.Seq}
+			if p.file != nil {
+				about.Size, about.Mtime, about.Ctime = p.file.Size, p.file.Mtim.Nano(), p.file.Ctim.Nano()
+			}
+		} else if n := s.nodeAt(path); n != nil && n.Kind == layer.Directory && planned.Steps[i].Op == writeback.MakeDir {
+			about = note{Node: n.ID, Seq: n.Seq} // a directory that the folder has from now on
+		}
+		planned.Steps[i].Note = noteOf(about)
+	}
+	return planned.Steps, nil
+}
+
+func (s *Set) nodeAt(path string) *layer.Node {
+	id := layer.RootID
+	var n *layer.Node
+	for _, name := range layer.Components(path) {
+		if n = s.options.Layer.Child(id, name); n == nil {
+			return nil
+		}
+		id = n.ID
+	}
+	return n
+}
+
+func offered(offer []string, name string) bool {
+	for _, each := range offer {
+		if each == name {
+			return true
+		}
+	}
+	return false
+}
