@@ -68,10 +68,12 @@ func filter(readOnly bool) []unix.SockFilter {
 	p = append(p, ownMemoryAndThreads()...)
 	// Locks and flags; not F_SETOWN and F_SETSIG, which send signals.
 	p = append(p, oneOf(unix.SYS_FCNTL, 1, unix.F_OFD_SETLK, unix.F_OFD_GETLK, unix.F_GETFL, unix.F_SETFL, unix.F_GETFD, unix.F_SETFD)...)
+	// Whether a directory folds case, and sharing blocks between two files that are both open; no other request of any driver.
+	requests := []uint32{unix.FS_IOC_GETFLAGS}
 	if !readOnly {
-		// Sharing blocks between two files that are both open; no other request of any driver.
-		p = append(p, oneOf(unix.SYS_IOCTL, 1, unix.FICLONE, unix.FICLONERANGE)...)
+		requests = append(requests, unix.FICLONE, unix.FICLONERANGE)
 	}
+	p = append(p, oneOf(unix.SYS_IOCTL, 1, requests...)...)
 	return append(p, unix.SockFilter{Code: answer, K: retEPERM})
 }
 

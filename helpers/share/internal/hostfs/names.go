@@ -102,6 +102,9 @@ func (n *node) createNew(name string, flags, mode uint32) (*node, *file, error) 
 
 func (n *node) openExisting(name string, flags uint32) (ninep.Node, ninep.File, error) {
 	child, err := n.walk(name)
+	if err == unix.ENOENT && n.folds() {
+		err = syscall.EEXIST // another spelling of the name is there
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -219,6 +222,9 @@ func (n *node) Unlink(name string, isDirectory bool) error {
 	if err := n.changeNames(); err != nil {
 		return err
 	}
+	if err := n.exact(name); err != nil {
+		return err
+	}
 	if n.tree.guard != nil {
 		if isDirectory {
 			return n.removeDirectory(name)
@@ -242,6 +248,14 @@ func (n *node) Rename(name string, to ninep.Node, newName string) error {
 	}
 	if t.kind != directory {
 		return syscall.ENOTDIR
+	}
+	if err := n.exact(name); err != nil {
+		return err
+	}
+	if respells, err := t.room(n, name, newName); err != nil {
+		return err
+	} else if respells {
+		return n.respell(name, t, newName)
 	}
 	if n.tree.guard != nil {
 		return n.renameName(name, t, newName, versions.Replaced)

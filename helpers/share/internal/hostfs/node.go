@@ -137,6 +137,10 @@ func (n *node) walk(name string) (*node, error) {
 	default:
 		return nil, err
 	}
+	if err := n.exact(name); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
 	child, err := n.tree.adopt(fd)
 	if err != nil {
 		return nil, err

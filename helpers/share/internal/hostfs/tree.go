@@ -33,6 +33,7 @@ type Tree struct {
 	// oldKernel: there is no openat2 (before Linux 5.6, or a seccomp filter around us that does not know it).
 	oldKernel bool
 	guard     *guard // nil without Options.Versions
+	folding   folding
 }
 
 var _ ninep.Tree = (*Tree)(nil)
@@ -51,6 +52,7 @@ func New(o Options) (*Tree, error) {
 		return nil, syscall.ENOTDIR
 	}
 	t.root, t.device = n, n.device
+	t.folding.learn(o.Root)
 	fd, err := unix.Openat2(o.Root, ".", &walkHow)
 	switch err {
 	case nil:
