@@ -143,6 +143,8 @@ func notByAll(c *Change) (code, message string) {
 		return problem.LinkEscapes, "The link may lead out of the folder; choose it by itself."
 	case c.is(PathTooLong):
 		return problem.NotAppliable, "Its path is too long."
+	case c.Conflict != "" && c.Summary != nil:
+		return problem.Conflict, c.Summary.Conflict
 	case c.Conflict != "" && !c.goneToo():
 		return problem.Conflict, conflictMessage(c.Conflict)
 	}

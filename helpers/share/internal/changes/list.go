@@ -50,7 +50,7 @@ type Set struct {
 	batches map[string]*batch
 	shown   *shownDiff
 	settled map[layer.ID]settledNode
-	// repositories are summaries by path.
+	// repositories are summaries by path, of a moment ago.
 	repositories map[string]*summarized
 	// rebased are the records that only told nodes of their directory's move, by node.
 	rebased map[layer.ID]uint64
@@ -374,11 +374,10 @@ func (s *Set) folding(look *lookout, nodes []part) (*folds, error) {
 	lower, merged := s.options.Lower.Root(), s.options.Merged.Root()
 	f := &folds{
 		locate: &gitrepo.Locator{Lower: gitrepo.FromNode(lower), Merged: gitrepo.FromNode(merged)},
-		close:  func() { lower.Drop(); merged.Drop() },
 		made:   map[string]*Change{}, databases: map[string]bool{},
 	}
 	seen := newLookout(s.options.Merged)
-	f.close = func() { seen.close(); lower.Drop(); merged.Drop() }
+	f.close = func() { f.locate.Close(); seen.close(); lower.Drop(); merged.Drop() }
 	f.matcher = ignore.New(func(directory []string) ([]byte, error) {
 		data, err := seen.read(layer.Join(strings.Join(directory, "/"), ".gitignore"), 1<<20)
 		if err != nil {
@@ -406,7 +405,7 @@ func (s *Set) folding(look *lookout, nodes []part) (*folds, error) {
 func (f *folds) into(p *part) *Change {
 	components := layer.Components(p.path)
 	directory := p.node.Kind == layer.Directory
-	if place, is, err := f.locate.Find(components); err == nil && is && !place.Pointer {
+	if place, is, err := f.locate.Find(components); err == nil && is {
 		return f.add(p, "g", strings.Join(place.Dir, "/"), Repository)
 	}
 	// The topmost ignored directory stands for all below it, the directory for ignored files in it.

@@ -23,11 +23,15 @@ const (
 	changeTime  = 60 * time.Second
 )
 
-// summarized is a repository as it was found for one state of the layer and the folder.
+// summarized is a repository as it was found for one state of the layer. It also hangs on files of the folder that the
+// task never touched (HEAD, other refs, git's locks), so it is old soon.
 type summarized struct {
 	token   string
 	summary *gitrepo.Summary
+	at      time.Time
 }
+
+const summaryAge = 500 * time.Millisecond
 
 func (s *Set) folder() *gitchange.Folder {
 	return &gitchange.Folder{Lower: s.options.Lower, Merged: s.options.Merged, Layer: s.options.Layer, Task: s.options.Task}
@@ -37,8 +41,8 @@ func (s *Set) folder() *gitchange.Folder {
 // cannot be read in time is listed all the same, and says so.
 func (s *Set) describeRepository(c *Change) bool {
 	known := s.repositories[c.Path]
-	if known == nil || known.token != c.Token {
-		known = &summarized{c.Token, s.summarize(c.Path)}
+	if known == nil || known.token != c.Token || time.Since(known.at) > summaryAge {
+		known = &summarized{c.Token, s.summarize(c.Path), time.Now()}
 		if len(s.repositories) > 1000 {
 			clear(s.repositories)
 		}
@@ -86,6 +90,11 @@ func (s *Set) compareRepository(c *Change, d *Diff) error {
 		return fmt.Errorf("%w: %v", errNotAppliable, err)
 	}
 	defer r.Close()
+	// The diff is shown under the token of the list.
+	if now, err := r.Summary(); err != nil || now.Token != c.Summary.Token {
+		delete(s.repositories, c.Path)
+		return ErrMovedOn
+	}
 	var out bytes.Buffer
 	err = r.Diff(&out, func(old, new []byte) ([]byte, error) {
 		if !diff.Fits(old, new) {
@@ -132,6 +141,7 @@ func (s *Set) repositorySteps(c *Change, w *work, chosen Chosen) ([]writeback.St
 	}
 	w.close = planned.Close
 	if planned.Token != c.Summary.Token {
+		delete(s.repositories, c.Path)
 		return nil, ErrMovedOn
 	}
 	equal := map[string]bool{}

@@ -49,8 +49,16 @@ func openDir(tree ninep.Tree, path string) (gitrepo.Dir, error) {
 	if n == nil {
 		return nil, err
 	}
+	const directory = 0x80
+	if n.QID().Type&directory == 0 {
+		n.Drop()
+		return nil, errPointer
+	}
 	return gitrepo.FromNode(n), nil
 }
+
+// errPointer: a `.git` that is a file says where a worktree's or submodule's repository is.
+var errPointer = errors.New("it only points to a repository elsewhere, which is neither followed nor taken over")
 
 // Open opens the git directory at a path from the folder.
 func (f *Folder) Open(ctx context.Context, dir string) (*gitrepo.Repository, error) {

@@ -3,7 +3,6 @@
 package gitchange_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -21,9 +20,9 @@ import (
 
 	"cloche/share/internal/gitchange"
 	"cloche/share/internal/gitrepo"
+	"cloche/share/internal/gittest"
 	"cloche/share/internal/hostfs"
 	"cloche/share/internal/layer"
-	"cloche/share/internal/ninep"
 	"cloche/share/internal/view"
 	"cloche/share/internal/writeback"
 )
@@ -146,72 +145,7 @@ func (r *rig) replay() {
 	r.t.Helper()
 	root := r.view.Root()
 	defer root.Drop()
-	r.replayDir(root, r.guest, "")
-}
-
-func (r *rig) replayDir(node ninep.Node, dir, indent string) {
-	r.t.Helper()
-	d := gitrepo.FromNode(node)
-	seen, err := d.Names(10000)
-	r.must(err)
-	list, err := os.ReadDir(dir)
-	r.must(err)
-	there := map[string]bool{}
-	for _, e := range list {
-		there[e.Name()] = true
-		kind, err := d.Kind(e.Name())
-		missing := errors.Is(err, fs.ErrNotExist)
-		if e.IsDir() {
-			if missing {
-				_, err := node.Mkdir(e.Name(), 0o755)
-				r.must(err)
-			}
-			child, err := node.Walk(e.Name())
-			r.must(err)
-			r.replayDir(child, dir+"/"+e.Name(), indent+" ")
-			child.Drop()
-			continue
-		}
-		content, err := os.ReadFile(dir + "/" + e.Name())
-		r.must(err)
-		if !missing && kind == gitrepo.Regular {
-			f, err := d.File(e.Name())
-			r.must(err)
-			old := make([]byte, f.Size())
-			n, _ := f.ReadAt(old, 0)
-			f.Close()
-			if bytes.Equal(old[:n], content) {
-				continue
-			}
-		}
-		made, f, err := node.Create(e.Name()+".lock", 0o1|0o200, 0o644)
-		r.must(err)
-		_, err = f.WriteAt(content, 0)
-		r.must(err)
-		f.Close()
-		made.Drop()
-		r.must(node.Rename(e.Name()+".lock", node, e.Name()))
-	}
-	for _, name := range seen {
-		if !there[name] {
-			r.removeAll(node, name)
-		}
-	}
-}
-
-func (r *rig) removeAll(node ninep.Node, name string) {
-	child, err := node.Walk(name)
-	r.must(err)
-	isDir := child.QID().Type&0x80 != 0
-	if isDir {
-		names, err := gitrepo.FromNode(child).Names(10000)
-		r.must(err)
-		for _, below := range names {
-			r.removeAll(child, below)
-		}
-	}
-	child.Drop()
-	r.must(node.Unlink(name, isDir))
+	gittest.Replay(r.t, root, r.guest)
 }
 
 func (r *rig) summary() *gitrepo.Summary {

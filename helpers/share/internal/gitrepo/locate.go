@@ -77,13 +77,14 @@ const maxDepth = 200
 // there: the guest could hide the user's files so.
 func (l *Locator) Find(path []string) (Place, bool, error) {
 	found, within := 0, false
+	var trouble error
 	for n := 1; n <= len(path); n++ {
 		named := looksLike(path[n-1], "git")
 		is := named
 		if !is {
 			var err error
 			if is, err = l.isGitDir(path[:n], within); err != nil {
-				return Place{}, false, err
+				trouble = err // what is above is one by its name all the same
 			}
 		}
 		if is {
@@ -91,7 +92,7 @@ func (l *Locator) Find(path []string) (Place, bool, error) {
 		}
 	}
 	if found == 0 {
-		return Place{}, false, nil
+		return Place{}, false, trouble
 	}
 	place := Place{Dir: path[:found]}
 	if !looksLike(path[found-1], "git") || found > maxDepth {
@@ -99,11 +100,8 @@ func (l *Locator) Find(path []string) (Place, bool, error) {
 	}
 	for _, kindAt := range []func([]string) (Kind, error){l.mergedKind, l.lowerKind} {
 		kind, err := kindAt(place.Dir)
-		if err == nil && kind == Directory {
+		if err == nil && kind == Directory || err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return place, true, nil
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return Place{}, false, err
 		}
 	}
 	place.Pointer = true
