@@ -13,6 +13,10 @@ import { alive, sleep } from "./place.mjs";
 import { formatColumns, median, row } from "./stats.mjs";
 
 const TARGET = 1;
+/** Of `ro` for reads and of plain for writes. */
+const MODE_TARGET = 1.3;
+const TASK_TARGET_MS = 1000;
+const FIRST_TOUCH = /^first touch/;
 const VIRTIOFSD = "/usr/lib/qemu/virtiofsd";
 
 export async function benchShare(context) {
@@ -29,31 +33,48 @@ async function benchNative({ place, parts, rounds, log }) {
     ["-share", place.components.shareServer, "-diod", "/usr/sbin/diod", "-dir", place.folder("native"), "-rounds", String(rounds)],
     { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"], maxBuffer: 1 << 24 },
   );
-  const { results } = JSON.parse(text);
-  const rows = [];
-  for (const { workload, ms } of results) {
-    for (const name of Object.keys(ms)
-      .filter((each) => each !== "diod")
-      .sort()) {
-      const judged = name === "ours-rw-64k"; // the same frames as diod's; the others are shown
-      rows.push(
-        row("share", `native, ${name}: ${workload}`, {
-          ours: ms[name],
-          base: ms.diod,
-          baseName: "diod",
-          ...(judged ? { target: TARGET } : {}),
-        }),
-      );
-    }
-  }
+  const { results, tasks } = JSON.parse(text);
   return {
-    rows,
+    rows: [...results.flatMap(peerRows), ...results.flatMap(modeRows), ...tasks.map(taskRow)],
     notes: [
-      `native: one Go 9P client, unix socket, turns by round; -64k: frames as diod's 64 KiB at most, -512k: as the guest's; ro and rw: our modes`,
+      `native: one Go 9P client, unix socket, turns by round; -64k: frames as diod's 64 KiB at most, -512k: as the guest's; ro, rw and review: our modes`,
+      `plain: the same sessions and handles with nothing kept and no confinement; a first touch keeps what it overwrites, so it has no target\n${formatColumns(
+        [["  the guest's side of", "took"], ...tasks.map(({ task, prepareMs }) => [`  ${task}`, `${median(prepareMs).toFixed(0)} ms`])],
+      )}`,
     ],
-    samples: results,
+    samples: { results, tasks },
   };
 }
+
+/** Ours beside diod; judged are diod's own frames, the others are shown. */
+function peerRows({ workload, ms }) {
+  return ["ours-ro-64k", "ours-rw-64k", "ours-rw-512k"]
+    .filter((name) => ms[name])
+    .map((name) =>
+      row("share", `native, ${name}: ${workload}`, {
+        ours: ms[name],
+        base: ms.diod,
+        baseName: "diod",
+        ...(name === "ours-rw-64k" && !FIRST_TOUCH.test(workload) ? { target: TARGET } : {}),
+      }),
+    );
+}
+
+/** What a mode costs: reads beside `ro`, writes beside plain. */
+function modeRows({ workload, ms }) {
+  const baseName = ms["ours-ro-512k"] ? "ours-ro-512k" : "plain-512k";
+  return ["ours-rw-512k", "ours-review-512k"].map((name) =>
+    row("share", `native, ${name}: ${workload}`, {
+      ours: ms[name],
+      base: ms[baseName],
+      baseName,
+      ...(FIRST_TOUCH.test(workload) ? {} : { target: MODE_TARGET }),
+    }),
+  );
+}
+
+const taskRow = ({ task, ms }) =>
+  row("share", `native: ${task}`, { ours: ms, ...(task.startsWith("restore") ? {} : { target: TASK_TARGET_MS }) });
 
 /** What is done in a mounted folder; $1 is the mount. Everything runs as root, so that the servers' ideas of owners play no part. */
 const workloads = {

@@ -3,7 +3,9 @@
 // cloche-share-bench drives diod and cloche-share with the same Go 9P client over a unix socket and prints, as JSON,
 // each round's times, their medians and the ratio ours/diod. Both serve folders on the same filesystem, take turns
 // round by round, and each one's first round is thrown away. diod gets its own default of 16 worker threads and the
-// largest frames it agrees to, 64 KiB; ours is measured with the same frames and with those the guest uses.
+// largest frames it agrees to, 64 KiB; ours is measured with the same frames and with those the guest uses. Beside its
+// modes stands plain: the same sessions over the same handles, with nothing kept and no confinement. Under "tasks" stand
+// the times of what a user asks for: a list of changes, a diff, a restore.
 //
 //	cloche-share-bench -share ./cloche-share [-diod diod] [-dir /var/tmp] [-rounds 5] [-only write]
 package main
@@ -27,6 +29,8 @@ type contender struct {
 	msize    uint32
 	readOnly bool
 	stop     func()
+	// call asks the server over its stdio; nil for a peer.
+	call func(method string, params map[string]any) (map[string]any, error)
 }
 
 // result is one line of the table.
@@ -38,6 +42,10 @@ type result struct {
 }
 
 func main() {
+	if len(os.Args) == 4 && os.Args[1] == plainFlag {
+		fmt.Fprintln(os.Stderr, "cloche-share-bench:", servePlain(os.Args[2], os.Args[3]))
+		os.Exit(1)
+	}
 	share := flag.String("share", "cloche-share", "our server")
 	diod := flag.String("diod", "diod", "diod")
 	dir := flag.String("dir", os.TempDir(), "where the folders are made")
@@ -60,7 +68,10 @@ func run(share, diod, dir string, rounds int, only string) error {
 		func(f string) (*contender, error) { return startDiod(diod, f) },
 		func(f string) (*contender, error) { return startOurs(share, f, "rw", diodMSize) },
 		func(f string) (*contender, error) { return startOurs(share, f, "ro", diodMSize) },
+		func(f string) (*contender, error) { return startPlain(f, guestMSize) },
+		func(f string) (*contender, error) { return startOurs(share, f, "ro", guestMSize) },
 		func(f string) (*contender, error) { return startOurs(share, f, "rw", guestMSize) },
+		func(f string) (*contender, error) { return startOurs(share, f, "review", guestMSize) },
 	}
 	var contenders []*contender
 	for i, start := range starts {
@@ -109,9 +120,13 @@ func run(share, diod, dir string, rounds int, only string) error {
 		fmt.Fprintf(os.Stderr, "%-24s %v %v\n", w.name, r.MedianMs, r.Ratio)
 		results = append(results, r)
 	}
+	tasks, err := benchTasks(share, base, rounds, only)
+	if err != nil {
+		return err
+	}
 	out := json.NewEncoder(os.Stdout)
 	out.SetIndent("", "  ")
-	return out.Encode(map[string]any{"rounds": rounds, "results": results})
+	return out.Encode(map[string]any{"rounds": rounds, "results": results, "tasks": tasks})
 }
 
 func once(c *contender, w workload) (time.Duration, error) {

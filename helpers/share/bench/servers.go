@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"reflect"
-	"strings"
 	"time"
 
 	"github.com/hugelgupf/p9/p9"
@@ -24,6 +23,8 @@ type mount struct {
 	client *p9.Client
 	root   p9.File
 	folder string
+	// touched is the directory of this round's first touches.
+	touched string
 }
 
 func (m *mount) close() {
@@ -116,21 +117,74 @@ func startOurs(program, folder, mode string, msize uint32) (*contender, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	request, _ := json.Marshal(map[string]any{"jsonrpc": "2.0", "id": 1, "method": "serve", "params": map[string]any{
+	r := &rpc{in: in, answers: make(chan answer)}
+	go r.read(out)
+	params := map[string]any{
 		"root": base64.StdEncoding.EncodeToString([]byte(folder)), "mode": mode, "listen": socket,
-		"owner": map[string]int{"uid": 1000, "gid": 1000},
-	}})
-	if _, err := in.Write(append(request, '\n')); err != nil {
+		"owner": map[string]int{"uid": 1000, "gid": 1000}, "hideSecrets": false, "localFolders": false,
+	}
+	if mode != "ro" {
+		layer, store := folder+".layer", folder+".store"
+		for _, needed := range []string{layer, store} {
+			if err := os.MkdirAll(needed, 0o700); err != nil {
+				return nil, err
+			}
+		}
+		// Versions of all rounds stay, so the limit must not decide what is measured.
+		params["layer"], params["store"], params["writer"] = layer, store, "bench"
+		params["keepDays"], params["versionLimitBytes"] = 30, int64(1)<<40
+	}
+	if _, err := r.call("serve", params); err != nil {
 		return nil, err
 	}
+	stop := func() { _ = in.Close(); _ = cmd.Wait() }
+	return &contender{
+		name: fmt.Sprintf("ours-%s-%dk", mode, msize>>10), msize: msize, readOnly: mode == "ro", folder: folder,
+		dial: dialer(socket, "", folder), stop: stop, call: r.call,
+	}, nil
+}
+
+// rpc asks a server over its stdio, one request at a time.
+type rpc struct {
+	in      io.Writer
+	answers chan answer
+	last    int
+}
+
+type answer struct {
+	ID     int             `json:"id"`
+	Result map[string]any  `json:"result"`
+	Error  json.RawMessage `json:"error"`
+}
+
+// read takes all lines, notifications too, as the server waits for whoever does not read.
+func (r *rpc) read(out io.Reader) {
+	defer close(r.answers)
 	lines := bufio.NewScanner(out)
 	lines.Buffer(nil, 1<<20)
-	if !lines.Scan() || strings.Contains(lines.Text(), `"error"`) {
-		return nil, fmt.Errorf("serve: %s", lines.Text())
-	}
-	go func() {
-		for lines.Scan() { // notifications
+	for lines.Scan() {
+		var a answer
+		if err := json.Unmarshal(lines.Bytes(), &a); err == nil && a.ID != 0 {
+			r.answers <- a
 		}
-	}()
-	return &contender{name: fmt.Sprintf("ours-%s-%dk", mode, msize>>10), msize: msize, readOnly: mode == "ro", folder: folder, dial: dialer(socket, "", folder), stop: func() { _ = in.Close(); _ = cmd.Wait() }}, nil
+	}
+}
+
+func (r *rpc) call(method string, params map[string]any) (map[string]any, error) {
+	r.last++
+	request, err := json.Marshal(map[string]any{"jsonrpc": "2.0", "id": r.last, "method": method, "params": params})
+	if err != nil {
+		return nil, err
+	}
+	if _, err := r.in.Write(append(request, '\n')); err != nil {
+		return nil, err
+	}
+	a, open := <-r.answers
+	switch {
+	case !open:
+		return nil, fmt.Errorf("%s: the server ended", method)
+	case a.Error != nil:
+		return nil, fmt.Errorf("%s: %s", method, a.Error)
+	}
+	return a.Result, nil
 }

@@ -3,12 +3,14 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/hugelgupf/p9/p9"
 )
@@ -41,7 +43,13 @@ var workloads = []workload{
 	{"walk+getattr of 5000", false, walkStat},
 	{"readdir of 5000, 10 times", false, listMany},
 	{"getattr 20000", false, getattrs},
+	{firstTouch, true, overwriteTouched},
 }
+
+// firstTouch overwrites files that somebody else wrote last: what a mode keeps of them is kept now.
+const firstTouch = "first touch: overwrite 500 files of 16 KiB"
+
+const touchedFiles, touchedBytes = 500, 16 << 10
 
 // fill makes what the reading workloads read.
 func fill(folder string) error {
@@ -74,6 +82,9 @@ func fill(folder string) error {
 func (m *mount) prepare(w workload, folder string) error {
 	if !w.writes {
 		return nil
+	}
+	if w.name == firstTouch {
+		return m.freshlyTouched(folder)
 	}
 	err := os.Remove(filepath.Join(folder, "written"))
 	if os.IsNotExist(err) {
@@ -236,6 +247,40 @@ func getattrs(m *mount) error {
 	defer f.Close()
 	for range 20000 {
 		if _, _, _, err := f.GetAttr(p9.AttrMaskAll); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// freshlyTouched writes the files anew from outside, under names of their own in each round, so that every round is a first one.
+func (m *mount) freshlyTouched(folder string) error {
+	m.touched = fmt.Sprintf("touched-%d", time.Now().UnixNano())
+	if err := os.Mkdir(filepath.Join(folder, m.touched), 0o777); err != nil {
+		return err
+	}
+	for i := range touchedFiles {
+		if err := os.WriteFile(filepath.Join(folder, m.touched, fmt.Sprint(i)), make([]byte, touchedBytes), 0o666); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func overwriteTouched(m *mount) error {
+	data := bytes.Repeat([]byte("x"), touchedBytes)
+	for i := range touchedFiles {
+		_, f, err := m.root.Walk([]string{m.touched, fmt.Sprint(i)})
+		if err != nil {
+			return err
+		}
+		if _, _, err := f.Open(p9.ReadWrite); err != nil {
+			return err
+		}
+		if _, err := f.WriteAt(data, 0); err != nil {
+			return err
+		}
+		if err := f.Close(); err != nil {
 			return err
 		}
 	}
