@@ -99,22 +99,34 @@ to=$EPOCHREALTIME
 echo $(( (\${to/./} - \${from/./}) ))
 `;
 
+/** The contenders in the guest; the first is ours in `rw`, and what the others are judged by. */
+const CONTENDERS = ["ours", "review", "diod", "null", "virtiofsd"];
+
+/** One folder of the same content for each contender. */
+function contenders(place, section, fillOne) {
+  const folders = Object.fromEntries(CONTENDERS.map((name) => [name, place.folder(`${section}/${name}`)]));
+  fillOne(folders.ours);
+  for (const name of CONTENDERS.slice(1)) execFileSync("cp", ["-a", `${folders.ours}/.`, folders[name]]);
+  return folders;
+}
+
 async function benchGuest({ place, parts, rounds, log }) {
-  const folders = Object.fromEntries(["ours", "diod", "null", "virtiofsd"].map((name) => [name, place.folder(`share/${name}`)]));
-  fill(folders.ours);
-  for (const name of ["diod", "null", "virtiofsd"]) execFileSync("cp", ["-a", `${folders.ours}/.`, folders[name]]);
+  const folders = contenders(place, "share", fill);
   const guest = await boot(place, folders, parts);
-  const samples = Object.fromEntries(
-    Object.keys(workloads).map((name) => [name, Object.fromEntries(Object.keys(guest.mounts).map((m) => [m, []]))]),
-  );
+  return measure("share", guest, workloads, { rounds, log });
+}
+
+/** Every workload on every mount, in turns; the first round is not counted unless it is the only one. */
+async function measure(section, guest, work, { rounds, log, warm = true }) {
+  const names = Object.keys(guest.mounts);
+  const samples = Object.fromEntries(Object.keys(work).map((name) => [name, Object.fromEntries(names.map((m) => [m, []]))]));
   try {
-    const names = Object.keys(guest.mounts);
-    for (let round = 0; round <= rounds; round++) {
-      log(`share: in the guest, round ${round} of ${rounds}${round === 0 ? " (not counted)" : ""}`);
+    for (let round = warm ? 0 : 1; round <= rounds; round++) {
+      log(`${section}: in the guest, round ${round} of ${rounds}${round === 0 ? " (not counted)" : ""}`);
       const order = names.map((_, i) => names[(i + round) % names.length]);
-      for (const [workload, { before, work }] of Object.entries(workloads)) {
+      for (const [workload, { before, work: command }] of Object.entries(work)) {
         for (const name of order) {
-          const us = Number(await guest.root(timed, guest.mounts[name], before, work));
+          const us = Number(await guest.root(timed, guest.mounts[name], before, command));
           if (round > 0) samples[workload][name].push(us / 1000);
         }
       }
@@ -122,10 +134,16 @@ async function benchGuest({ place, parts, rounds, log }) {
   } finally {
     await guest.end();
   }
-  const rows = Object.entries(samples).map(([workload, by]) =>
-    row("share", `guest: ${workload}`, { ours: by.ours, base: by.diod, baseName: "diod in the guest" }),
+  const rows = Object.entries(samples).flatMap(([workload, by]) =>
+    ["ours", "review"].map((name) =>
+      row(section, `guest${name === "ours" ? "" : ", review"}: ${workload}`, {
+        ours: by[name],
+        base: by.diod,
+        baseName: "diod in the guest",
+      }),
+    ),
   );
-  const columns = ["null", "ours", "diod", "virtiofsd"];
+  const columns = ["null", "ours", "review", "diod", "virtiofsd"];
   const table = Object.entries(samples).map(([workload, by]) => [
     `  ${workload}`,
     ...columns.map((name) => (by[name] ? `${median(by[name]).toFixed(0)} ms (${Math.min(...by[name]).toFixed(0)})` : "–")),
@@ -133,11 +151,65 @@ async function benchGuest({ place, parts, rounds, log }) {
   return {
     rows,
     notes: [
-      `in one guest, side by side, median (min):\n${formatColumns([["  ", ...columns], ...table])}`,
+      `in one guest, side by side, median (min); ours is rw:\n${formatColumns([["  ", ...columns], ...table])}`,
       `9P mounts: ${guest.options}; virtiofs: cache=auto${guest.missing.length ? `; NOT MEASURED: ${guest.missing.join("; ")}` : ""}`,
     ],
     samples,
   };
+}
+
+/** Work on trees of many files, as projects have them. $1 is the mount. */
+const trees = {
+  "git status, 20,000 files": { before: "cold", work: 'git -c safe.directory="*" -C "$1/repo" status --porcelain >/dev/null' },
+  "untar 10,000 files": {
+    before: 'rm -rf "$1/untarred"; mkdir "$1/untarred"; cold; tar --version >/dev/null',
+    work: 'tar -xf /tmp/tree.tar -C "$1/untarred"',
+  },
+  "npm ci, 341 packages": {
+    before: 'rm -rf "$1/app/node_modules"; cold',
+    work: 'cd "$1/app" && npm ci --offline --cache /tmp/npm-cache --ignore-scripts --no-audit --no-fund --silent >/dev/null',
+  },
+};
+
+/** `npm run bench -- --only tree`: minutes long, as the guest is emulated. */
+export async function benchTree({ place, parts, rounds, log }) {
+  const project = join(import.meta.dirname, "tree");
+  const made = place.folder("tree-made");
+  log("tree: 20,000 files in a repository, an archive of 10,000, and a cache of npm packages from the registry");
+  execFileSync(
+    "bash",
+    [
+      "-c",
+      `set -e; mkdir files; for ((d = 0; d < 100; d++)); do mkdir files/$d; for ((f = 0; f < 100; f++)); do echo "file $d $f" >files/$d/$f.txt; done; done
+      tar -cf tree.tar files; mkdir app; cp "$1"/package*.json app; cd app
+      npm ci --cache ../npm-cache --ignore-scripts --no-audit --no-fund --silent && rm -rf node_modules && npm config get registry >../registry`,
+      "fill",
+      project,
+    ],
+    { cwd: made, stdio: ["ignore", "ignore", "inherit"] },
+  );
+  const folders = contenders(place, "tree", (folder) => {
+    chmodSync(folder, 0o777);
+    execFileSync(
+      "bash",
+      [
+        "-c",
+        `set -e; umask 0; mkdir app; cp "$1"/app/package*.json app; git init -q repo; cd repo
+        for ((d = 0; d < 200; d++)); do mkdir $d; for ((f = 0; f < 100; f++)); do echo file $d $f >$d/$f.txt; done; done
+        git add . && git -c user.name=bench -c user.email=bench@localhost commit -qm bench`,
+        "fill",
+        made,
+      ],
+      { cwd: folder, stdio: "ignore" },
+    );
+  });
+  const guest = await boot(place, folders, parts);
+  // The guest has no network: what npm would fetch comes as its cache, through the folder that is served anyway.
+  execFileSync("cp", ["-a", join(made, "tree.tar"), join(made, "npm-cache"), join(made, "registry"), folders.ours]);
+  await guest.root(
+    `cp -r ${guest.mounts.ours}/tree.tar ${guest.mounts.ours}/npm-cache /tmp/ && npm config set --location=global registry "$(cat ${guest.mounts.ours}/registry)"`,
+  );
+  return measure("tree", guest, trees, { rounds, log, warm: false });
 }
 
 function fill(folder) {
@@ -179,10 +251,13 @@ async function boot(place, folders, parts) {
   const extra = fs ? `-chardev socket,id=fs,path=${join(work, "fs.sock")} -device vhost-user-fs-device,chardev=fs,tag=bench` : "";
   writeFileSync(qemu, `#!/bin/sh\nexec ${components.qemu} "$@" ${extra}\n`, { mode: 0o755 });
 
-  const [control, sshPort, ...ports] = choosePorts(5);
-  const port = { ours: ports[0], diod: ports[1], null: ports[2] };
-  const ours = await startOurs(components.shareServer, folders.ours, `${streams}_${port.ours}`, work);
-  servers.push(ours);
+  const [control, sshPort, ...ports] = choosePorts(6);
+  const port = { ours: ports[0], diod: ports[1], null: ports[2], review: ports[3] };
+  for (const [name, mode] of [
+    ["ours", "rw"],
+    ["review", "review"],
+  ])
+    servers.push(await startOurs(components.shareServer, folders[name], mode, `${streams}_${port[name]}`, join(work, name)));
   servers.push(await startServer(join(parts, "null9p"), [folders.null, `${streams}_${port.null}`], `${streams}_${port.null}`));
   const diodArgs = ["-f", "-n", "-S", "-U", "root", "-c", "/dev/null", "-L", "stderr", "-e", folders.diod, "-l", `${streams}_${port.diod}`];
   servers.push(await startServer("/usr/sbin/diod", diodArgs, `${streams}_${port.diod}`));
@@ -234,9 +309,9 @@ async function boot(place, folders, parts) {
     const ssh = await SshConnection.connect(await dialGuest(streams, sshPort), keys, "you");
     const root = (script, ...args) => rootShell(ssh, script, args);
     const mounts = {};
-    for (const name of ["ours", "null"]) {
+    for (const name of ["ours", "review", "null"]) {
       mounts[name] = `/home/you/${name}`;
-      await agent.call("mount", { port: port[name], guestPath: mounts[name], mode: "rw" }, 30_000);
+      await agent.call("mount", { port: port[name], guestPath: mounts[name], mode: "rw", localFolders: [] }, 30_000);
     }
     // diod wants the export's name, which our agent has no use for: mounted by hand, by the agent's own options
     const options = (await root("grep ' /home/you/ours ' /proc/mounts")).split(" ")[3];
@@ -287,11 +362,15 @@ async function rootShell(ssh, script, args) {
 }
 
 /** Our server as core starts it, confinement and all. */
-async function startOurs(program, folder, listen, work) {
-  const root = Buffer.from(folder);
-  const log = join(work, "share.log");
-  const identity = await identifyFolder({ program, log, root, name: "bench" });
-  return ShareServer.start({ program, log, root, name: "bench", mode: "rw", identity, listen, owner: { uid: 1000, gid: 1000 } });
+async function startOurs(program, folder, mode, listen, work) {
+  const path = Buffer.from(folder);
+  const kept = { layer: join(work, "layer"), store: join(work, "store"), writer: "bench" };
+  for (const needed of [work, kept.layer, kept.store]) mkdirSync(needed, { mode: 0o700 });
+  const log = join(work, "log");
+  const { identity } = await identifyFolder({ program, log, root: path, name: "bench" });
+  const spec = { id: "00000000", path, name: "bench", identity, mode, hideSecrets: false, localFolders: false };
+  // Versions of all rounds stay, so the limit must not decide what is measured.
+  return ShareServer.start({ program, log, folder: spec, listen, kept: { ...kept, versionLimitBytes: 2 ** 40 } });
 }
 
 async function startServer(program, args, socket) {
