@@ -311,7 +311,7 @@ async function boot(place, folders, parts) {
     const mounts = {};
     for (const name of ["ours", "review", "null"]) {
       mounts[name] = `/home/you/${name}`;
-      await agent.call("mount", { port: port[name], guestPath: mounts[name], mode: "rw", localFolders: [] }, 30_000);
+      await agent.call("mount", { port: port[name], guestPath: mounts[name], mode: "rw" }, 30_000);
     }
     // diod wants the export's name, which our agent has no use for: mounted by hand, by the agent's own options
     const options = (await root("grep ' /home/you/ours ' /proc/mounts")).split(" ")[3];
