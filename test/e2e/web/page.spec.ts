@@ -382,3 +382,66 @@ test("[E2E12] when the web host has ended the page says so, and a used address l
   await expect(page.getByRole("heading", { name: "The web host has ended" })).toBeVisible();
   await cloche.shot(page, "8-host-ended");
 });
+
+test("[E2E13] what a task did in a folder waits in the page: looked at, applied, taken back, discarded", async ({ page, cloche }) => {
+  const path = folder(cloche, "drafts");
+  writeFileSync(join(path, "lines.txt"), Array.from({ length: 40 }, (_, at) => `line ${at + 1}\n`).join(""));
+  await page.goto(cloche.address);
+  cloche.answerDialog(path);
+  await page.getByRole("link", { name: "New task" }).click();
+  await page.getByRole("button", { name: "Pick a folder…" }).click();
+  // Asking is what a folder is given without a word.
+  await expect(page.getByRole("combobox", { name: /What the task may do in/ })).toHaveValue("review");
+  await page.getByRole("button", { name: "Create task" }).click();
+  await page.getByRole("button", { name: "Start" }).click();
+  await running(page);
+  await type(
+    page,
+    "cd ~/drafts && sed -i 's/^line 3$/LINE 3/; s/^line 30$/LINE 30/' lines.txt && echo new > made.txt && rm first.txt; echo did-$((40+2))",
+  );
+  await expect(screen(page)).toContainText("did-42");
+  expect(readFileSync(join(path, "first.txt"), "utf8")).toBe("TODO\n");
+  expect(existsSync(join(path, "made.txt"))).toBe(false);
+
+  await page.getByRole("link", { name: /^Changes/ }).click();
+  const change = (name: string) => page.locator(".change").filter({ has: page.locator(".path", { hasText: name }) });
+  await expect(page.locator(".change")).toHaveCount(3);
+  await expect(change("made.txt").locator(".kind")).toHaveText("New");
+  await expect(change("first.txt").locator(".kind")).toHaveText("Deleted");
+  await change("lines.txt").locator(".opener").click();
+  await expect(change("lines.txt").locator(".row-added")).toHaveCount(2);
+  await expect(change("lines.txt").locator(".row-removed").first()).toContainText("line 3");
+  await cloche.shot(page, "9-changes");
+
+  // A part of one file: the other part goes on waiting.
+  await change("lines.txt").getByRole("checkbox", { name: "Part 2 of 2" }).uncheck();
+  await change("lines.txt").getByRole("button", { name: "Apply 1 of 2 parts" }).click();
+  await expect(page.locator(".outcome")).toContainText("1 change applied");
+  const lines = () => readFileSync(join(path, "lines.txt"), "utf8");
+  expect(lines()).toContain("LINE 3\n");
+  expect(lines()).toContain("line 30\n");
+  await expect(change("lines.txt")).toHaveCount(1);
+
+  await page.getByRole("button", { name: "Apply all" }).click();
+  await expect(page.locator(".change")).toHaveCount(0);
+  expect(lines()).toContain("LINE 30\n");
+  expect(readFileSync(join(path, "made.txt"), "utf8")).toBe("new\n");
+  expect(existsSync(join(path, "first.txt"))).toBe(false);
+
+  await page.getByRole("button", { name: "Undo" }).click();
+  await expect(page.locator(".outcome")).toContainText("as before");
+  expect(readFileSync(join(path, "first.txt"), "utf8")).toBe("TODO\n");
+  expect(existsSync(join(path, "made.txt"))).toBe(false);
+
+  // What is thrown away asks once more, on the button itself.
+  await page.getByRole("link", { name: "Work" }).click();
+  await type(page, "echo more > ~/drafts/thrown.txt; echo done-$((1+1))");
+  await expect(screen(page)).toContainText("done-2");
+  await page.getByRole("link", { name: /^Changes/ }).click();
+  await change("thrown.txt").getByRole("button", { name: "Discard" }).click();
+  await expect(change("thrown.txt")).toHaveCount(1);
+  await change("thrown.txt").getByRole("button", { name: "Discard for good" }).click();
+  await expect(change("thrown.txt")).toHaveCount(0);
+  expect(existsSync(join(path, "thrown.txt"))).toBe(false);
+  expect(cloche.complaints).toEqual([]);
+});
