@@ -49,7 +49,7 @@ func main() {
 		go a.serveHost()
 	}
 	go a.procs.reap()
-	logf("started at %d ms", started)
+	timing("started at %d ms", started)
 	a.makeRoot()
 	select {}
 }

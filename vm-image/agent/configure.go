@@ -112,7 +112,7 @@ func (a *agent) handleConfigure(raw json.RawMessage) (any, error) {
 		return nil, err
 	}
 	result := configureResult{RootMs: a.root.ms, SSHMs: uptimeMs()}
-	logf("ssh at %d ms", result.SSHMs)
+	timing("ssh at %d ms", result.SSHMs)
 	return result, nil
 }
 

@@ -65,7 +65,7 @@ func (a *agent) serveHost() {
 	hello := helloNote{Protocol: protocolVersion, Version: version, Image: a.boot.image, Kernel: clip(kernelRelease(), 128), BootMs: uptimeMs()}
 	err := peer.Notify("hello", hello)
 	if err == nil {
-		logf("hello at %d ms", hello.BootMs)
+		timing("hello at %d ms", hello.BootMs)
 		go a.watchLayers()
 		err = peer.Serve()
 	}

@@ -24,6 +24,9 @@ func putFile(path, content string, mode os.FileMode, uid, gid int) error {
 	if is(path, content, mode, uid, gid) {
 		return nil
 	}
+	if made, err := createFile(path, content, mode, uid, gid); made {
+		return err
+	}
 	temporary := path + ".cloche~"
 	_ = os.Remove(temporary)
 	fd, err := unix.Open(temporary, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
@@ -32,17 +35,42 @@ func putFile(path, content string, mode os.FileMode, uid, gid int) error {
 	}
 	f := os.NewFile(uintptr(fd), temporary)
 	defer f.Close()
-	if _, err = f.WriteString(content); err == nil {
-		if err = f.Chown(uid, gid); err == nil {
-			if err = f.Chmod(mode); err == nil {
-				err = os.Rename(temporary, path)
-			}
-		}
+	if err = fill(f, content, mode, uid, gid); err == nil {
+		err = os.Rename(temporary, path)
 	}
 	if err != nil {
 		_ = os.Remove(temporary)
 	}
 	return err
+}
+
+// createFile makes a file where nothing is; made says that nothing was there. Nobody reads it meanwhile who would miss it, so it needs no
+// second name, and on the overlay a rename is the dearest step of all. What a cut of power leaves of it is found wrong at the next start.
+func createFile(path, content string, mode os.FileMode, uid, gid int) (made bool, err error) {
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return false, err
+	}
+	f := os.NewFile(uintptr(fd), path)
+	defer f.Close()
+	if err := fill(f, content, mode, uid, gid); err != nil {
+		_ = os.Remove(path)
+		return true, err
+	}
+	return true, nil
+}
+
+// fill gives a new file of the caller's its content, owner and mode.
+func fill(f *os.File, content string, mode os.FileMode, uid, gid int) error {
+	if _, err := f.WriteString(content); err != nil {
+		return err
+	}
+	if uid != 0 || gid != 0 {
+		if err := f.Chown(uid, gid); err != nil {
+			return err
+		}
+	}
+	return f.Chmod(mode)
 }
 
 func is(path, content string, mode os.FileMode, uid, gid int) bool {

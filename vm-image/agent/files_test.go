@@ -36,6 +36,27 @@ func TestPutFile_AsItShouldBe_IsLeftAlone(t *testing.T) {
 	}
 }
 
+func TestPutFile_NewOrOverAHalfWrittenOne_IsWholeAndAlone(t *testing.T) {
+	for name, before := range map[string][]byte{"new": nil, "half": []byte("127.0.0"), "empty": {}} {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "hosts")
+		if before != nil {
+			_ = os.WriteFile(path, before, 0o600)
+		}
+		if err := putFile(path, "127.0.0.1\n", 0o444, os.Getuid(), os.Getgid()); err != nil {
+			t.Fatal(name, err)
+		}
+		content, _ := os.ReadFile(path)
+		st, err := os.Lstat(path)
+		if err != nil || string(content) != "127.0.0.1\n" || st.Mode() != 0o444 {
+			t.Error(name, string(content), st, err)
+		}
+		if entries, _ := os.ReadDir(dir); len(entries) != 1 {
+			t.Error(name, entries)
+		}
+	}
+}
+
 func TestLookForDisk_BySerial(t *testing.T) {
 	sys := t.TempDir()
 	for name, serial := range map[string]string{"vda": "layer0\n", "vdb": "data", "vdc": "twin", "vdd": "twin"} {

@@ -55,7 +55,7 @@ func (a *agent) shutdown(grace time.Duration) {
 		}
 	}
 	a.closeDisk()
-	logf("stopped at %d ms", uptimeMs())
+	timing("stopped at %d ms", uptimeMs())
 }
 
 func (a *agent) endProcesses(grace time.Duration) {

@@ -60,7 +60,7 @@ func (a *agent) makeRoot() {
 	if r.err != nil {
 		logf("no root: %s", r.err.Error())
 	} else {
-		logf("root at %d ms", r.ms)
+		timing("root at %d ms", r.ms)
 	}
 	close(r.done)
 }
