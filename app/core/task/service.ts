@@ -358,7 +358,8 @@ export class TaskService {
   async #remove(task: TaskFile, discard: boolean, actor: Actor): Promise<void> {
     const kept = !task.ephemeral || task.ended !== undefined;
     if (kept && !discard) await this.folders.refuseWaiting(task); // before the stop, which the user then did not mean
-    await this.stop(task.id, "sync", "the task is removed", actor);
+    // a one-off run's disk goes with its machine, so without folders there is nothing that is worth being written back
+    await this.stop(task.id, kept || task.shares.length > 0 ? "sync" : "none", "the task is removed", actor);
     if (!kept) return this.#finish(task);
     if (!discard) await this.folders.refuseWaiting(task);
     this.#report("task.removed", { name: task.name }, task.id, actor); // removing is what makes room
