@@ -39,5 +39,6 @@ func writeLog(prefix, format string, args []any) {
 	if len(line) > 900 { // a record of the kernel's log ends at 1024 bytes
 		line = line[:900]
 	}
-	_, _ = unix.Write(logFd, []byte(prefix+strings.ReplaceAll(line, "\n", " | ")))
+	// The kernel holds a record without an end of line back until the next one, so the last line of all would never be seen.
+	_, _ = unix.Write(logFd, []byte(prefix+strings.ReplaceAll(line, "\n", " | ")+"\n"))
 }
