@@ -187,4 +187,28 @@ export const mutants = [
     ],
     red: { folder: "./internal/writeback", tests: "TestAFileThatTheHostChangedIsRefused_AndStaysAsItIs" },
   },
+  {
+    name: "an apply takes a change whose token is another than the one that was shown",
+    promise: "what is shown is what is applied",
+    edits: [{ file: share("changes/apply.go"), search: "if err == nil && c.Token != chosen.Token {", replace: "if err == nil && c.Token != chosen.Token && false {" }],
+    red: { folder: "./internal/changes", tests: "TestWhatIsShownIsWhatIsApplied" },
+  },
+  {
+    name: "apply --all takes protected names",
+    promise: "what a host obeys unasked is applied one by one only",
+    edits: [{ file: share("changes/apply.go"), search: "case c.Protected && c.Type != Repository:", replace: "case c.Protected && c.Type != Repository && false:" }],
+    red: { folder: "./internal/changes", tests: "TestProtectedNamesAreAppliedOneByOneOnly" },
+  },
+  {
+    name: "apply --all takes links that lead out",
+    promise: "no link is planted for the host's programs to follow",
+    edits: [
+      {
+        file: share("changes/apply.go"),
+        search: "case c.is(AbsoluteLink) || c.is(EscapingLink):",
+        replace: "case (c.is(AbsoluteLink) || c.is(EscapingLink)) && false:",
+      },
+    ],
+    red: { folder: "./internal/changes", tests: "TestLinksThatMayLeaveTheFolderAreFlagged_AndNeverAppliedByAll" },
+  },
 ];
