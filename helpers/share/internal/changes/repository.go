@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"cloche/share/internal/diff"
@@ -34,7 +33,7 @@ type summarized struct {
 const summaryAge = 500 * time.Millisecond
 
 func (s *Set) folder() *gitchange.Folder {
-	return &gitchange.Folder{Lower: s.options.Lower, Merged: s.options.Merged, Layer: s.options.Layer, Task: s.options.Task}
+	return &gitchange.Folder{Lower: s.options.Lower, Merged: s.options.Merged, Layer: s.options.Layer, Branch: "cloche/" + s.options.Task}
 }
 
 // describeRepository tells what is new in a git directory; false: caches and times were written, no more. One that
@@ -124,15 +123,16 @@ func (s *Set) repositorySteps(c *Change, w *work, chosen Chosen) ([]writeback.St
 		return nil, errParts
 	}
 	asBranch := chosen.As != ""
-	if asBranch && !offered(c.Summary.Offer, chosen.As) {
-		return nil, fmt.Errorf("%w: the branch offered is called %s", errNotAppliable, strings.Join(c.Summary.Offer, ", "))
+	folder := s.folder()
+	if asBranch {
+		folder.Branch = chosen.As // one that the folder has gets a number
 	}
 	if c.Conflict != "" && !asBranch {
 		return nil, fmt.Errorf("%w: %s", writeback.ErrConflict, c.Summary.Conflict)
 	}
 	ctx, done := context.WithTimeout(context.Background(), changeTime)
 	defer done()
-	planned, err := s.folder().Plan(ctx, c.Path, asBranch, 0)
+	planned, err := folder.Plan(ctx, c.Path, asBranch, 0)
 	if err != nil {
 		if errors.Is(err, gitrepo.ErrConflict) {
 			return nil, fmt.Errorf("%w: %v", writeback.ErrConflict, err)
@@ -178,13 +178,4 @@ func (s *Set) nodeAt(path string) *layer.Node {
 		id = n.ID
 	}
 	return n
-}
-
-func offered(offer []string, name string) bool {
-	for _, each := range offer {
-		if each == name {
-			return true
-		}
-	}
-	return false
 }

@@ -178,6 +178,20 @@ func TestARepositoryThatTheUserWentOnWithIsOfferedAsABranch(t *testing.T) {
 	r.none(refused)
 	r.equal("main", ours, r.git(r.root, "rev-parse", "main"))
 	r.equal("the branch", theirs, r.git(r.root, "rev-parse", "cloche/receipts"))
+	for name, made := range map[string]string{"cloche/receipts": "cloche/receipts-2", "their-work": "their-work", "-x": "", "a..b": "", "main/x": "", "refs/heads/\x1b": ""} {
+		what := r.chosen(".git")
+		what.Changes[0].As = name
+		before := r.git(r.root, "for-each-ref")
+		_, _, refused := r.apply(what)
+		if (made == "") != (len(refused) == 1) {
+			t.Errorf("as %q: refused %q", name, refused)
+		}
+		if made != "" {
+			r.equal("as "+name, theirs, r.git(r.root, "rev-parse", made))
+		} else {
+			r.equal("the refs after a refused name", before, r.git(r.root, "for-each-ref"))
+		}
+	}
 	r.git(r.root, "fsck", "--strict", "--full")
 }
 

@@ -19,7 +19,7 @@ type Folder struct {
 	Lower  ninep.Tree // its nodes implement view.Object
 	Merged ninep.Tree
 	Layer  *layer.Layer
-	Task   string // names the branches that are offered
+	Branch string // names the first of the branches that are offered
 }
 
 // Locator finds git directories; after use it is closed, and then both of its views.
@@ -74,7 +74,7 @@ func (f *Folder) Open(ctx context.Context, dir string) (*gitrepo.Repository, err
 		return nil, err
 	}
 	return gitrepo.Open(ctx, gitrepo.Input{
-		Lower: lower, Merged: merged, Task: f.Task,
+		Lower: lower, Merged: merged, Branch: f.Branch,
 		Moved: func(path ...string) bool { return f.moved(append(layer.Components(dir), path...)) },
 	})
 }

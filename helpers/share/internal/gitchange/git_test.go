@@ -78,7 +78,7 @@ func (r *rig) serve() {
 	tree, err := view.New(view.Options{Lower: lower, Layer: l, UID: 1000, GID: 1000})
 	r.must(err)
 	r.lower, r.layer, r.view = lower, l, tree
-	r.folder = &gitchange.Folder{Lower: lower, Merged: tree, Layer: l, Task: "receipts"}
+	r.folder = &gitchange.Folder{Lower: lower, Merged: tree, Layer: l, Branch: "cloche/receipts"}
 	r.openBack()
 	if out, err := exec.Command("cp", "-a", r.host, r.guest).CombinedOutput(); err != nil {
 		r.t.Fatalf("%v: %s", err, out)

@@ -123,7 +123,7 @@ func (s *scene) dir(path string) gitrepo.Dir {
 
 func (s *scene) input() gitrepo.Input {
 	return gitrepo.Input{
-		Lower: s.dir(s.host + "/.git"), Merged: s.dir(s.guest + "/.git"), Task: "receipts",
+		Lower: s.dir(s.host + "/.git"), Merged: s.dir(s.guest + "/.git"), Branch: "cloche/receipts",
 		Moved: func(path ...string) bool {
 			name := ".git/" + strings.Join(path, "/")
 			then, err := os.ReadFile(filepath.Join(s.begun, name))

@@ -100,9 +100,12 @@ func (r *Repository) Plan(asBranch bool) (*Plan, error) {
 	p := &Plan{r: r}
 	var want []taken
 	if asBranch {
+		if !isBranchName(r.input.Branch) {
+			return nil, fmt.Errorf("%q is no name for a branch", shown(r.input.Branch))
+		}
 		offered := r.offer()
 		if len(offered) == 0 {
-			return nil, fmt.Errorf("%w: the task made no commit that a branch could have", ErrConflict)
+			return nil, fmt.Errorf("%w: the task made no commit that a branch of that name could have", ErrConflict)
 		}
 		for _, b := range offered {
 			want = append(want, taken{id: b.id, kind: commitType})

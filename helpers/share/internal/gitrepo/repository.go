@@ -17,8 +17,8 @@ type Input struct {
 	// Moved tells whether the host's file at path, below the git directory, is no longer what it was when the guest
 	// made its change there, or whether that is not known. It is asked only about files that the guest changed.
 	Moved func(path ...string) bool
-	// Task names the branches that are offered.
-	Task string
+	// Branch names the first of the branches that are offered: "cloche/receipts".
+	Branch string
 }
 
 // view is one side.

@@ -244,8 +244,8 @@ type branch struct {
 	id   ID
 }
 
-// offer gives every tip that the guest made a name below cloche/, which the host does not have. What is checked out
-// gets the task's own name.
+// offer gives every tip that the guest made a name that the host does not have. What is checked out gets the
+// branch's own.
 func (r *Repository) offer() []branch {
 	if r.isNew {
 		return nil
@@ -253,7 +253,7 @@ func (r *Repository) offer() []branch {
 	var out []branch
 	taken := r.hostNames()
 	give := func(id ID, suffix string) {
-		base := heads + "cloche/" + r.input.Task + suffix
+		base := heads + r.input.Branch + suffix
 		for n := 1; n < 1000; n++ {
 			name := base
 			if n > 1 {
