@@ -23,6 +23,7 @@ type place struct {
 	dir  *node
 	name string
 	path []string
+	long bool // beyond maxPath
 	// entry is the layer's node there, a whiteout too; nil: the layer knows nothing of the name.
 	entry *layer.Node
 	// lower is what the folder has there, whether it shows or not; nil: nothing. It belongs to the place.
@@ -49,6 +50,7 @@ func (n *node) place(name string) (*place, error) {
 		return nil, syscall.EBUSY // the guest's disk is mounted there
 	}
 	p := &place{dir: n, name: name, path: append(n.path(), name), entry: n.tree.child(s.id, name)}
+	p.long = length(p.path) > maxPath
 	if s.low != nil && !n.tree.opaque(s.id) {
 		low, err := s.low.Walk(name)
 		switch err {
@@ -68,6 +70,24 @@ func (n *node) place(name string) (*place, error) {
 		p.entry, p.vanished = nil, true
 	}
 	return p, nil
+}
+
+// length is a path's in bytes.
+func length(path []string) int {
+	total := len(path)
+	for _, part := range path {
+		total += len(part)
+	}
+	return total
+}
+
+// height is the length of the longest path below a layer's node.
+func (t *Tree) height(id layer.ID) int {
+	most := 0
+	for _, e := range t.layer.Children(id) {
+		most = max(most, 1+len(e.Name)+t.height(e.ID))
+	}
+	return most
 }
 
 func (t *Tree) opaque(id layer.ID) bool {
@@ -154,6 +174,9 @@ func (n *node) ensure() (*layer.Node, error) {
 	if s.gone || n.parent == nil {
 		return nil, syscall.ENOENT
 	}
+	if length(n.path()) > maxPath {
+		return nil, syscall.ENAMETOOLONG
+	}
 	parent, err := n.parent.ensure()
 	if err != nil {
 		return nil, err
@@ -175,6 +198,9 @@ func (n *node) ensure() (*layer.Node, error) {
 // fresh is a node for something that the guest makes at a place; the folder's own there, if any, is its base.
 func (p *place) fresh(kind layer.Kind, mode uint32) (*layer.Node, error) {
 	t := p.dir.tree
+	if p.long {
+		return nil, syscall.ENAMETOOLONG
+	}
 	dir, err := p.dir.ensure()
 	if err != nil {
 		return nil, err
@@ -514,20 +540,12 @@ func (t *Tree) vanish(p *place) ([]layer.Op, error) {
 
 // reallyGone turns the whiteout that a move left into that of a deletion.
 func (t *Tree) reallyGone(b *layer.Base) []layer.Op {
-	at := layer.RootID
-	parts := layer.Components(b.Path)
-	for i, part := range parts {
-		e := t.layer.Child(at, part)
-		if e == nil {
-			return nil
-		}
-		if i == len(parts)-1 && e.Whiteout && e.Moved {
-			e.Moved = false
-			return []layer.Op{layer.Put(e)}
-		}
-		at = e.ID
+	e := t.layer.LeftBy(b.Path)
+	if e == nil {
+		return nil
 	}
-	return nil
+	e.Moved = false
+	return []layer.Op{layer.Put(e)}
 }
 
 // removal takes a node away with all below it; the deepest first.
@@ -612,6 +630,9 @@ func (n *node) rename(name string, to *node, newName string) error {
 		}
 	}
 	directory := moved.isDir()
+	if id := moved.now().id; dest.long || directory && id != 0 && length(dest.path)+t.height(id) > maxPath {
+		return syscall.ENAMETOOLONG
+	}
 	fromLayer, toLayer := from.inLayer(directory), dest.inLayer(directory)
 	if t.options.Layered != nil && directory && (fromLayer != toLayer || t.carries(from.path) || t.carries(dest.path)) {
 		return syscall.EXDEV // across the line, or a name that gives others their meaning: file by file, then

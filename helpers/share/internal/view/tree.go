@@ -70,6 +70,9 @@ const (
 	// maxBaseBytes is how large a file may be for its bytes to be kept at copy-up, for differences.
 	maxBaseBytes = 4 << 20
 	permissions  = 0o777
+	// maxPath bounds a path in the layer, PATH_MAX: a guest could nest directories without end otherwise, and each change is
+	// listed with its path.
+	maxPath = 4096
 )
 
 // Identity tells what a lower object is, as the layer notes it.
