@@ -1,86 +1,30 @@
-/** The command line's entry: one verb, one exit status. 125 is ours; a workload's own passes through. */
-import { formatProblem, ProblemError, toProblem } from "../contract/index.ts";
-import { componentsPath, readComponents } from "../contract/node/index.ts";
-import { rawArguments } from "./args.ts";
-import * as changes from "./commands/changes.ts";
-import { folder } from "./commands/folder.ts";
-import { completion, doctor, image, web } from "./commands/host.ts";
-import { exec, run, shell } from "./commands/run.ts";
-import { sshConfig, sshStream } from "./commands/ssh-config.ts";
-import * as tasks from "./commands/tasks.ts";
-import { events, logs } from "./commands/watch.ts";
-import { helpText } from "./help.ts";
-import { openSession, print, type Session } from "./session.ts";
+/**
+ * The command line's entry. Reading the program takes as long as a keeper's start, so where a keeper will be needed and none has a
+ * socket it is spawned first, and both go on beside each other.
+ */
+import { existsSync, readFileSync } from "node:fs";
+import { endpoint } from "../contract/node/place.ts";
+import { type Spawned, spawnKeeper } from "../contract/node/spawn.ts";
 
-type Verb = (session: Session, args: readonly Buffer[]) => Promise<number>;
+/** Verbs that always end up asking the keeper. */
+const ASKING = new Set(["run", "new", "start", "ls", "shell", "exec"]);
+const START_DEADLINE_MS = 20_000;
 
-const help: Verb = async () => {
-  await print(helpText());
-  return 0;
-};
-
-const VERBS: Readonly<Record<string, Verb>> = {
-  run,
-  exec,
-  shell,
-  new: tasks.create,
-  start: tasks.start,
-  stop: tasks.stop,
-  pause: tasks.pause,
-  resume: tasks.resume,
-  rm: tasks.remove,
-  ls: tasks.list,
-  show: tasks.show,
-  prune: tasks.prune,
-  folder,
-  changes: changes.changes,
-  diff: changes.diff,
-  apply: changes.apply,
-  discard: changes.discard,
-  undo: changes.undo,
-  history: changes.history,
-  restore: changes.restore,
-  // its ssh library is loaded by this verb only
-  cp: async (session, args) => (await import("./commands/cp.ts")).cp(session, args),
-  forward: async (session, args) => (await import("./commands/forward.ts")).forward(session, args),
-  "ssh-config": sshConfig,
-  "ssh-stream": sshStream,
-  logs,
-  events,
-  doctor,
-  image,
-  web,
-  completion,
-  help,
-  "--help": help,
-  "-h": help,
-};
-
-const OURS = 125;
-
-async function main(): Promise<number> {
-  const [verb, ...args] = rawArguments();
-  const name = verb?.toString("utf8") ?? "help";
-  const handler = Object.hasOwn(VERBS, name) ? VERBS[name] : undefined;
-  const session = openSession(() => readComponents(componentsPath(import.meta.filename)));
+function beginKeeper(): Promise<Spawned> | undefined {
+  const list = process.env.CLOCHE_COMPONENTS;
+  if (!list || !ASKING.has(process.argv[2] ?? "") || existsSync(endpoint().socket)) return undefined;
   try {
-    if (!handler) {
-      throw new ProblemError({
-        code: "usage",
-        message: `There is no command ${JSON.stringify(name)}.`,
-        next: ["Run `cloche help` for the commands."],
-      });
-    }
-    return await handler(session, args);
-  } catch (error) {
-    process.stderr.write(`cloche: ${formatProblem(toProblem(error))}\n`);
-    return OURS;
-  } finally {
-    session.close();
+    const { node, app } = JSON.parse(readFileSync(list, "utf8"));
+    if (typeof node === "string" && typeof app?.keeper === "string") return spawnKeeper({ node, entry: app.keeper }, START_DEADLINE_MS);
+  } catch {
+    // the program reads the list again and says what is wrong with it
   }
+  return undefined;
 }
 
-process.exitCode = await main();
+const begun = beginKeeper();
+const { main } = await import("./program.ts");
+process.exitCode = await main(begun);
 // streams that are still open (a terminal's input, a pipe nobody writes to) must not hold the process
 if (process.stdout.writableLength === 0 && process.stderr.writableLength === 0) process.exit();
 else process.stdout.once("drain", () => process.exit());

@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { renameSync, writeFileSync } from "node:fs";
 import { type Client, formatProblem, type Problem, type TaskView } from "../contract/index.ts";
-import { type Components, connectKeeper } from "../contract/node/index.ts";
+import { type Components, connectKeeper, endpoint, type Spawned } from "../contract/node/index.ts";
 
 export interface Session {
   readonly components: Components;
@@ -11,7 +11,8 @@ export interface Session {
   close(): void;
 }
 
-export function openSession(components: () => Components): Session {
+/** `begun`: a keeper that was spawned before the program was read. */
+export function openSession(components: () => Components, begun?: Promise<Spawned>): Session {
   let client: Promise<Client> | undefined;
   return {
     get components() {
@@ -19,7 +20,7 @@ export function openSession(components: () => Components): Session {
     },
     keeper() {
       const parts = components();
-      client ??= connectKeeper("cli", { node: parts.node, entry: parts.app.keeper });
+      client ??= connectKeeper("cli", { node: parts.node, entry: parts.app.keeper }, endpoint(), begun);
       return client;
     },
     close() {

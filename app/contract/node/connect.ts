@@ -1,13 +1,14 @@
 /** A client's way to the keeper: find it, start it when it is not there, prove the token, speak. */
-import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { createConnection, type Socket } from "node:net";
 import { type Client, connectClient } from "../client.ts";
 import type { ClientKind } from "../methods.ts";
 import { ProblemError } from "../problem.ts";
-import { type Endpoint, endpoint, privateDirectory } from "./endpoint.ts";
+import { privateDirectory } from "./endpoint.ts";
 import { socketTransport } from "./lines.ts";
+import { type Endpoint, endpoint } from "./place.ts";
 import { proveAsClient } from "./proof.ts";
+import { type KeeperProgram, type Spawned, spawnKeeper } from "./spawn.ts";
 
 /** First line after the proof: what the connection is for. */
 export type Opening = { open: "rpc" } | { open: "stream"; ticket: string };
@@ -56,29 +57,27 @@ function readTokenQuietly(at: Endpoint): string | undefined {
   }
 }
 
-export interface KeeperProgram {
-  /** absolute path of the Node that runs it */
-  readonly node: string;
-  /** absolute path of the keeper's entry */
-  readonly entry: string;
-}
-
-/** Connects; starts a keeper first when none answers. */
-export async function connectKeeper(kind: ClientKind, program: KeeperProgram, at: Endpoint = endpoint()): Promise<Client> {
+/** Connects; starts a keeper first when none answers. `begun` is one that was spawned already (spawn.ts). */
+export async function connectKeeper(
+  kind: ClientKind,
+  program: KeeperProgram,
+  at: Endpoint = endpoint(),
+  begun?: Promise<Spawned>,
+): Promise<Client> {
   privateDirectory(at.runtime);
-  const running = await openConnection(at, { open: "rpc" });
+  const running = begun ? undefined : await openConnection(at, { open: "rpc" });
   if (running) return connectClient(socketTransport(running), kind);
-  return connectClient(socketTransport(await startKeeper(program, at)), kind);
+  return connectClient(socketTransport(await startKeeper(program, at, begun)), kind);
 }
 
 /**
  * Spawns a keeper and waits until one answers. The keeper says `ready` on the pipe, or one Problem as JSON, or `busy` when
  * another one won the race; so the wait is for a fact and not for a time.
  */
-async function startKeeper(program: KeeperProgram, at: Endpoint): Promise<Socket> {
+async function startKeeper(program: KeeperProgram, at: Endpoint, begun: Promise<Spawned> | undefined): Promise<Socket> {
   const until = performance.now() + START_DEADLINE_MS;
-  while (performance.now() < until) {
-    const said = await spawnKeeper(program, until - performance.now());
+  for (let first = begun; performance.now() < until; first = undefined) {
+    const said = saidBy(await (first ?? spawnKeeper(program, until - performance.now())));
     if (said.startsWith("{")) throw new ProblemError(JSON.parse(said));
     const socket = await openConnection(at, { open: "rpc" });
     if (socket) return socket;
@@ -95,30 +94,10 @@ const unreachable = (at: Endpoint, what: string, evidence: string) =>
     next: [`Look at ${at.home}/keeper.log.`, "Run `npm start` to build what may be missing."],
   });
 
-/** Answers with the one line that a new keeper says; throws when it ends without a word. */
-function spawnKeeper(program: KeeperProgram, timeoutMs: number): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(program.node, [program.entry], { detached: true, stdio: ["ignore", "pipe", "pipe"], env: process.env });
-    let said = "";
-    let complaint = "";
-    const done = (settle: () => void) => {
-      clearTimeout(timer);
-      child.stdout.destroy();
-      child.stderr.destroy();
-      child.unref();
-      settle();
-    };
-    const timer = setTimeout(() => done(() => resolve("")), Math.max(1, timeoutMs));
-    child.once("error", (error) => done(() => reject(unreachable(endpoint(), "could not be run", error.message))));
-    child.stderr.on("data", (chunk: Buffer) => {
-      complaint = (complaint + chunk.toString("utf8")).slice(-4_000);
-    });
-    child.stdout.on("data", (chunk: Buffer) => {
-      said += chunk.toString("utf8");
-      if (said.includes("\n")) done(() => resolve(said.split("\n")[0] ?? ""));
-    });
-    child.once("close", () => done(() => reject(unreachable(endpoint(), "ended at once", complaint))));
-  });
+/** The line that a keeper said, as it was spawned by `spawnKeeper`; throws when it ended without a word. */
+function saidBy(spawned: Spawned): string {
+  if (spawned.at === "said") return spawned.line;
+  throw unreachable(endpoint(), spawned.what, spawned.evidence);
 }
 
 /** The byte stream that a ticket stands for. */

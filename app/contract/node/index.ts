@@ -4,4 +4,6 @@ export * from "./connect.ts";
 export * from "./endpoint.ts";
 export * from "./first-line.ts";
 export * from "./lines.ts";
+export * from "./place.ts";
 export * from "./proof.ts";
+export * from "./spawn.ts";

@@ -1,0 +1,81 @@
+/** One verb, one exit status. 125 is ours; a workload's own passes through. */
+import { formatProblem, ProblemError, toProblem } from "../contract/index.ts";
+import { componentsPath, readComponents, type Spawned } from "../contract/node/index.ts";
+import { rawArguments } from "./args.ts";
+import * as changes from "./commands/changes.ts";
+import { folder } from "./commands/folder.ts";
+import { completion, doctor, image, web } from "./commands/host.ts";
+import { exec, run, shell } from "./commands/run.ts";
+import { sshConfig, sshStream } from "./commands/ssh-config.ts";
+import * as tasks from "./commands/tasks.ts";
+import { events, logs } from "./commands/watch.ts";
+import { helpText } from "./help.ts";
+import { openSession, print, type Session } from "./session.ts";
+
+type Verb = (session: Session, args: readonly Buffer[]) => Promise<number>;
+
+const help: Verb = async () => {
+  await print(helpText());
+  return 0;
+};
+
+const VERBS: Readonly<Record<string, Verb>> = {
+  run,
+  exec,
+  shell,
+  new: tasks.create,
+  start: tasks.start,
+  stop: tasks.stop,
+  pause: tasks.pause,
+  resume: tasks.resume,
+  rm: tasks.remove,
+  ls: tasks.list,
+  show: tasks.show,
+  prune: tasks.prune,
+  folder,
+  changes: changes.changes,
+  diff: changes.diff,
+  apply: changes.apply,
+  discard: changes.discard,
+  undo: changes.undo,
+  history: changes.history,
+  restore: changes.restore,
+  // its ssh library is loaded by this verb only
+  cp: async (session, args) => (await import("./commands/cp.ts")).cp(session, args),
+  forward: async (session, args) => (await import("./commands/forward.ts")).forward(session, args),
+  "ssh-config": sshConfig,
+  "ssh-stream": sshStream,
+  logs,
+  events,
+  doctor,
+  image,
+  web,
+  completion,
+  help,
+  "--help": help,
+  "-h": help,
+};
+
+const OURS = 125;
+
+export async function main(begun: Promise<Spawned> | undefined): Promise<number> {
+  const [verb, ...args] = rawArguments();
+  const name = verb?.toString("utf8") ?? "help";
+  const handler = Object.hasOwn(VERBS, name) ? VERBS[name] : undefined;
+  const session = openSession(() => readComponents(componentsPath(import.meta.filename)), begun);
+  try {
+    if (!handler) {
+      throw new ProblemError({
+        code: "usage",
+        message: `There is no command ${JSON.stringify(name)}.`,
+        next: ["Run `cloche help` for the commands."],
+      });
+    }
+    return await handler(session, args);
+  } catch (error) {
+    process.stderr.write(`cloche: ${formatProblem(toProblem(error))}\n`);
+    return OURS;
+  } finally {
+    session.close();
+  }
+}

@@ -1,0 +1,39 @@
+/** Spawning a keeper. Without the schemas' library, so that a command can begin it before it has read its own program. */
+import { spawn } from "node:child_process";
+
+export interface KeeperProgram {
+  /** absolute path of the Node that runs it */
+  readonly node: string;
+  /** absolute path of the keeper's entry */
+  readonly entry: string;
+}
+
+export type Spawned =
+  /** the one line that a new keeper says: `ready`, `busy` or a Problem; empty when it said nothing in time */
+  { readonly at: "said"; readonly line: string } | { readonly at: "failed"; readonly what: string; readonly evidence: string };
+
+/** Never rejects. */
+export function spawnKeeper(program: KeeperProgram, timeoutMs: number): Promise<Spawned> {
+  return new Promise((resolve) => {
+    const child = spawn(program.node, [program.entry], { detached: true, stdio: ["ignore", "pipe", "pipe"], env: process.env });
+    let said = "";
+    let complaint = "";
+    const done = (spawned: Spawned) => {
+      clearTimeout(timer);
+      child.stdout.destroy();
+      child.stderr.destroy();
+      child.unref();
+      resolve(spawned);
+    };
+    const timer = setTimeout(() => done({ at: "said", line: "" }), Math.max(1, timeoutMs));
+    child.once("error", (error) => done({ at: "failed", what: "could not be run", evidence: error.message }));
+    child.stderr.on("data", (chunk: Buffer) => {
+      complaint = (complaint + chunk.toString("utf8")).slice(-4_000);
+    });
+    child.stdout.on("data", (chunk: Buffer) => {
+      said += chunk.toString("utf8");
+      if (said.includes("\n")) done({ at: "said", line: said.split("\n")[0] ?? "" });
+    });
+    child.once("close", () => done({ at: "failed", what: "ended at once", evidence: complaint }));
+  });
+}
