@@ -155,7 +155,7 @@ func (k *kept) history(raw json.RawMessage) (any, error) {
 		bytes += 2*len(v.Path) + 256
 		result.Versions = append(result.Versions, version{
 			Path: innerPath(v.Path), Number: v.Number, TimeMs: max(0, v.Time.UnixMilli()), Reason: v.Reason, Size: v.Size,
-			Mode: v.Mode, MtimeNs: strconv.FormatInt(max(0, v.MtimeNs), 10), Writer: v.Writer, Whole: true,
+			Mode: v.Mode, MtimeNs: strconv.FormatInt(max(0, v.MtimeNs), 10), Writer: v.Writer, Whole: v.Whole,
 		})
 	}
 	if err != nil && result.Next == "" {
@@ -199,6 +199,8 @@ func (k *kept) restore(raw json.RawMessage) (any, error) {
 
 func refusal(err error) (code, message string) {
 	switch {
+	case errors.Is(err, versions.ErrNotExact):
+		return problem.VersionUnknown, "Only what was overwritten of this large file was kept, and somebody else has changed the rest since."
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		return problem.NoRoom, "There is no room."
 	case errors.Is(err, unix.EISDIR), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.EEXIST), errors.Is(err, unix.ELOOP):

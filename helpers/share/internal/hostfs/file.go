@@ -128,11 +128,16 @@ func (f *file) WriteAt(b []byte, offset int64) (done int, err error) {
 	if f.node.held.Load() == nil {
 		return f.pwrite(b, offset)
 	}
-	overwrites := func(st *unix.Stat_t) bool { return !f.appends && offset < st.Size && len(b) > 0 }
+	overwrites := func(st *unix.Stat_t) (from, to int64) {
+		if f.appends {
+			return 0, 0
+		}
+		return offset, min(offset+int64(len(b)), st.Size)
+	}
 	err = f.node.change(versions.Overwritten, overwrites, func() (err error) {
 		done, err = f.pwrite(b, offset)
 		if done > 0 {
-			stamp(f.fd)
+			f.node.stamp(f.fd)
 		}
 		return err
 	})

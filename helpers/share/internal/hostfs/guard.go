@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -22,6 +23,8 @@ type Keeper interface {
 	Move(versions.Victim) (moved bool, err error)
 	// Keep copies the victim.
 	Keep(versions.Victim) error
+	// KeepPart begins a version of a large file that is overwritten; nil: Keep is the way.
+	KeepPart(versions.Victim) (*versions.Part, error)
 	// Note remembers a directory that was removed.
 	Note(versions.Victim) error
 }
@@ -41,6 +44,7 @@ type guard struct {
 	mu     sync.Mutex
 	inodes map[object]*inode
 	left   map[object]leftAs
+	parts  map[object]*versions.Part // of large files that this server is overwriting
 }
 
 // object is an inode's identity on the host.
@@ -71,7 +75,7 @@ type leftAs struct {
 const maxLeft = 1 << 16
 
 func newGuard(t *Tree, k Keeper) *guard {
-	return &guard{tree: t, keeper: k, inodes: map[object]*inode{}, left: map[object]leftAs{}}
+	return &guard{tree: t, keeper: k, inodes: map[object]*inode{}, left: map[object]leftAs{}, parts: map[object]*versions.Part{}}
 }
 
 func objectOf(st *unix.Stat_t) object { return object{st.Dev, st.Ino} }
@@ -185,10 +189,91 @@ func (g *guard) madeDirectory(st *unix.Stat_t) bool {
 	return ours
 }
 
-// change does what changes a file in place. destroys tells whether that takes content away from a file as it is; then
-// the content is kept first. A file with a name that this server did not make, which may lie outside the folder, is
+// part gives the version that a file is growing, if it still can: the file is as this server left it.
+func (g *guard) part(o object, ours bool) *versions.Part {
+	g.mu.Lock()
+	p := g.parts[o]
+	g.mu.Unlock()
+	if p != nil && !ours {
+		g.endPart(o)
+		return nil
+	}
+	return p
+}
+
+func (g *guard) endPart(o object) {
+	g.mu.Lock()
+	p := g.parts[o]
+	delete(g.parts, o)
+	g.mu.Unlock()
+	if p != nil {
+		p.Close()
+	}
+}
+
+// complete makes the version of a file whole, before it gets another name or time.
+func (g *guard) complete(o object, ours bool) error {
+	p := g.part(o, ours)
+	if p == nil {
+		return nil
+	}
+	if err := p.Complete(); err != nil {
+		return err
+	}
+	g.endPart(o)
+	return nil
+}
+
+// completeBeneath does so for all files of a directory.
+func (g *guard) completeBeneath(path []string) error {
+	prefix := strings.Join(path, "/") + "/"
+	g.mu.Lock()
+	var found []object
+	for o, p := range g.parts {
+		if strings.HasPrefix(p.Path(), prefix) {
+			found = append(found, o)
+		}
+	}
+	g.mu.Unlock()
+	for _, o := range found {
+		if err := g.complete(o, true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keepFrom keeps what an operation takes away between two offsets of a file that is not ours, or only in part.
+func (g *guard) keepFrom(n *node, o object, reason versions.Reason, ours bool, from, to int64) error {
+	part := g.part(o, ours)
+	if !ours {
+		v := versions.Victim{Path: n.path(), FD: n.fd, Reason: reason}
+		var err error
+		if part, err = g.keeper.KeepPart(v); err != nil {
+			return err
+		}
+		if part == nil {
+			return g.keeper.Keep(v)
+		}
+		g.mu.Lock()
+		g.parts[o] = part
+		g.mu.Unlock()
+	}
+	if part == nil {
+		return nil
+	}
+	if err := part.Save(from, to); err != nil {
+		g.endPart(o) // what was saved stays; the next try begins anew
+		g.forget(o)
+		return err
+	}
+	return nil
+}
+
+// change does what changes a file in place. destroys tells between which offsets that takes content away from a file
+// as it is; that is kept first. A file with a name that this server did not make, which may lie outside the folder, is
 // separated from that name first. do gets no descriptor: those of n and its open files stay valid throughout.
-func (n *node) change(reason versions.Reason, destroys func(*unix.Stat_t) bool, do func() error) error {
+func (n *node) change(reason versions.Reason, destroys func(*unix.Stat_t) (from, to int64), do func() error) error {
 	g := n.tree.guard
 	if g == nil || n.held.Load() == nil {
 		return do()
@@ -212,8 +297,13 @@ func (n *node) change(reason versions.Reason, destroys func(*unix.Stat_t) bool, 
 	}
 	ours := left.ours || st.Size == 0
 	// A file without a name is gone for everybody but the guest.
-	if !ours && st.Nlink > 0 && destroys != nil && destroys(&st) {
-		if err := g.keeper.Keep(versions.Victim{Path: n.path(), FD: n.fd, Reason: reason}); err != nil {
+	if destroys == nil {
+		// Times are what a part goes by.
+		if err := g.complete(i.object, left.ours); err != nil {
+			return err
+		}
+	} else if from, to := destroys(&st); st.Nlink > 0 && from < to {
+		if err := g.keepFrom(n, i.object, reason, ours, from, to); err != nil {
 			return err
 		}
 		ours = true
@@ -231,9 +321,15 @@ func (n *node) change(reason versions.Reason, destroys func(*unix.Stat_t) bool, 
 
 // stamp gives a file that was just written a time of its own. The kernel's own is only as fine as its tick, within
 // which a write by somebody else would leave the same times.
-func stamp(fd int) {
-	now := unix.NsecToTimespec(time.Now().UnixNano())
-	times := [2]unix.Timespec{{Nsec: unix.UTIME_OMIT}, now}
+func (n *node) stamp(fd int) {
+	now := time.Now().UnixNano()
+	g, o := n.tree.guard, n.held.Load().object
+	g.mu.Lock()
+	if p := g.parts[o]; p != nil {
+		now = now&^versions.MarkMask | p.Mark()
+	}
+	g.mu.Unlock()
+	times := [2]unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.NsecToTimespec(now)}
 	_ = futimens(fd, &times) // without it a change by another within a tick goes unseen, as everywhere
 }
 
@@ -491,7 +587,9 @@ func (n *node) removeName(name string) error {
 	if err := unix.Fstat(v.fd, &v.st); err != nil {
 		return err
 	}
-	if g.leftOf(&v.st).ours {
+	ours := g.leftOf(&v.st).ours
+	part := g.part(i.object, ours)
+	if ours && part == nil {
 		if !v.stillAt(n, name) {
 			return syscall.EAGAIN
 		}
@@ -511,10 +609,11 @@ func (n *node) removeName(name string) error {
 		return err
 	}
 	if moved {
+		g.endPart(i.object) // with its mark it is what the part rests on
 		g.gone(i, v, n, name, true)
 		return nil
 	}
-	if err := g.keeper.Keep(kept); err != nil {
+	if err := g.keepWhole(i.object, part, kept); err != nil {
 		return err
 	}
 	if !v.stillAt(n, name) {
@@ -525,6 +624,14 @@ func (n *node) removeName(name string) error {
 	}
 	g.gone(i, v, n, name, false)
 	return nil
+}
+
+// keepWhole keeps a victim by itself: what is left of its part, or all of it.
+func (g *guard) keepWhole(o object, part *versions.Part, v versions.Victim) error {
+	if part != nil {
+		return g.complete(o, true)
+	}
+	return g.keeper.Keep(v)
 }
 
 // removeDirectory notes a directory that is removed, for its mode and times.
@@ -570,6 +677,14 @@ func (n *node) renameOnce(name string, to *node, newName string, reason versions
 		return plain() // ENOENT and the like
 	}
 	defer source.close()
+	if kindOf(source.st.Mode) == directory {
+		err = g.completeBeneath(n.pathOf(name))
+	} else {
+		err = g.complete(objectOf(&source.st), g.leftOf(&source.st).ours)
+	}
+	if err != nil {
+		return err
+	}
 	replaced, err := to.victim(newName)
 	if err == unix.ENOENT {
 		err := retry(func() error { return unix.Renameat2(n.fd, name, to.fd, newName, unix.RENAME_NOREPLACE) })
@@ -610,7 +725,9 @@ func (n *node) renameOnce(name string, to *node, newName string, reason versions
 	if err := unix.Fstat(replaced.fd, &replaced.st); err != nil {
 		return err
 	}
-	if g.leftOf(&replaced.st).ours {
+	ours := g.leftOf(&replaced.st).ours
+	part := g.part(i.object, ours)
+	if ours && part == nil {
 		if !replaced.stillAt(to, newName) {
 			return errNamesChanged
 		}
@@ -629,7 +746,7 @@ func (n *node) renameOnce(name string, to *node, newName string, reason versions
 	switch err := exchange(); err {
 	case nil:
 	case unix.EINVAL, unix.ENOSYS, unix.EPERM:
-		if err := g.keeper.Keep(kept); err != nil {
+		if err := g.keepWhole(i.object, part, kept); err != nil {
 			return err
 		}
 		if !replaced.stillAt(to, newName) {
@@ -653,7 +770,7 @@ func (n *node) renameOnce(name string, to *node, newName string, reason versions
 	kept.At = n.pathOf(name)
 	moved, err := g.keeper.Move(kept)
 	if err == nil && !moved {
-		if err = g.keeper.Keep(kept); err == nil {
+		if err = g.keepWhole(i.object, part, kept); err == nil {
 			err = retry(func() error { return unix.Unlinkat(n.fd, name, 0) })
 		}
 	}
@@ -661,6 +778,7 @@ func (n *node) renameOnce(name string, to *node, newName string, reason versions
 		_ = exchange() // should that fail too, both files are there, under each other's name
 		return err
 	}
+	g.endPart(i.object)
 	g.gone(i, replaced, to, newName, moved)
 	g.renamed(source, n, name, to, newName)
 	return nil

@@ -317,6 +317,64 @@ func TestAFileLinkedFromOutsideIsSeparatedBeforeItIsWritten(t *testing.T) {
 	}
 }
 
+// Of a large file only what is overwritten is kept, and it comes back whole, wherever the file went.
+func TestOfALargeFileOnlyOverwrittenPartsAreKept(t *testing.T) {
+	const size = versions.PartsAbove + 5
+	for what, then := range map[string]struct {
+		do    func(k *kept)
+		exact bool
+	}{
+		"as it is":     {func(*kept) {}, true},
+		"cut":          {func(k *kept) { k.do(&wire.Tsetattr{Fid: 2, Attr: wire.SetAttr{Valid: wire.SetSize, Size: size - 3<<20}}) }, true},
+		"removed":      {func(k *kept) { k.do(&wire.Tunlinkat{Dir: rootFid, Name: "f"}) }, true},
+		"moved":        {func(k *kept) { k.do(&wire.Trenameat{OldDir: rootFid, OldName: "f", NewDir: rootFid, NewName: "g"}) }, true},
+		"touched":      {func(k *kept) { k.do(&wire.Tsetattr{Fid: 2, Attr: wire.SetAttr{Valid: wire.SetMtime | wire.SetMtimeTo, Mtime: wire.Time{Sec: 1e9}}}) }, true},
+		"moved by the host": {func(k *kept) { must(k.t, os.Rename(k.host("f"), k.host("h"))) }, true},
+		"changed by the host": {func(k *kept) {
+			f, err := os.OpenFile(k.host("f"), os.O_WRONLY, 0)
+			must(k.t, err)
+			_, err = f.WriteAt([]byte("host"), 40<<20)
+			must(k.t, err)
+			f.Close()
+		}, false},
+	} {
+		t.Run(what, func(t *testing.T) {
+			k := newKept(t, true)
+			original := make([]byte, size)
+			for i := 0; i < size; i += 4096 {
+				original[i] = byte(i >> 12)
+			}
+			must(t, os.WriteFile(k.host("f"), original, 0o640))
+			k.open(2, 2, "f")
+			for _, at := range []uint64{10, 2 << 20, size - 1, 10} {
+				k.do(&wire.Twrite{Fid: 2, Offset: at, Data: []byte("overwritten")})
+			}
+			used, err := k.store.Used()
+			must(t, err)
+			if used > 8<<20 {
+				t.Skipf("IGNORED: this filesystem shares blocks, so the file is kept whole (%d bytes)", used)
+			}
+			then.do(k)
+			all, err := k.store.History("f", false)
+			must(t, err)
+			first := all[len(all)-1]
+			r := versions.Restorer{Store: k.store, Folder: k.tree}
+			slice, err := r.Begin("f", first.Number, false)
+			must(t, err)
+			if !then.exact {
+				if slice.Restored != 0 || len(slice.Refused) != 1 || slice.Refused[0].Err != versions.ErrNotExact {
+					t.Errorf("%+v", slice)
+				}
+				return
+			}
+			got, err := os.ReadFile(k.host("f"))
+			if err != nil || !bytes.Equal(got, original) || slice.Restored != 1 {
+				t.Errorf("%d bytes, %v, %+v", len(got), err, slice)
+			}
+		})
+	}
+}
+
 // A write may come back only after the version is there; when that fails, nothing is destroyed.
 func TestWhenKeepingFailsNothingIsDestroyed(t *testing.T) {
 	for what, destroy := range map[string]wire.Message{

@@ -3,6 +3,7 @@
 package hostfs_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"math/rand"
@@ -17,6 +18,7 @@ import (
 	"cloche/share/internal/hostfs"
 	"cloche/share/internal/ninep"
 	"cloche/share/internal/versions"
+	"cloche/share/internal/wire"
 )
 
 // The promise as a model: whoever wrote a content last, only he himself may destroy it without a trace. Two tasks and
@@ -31,6 +33,9 @@ type world struct {
 	store   string
 	writers []*writer
 	random  *rand.Rand
+	// partsAbove makes small files large.
+	partsAbove int64
+	parts      int // how often something was owed in parts
 	made    int
 	// owed are the contents that must be found, by their text, with who may give them up.
 	owed map[string]owed
@@ -113,7 +118,7 @@ func (w *writer) start() {
 	}
 	var err error
 	w.store, err = versions.Open(versions.Options{
-		Store: open(w.w.store), Proc: open("/proc/self/fd"), Writer: w.name, KeepDays: 30, LimitBytes: 1 << 40, Broker: w.broker, Step: w.step,
+		Store: open(w.w.store), Proc: open("/proc/self/fd"), Writer: w.name, KeepDays: 30, LimitBytes: 1 << 40, Broker: w.broker, Step: w.step, PartsAbove: w.w.partsAbove,
 	})
 	must(t, err)
 	w.tree, err = hostfs.New(hostfs.Options{Root: open(w.w.root), Proc: open("/proc/self/fd"), Versions: keeping{w.store, w}})
@@ -146,7 +151,7 @@ func (w *writer) run(operation func()) bool {
 
 func (w *world) content() string {
 	w.made++
-	return fmt.Sprintf("content %05d", w.made)
+	return fmt.Sprintf("%05d content", w.made)
 }
 
 // give says that an author gives up what he himself wrote last, wherever that is.
@@ -179,6 +184,15 @@ func (w *world) path(place string) string { return filepath.Join(w.root, place) 
 func (w *world) hostEdits() {
 	place := places[w.random.Intn(len(places))]
 	path, text := w.path(place), w.content()
+	before := w.inParts()
+	defer func() {
+		after := w.inParts()
+		for text := range before {
+			if !after[text] {
+				delete(w.owed, text) // what it rested on was destroyed by the host itself
+			}
+		}
+	}()
 	switch w.random.Intn(4) {
 	case 0:
 		w.give(host, path)
@@ -195,6 +209,33 @@ func (w *world) hostEdits() {
 		must(w.t, os.Chtimes(path, when, when))
 		w.owe(host, path, text)
 	}
+}
+
+// inParts are the contents that rest on a file of which only the overwritten parts were kept.
+func (w *world) inParts() map[string]bool {
+	texts := map[string]bool{}
+	if w.partsAbove == 0 {
+		return texts
+	}
+	s := w.writers[0].store
+	all, err := s.History("", true)
+	must(w.t, err)
+	for _, v := range all {
+		if v.Whole {
+			continue
+		}
+		f, err := s.Assemble(v, w.writers[0].tree)
+		if errors.Is(err, versions.ErrNotExact) {
+			continue
+		}
+		must(w.t, err)
+		text, err := io.ReadAll(f)
+		f.Close()
+		must(w.t, err)
+		texts[string(text)] = true
+	}
+	w.parts += len(texts)
+	return texts
 }
 
 func (w *world) owedTo(path string) int {
@@ -239,7 +280,7 @@ func (w *world) taskActs(author int) {
 	task := w.writers[author]
 	place, other := places[w.random.Intn(len(places))], places[w.random.Intn(len(places))]
 	path, text := w.path(place), w.content()
-	kind := w.random.Intn(7)
+	kind := w.random.Intn(8)
 	switch kind {
 	case 4: // rename over
 		w.give(author, w.path(other))
@@ -258,6 +299,9 @@ func (w *world) taskActs(author int) {
 				return
 			}
 			defer n.Drop()
+			if attr, err := n.Attr(); err != nil || attr.Size == 0 || attr.Size > uint64(len(text)) {
+				return
+			}
 			if f, err := n.Open(2); err == nil {
 				_, _ = f.WriteAt([]byte(text), 0)
 				f.Close()
@@ -281,6 +325,24 @@ func (w *world) taskActs(author int) {
 				n.Drop()
 				_ = dir.Rename("new", dir, name)
 			}
+		case 7: // a part of it, in place, or its end
+			n := walk(task.tree, place)
+			if n == nil {
+				return
+			}
+			defer n.Drop()
+			// Whole ones only: to make a file longer destroys nothing, and makes no version.
+			if attr, err := n.Attr(); err != nil || attr.Size != uint64(len(text)) {
+				return
+			}
+			if f, err := n.Open(2); err == nil {
+				if w.made%3 == 0 {
+					_ = n.SetAttr(wire.SetAttr{Valid: wire.SetSize, Size: 6 + uint64(w.made%3)}, f)
+				} else {
+					_, _ = f.WriteAt([]byte(text[2:5]), int64(6+w.made%5))
+				}
+				f.Close()
+			}
 		case 6: // removed while open, then written through the open file
 			n := walk(task.tree, place)
 			if n == nil {
@@ -296,6 +358,13 @@ func (w *world) taskActs(author int) {
 			f.Close()
 		}
 	})
+	if whole && kind == 7 {
+		if text, err := os.ReadFile(path); err == nil && len(text) > 0 && w.owedTo(path) == host {
+			if _, known := w.owed[string(text)]; !known {
+				w.owe(author, path, string(text))
+			}
+		}
+	}
 	if whole && (kind == 1 || kind == 2 || kind == 3 || kind == 5) {
 		w.owe(author, path, text)
 	}
@@ -326,7 +395,10 @@ func (w *world) check(what string) {
 		if v.Kind != versions.File {
 			continue
 		}
-		f, err := s.Content(v)
+		f, err := s.Assemble(v, w.writers[0].tree)
+		if errors.Is(err, versions.ErrNotExact) {
+			continue
+		}
 		must(w.t, err)
 		text, err := io.ReadAll(f)
 		f.Close()
@@ -345,11 +417,14 @@ func (w *world) check(what string) {
 }
 
 // play runs a game, in which writer 0 is killed at a step, and tells how many steps it made.
-func play(t *testing.T, seed int64, moves, killAt int, withBroker bool) (steps int) {
+func play(t *testing.T, seed int64, moves, killAt int, withBroker, inParts bool) (steps int) {
 	base, err := os.MkdirTemp("", "model-")
 	must(t, err)
 	defer os.RemoveAll(base)
 	w := &world{t: t, root: filepath.Join(base, "root"), store: filepath.Join(base, "store"), random: rand.New(rand.NewSource(seed)), owed: map[string]owed{}}
+	if inParts {
+		w.partsAbove = 4
+	}
 	must(t, os.MkdirAll(filepath.Join(w.root, "d"), 0o755))
 	must(t, os.Mkdir(w.store, 0o700))
 	for _, name := range []string{"task-1", "task-2"} {
@@ -360,7 +435,7 @@ func play(t *testing.T, seed int64, moves, killAt int, withBroker bool) (steps i
 		w.writers = append(w.writers, task)
 	}
 	w.writers[0].steps, w.writers[0].killAt = 0, killAt
-	what := fmt.Sprintf("seed %d, killed at %d, broker %v", seed, killAt, withBroker)
+	what := fmt.Sprintf("seed %d, killed at %d, broker %v, parts %v", seed, killAt, withBroker, inParts)
 	for range moves {
 		switch w.random.Intn(5) {
 		case 0, 1:
@@ -372,11 +447,15 @@ func play(t *testing.T, seed int64, moves, killAt int, withBroker bool) (steps i
 		}
 		w.check(what)
 	}
+	partsSeen += w.parts
 	if len(w.owed) == 0 {
 		t.Logf("%s: nothing was owed in the end", what)
 	}
 	return w.writers[0].steps
 }
+
+// partsSeen counts over all games.
+var partsSeen int
 
 func TestNoContentOfAnotherIsLostWhateverHappens(t *testing.T) {
 	seeds, moves := 3, 25
@@ -385,16 +464,21 @@ func TestNoContentOfAnotherIsLostWhateverHappens(t *testing.T) {
 	}
 	games := 0
 	for seed := range int64(seeds) {
-		for _, withBroker := range []bool{true, false} {
-			steps := play(t, seed, moves, 0, withBroker)
+		for kind := range 4 {
+			withBroker, inParts := kind%2 == 0, kind >= 2
+			steps := play(t, seed, moves, 0, withBroker, inParts)
 			for kill := 1; kill <= steps; kill++ {
-				play(t, seed, moves, kill, withBroker)
+				play(t, seed, moves, kill, withBroker, inParts)
 				games++
 			}
 		}
 	}
 	t.Logf("%d games with a killed server", games)
-	for seed := range int64(10 * seeds) {
-		play(t, 1000+seed, 200, 0, seed%2 == 0)
+	for seed := range int64(8 * seeds) {
+		play(t, 1000+seed, 80, 0, seed%2 == 0, seed%4 >= 2)
 	}
+	if partsSeen == 0 {
+		t.Error("no game had a version in parts")
+	}
+	t.Logf("%d versions in parts", partsSeen)
 }

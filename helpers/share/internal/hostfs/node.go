@@ -287,7 +287,7 @@ func (n *node) truncate(size uint64, open ninep.File) error {
 	case int64(size) < 0:
 		return syscall.EFBIG
 	}
-	shortens := func(st *unix.Stat_t) bool { return int64(size) < st.Size }
+	shortens := func(st *unix.Stat_t) (from, to int64) { return int64(size), st.Size }
 	return n.change(versions.Overwritten, shortens, func() error {
 		// An open file that may be written is cut through itself, as its mode may forbid opening it again.
 		f, ok := open.(*file)
@@ -306,7 +306,7 @@ func (n *node) truncate(size uint64, open ninep.File) error {
 func (n *node) truncateFD(fd int, size uint64) error {
 	err := retry(func() error { return unix.Ftruncate(fd, int64(size)) })
 	if err == nil && n.held.Load() != nil {
-		stamp(fd)
+		n.stamp(fd)
 	}
 	return err
 }

@@ -124,6 +124,98 @@ func (n *node) writeRestored(name string, v versions.Version, content *os.File, 
 	return nil
 }
 
+// Current opens the regular file at a path for reading.
+func (t *Tree) Current(path string) (*os.File, error) {
+	names := strings.Split(path, "/")
+	dir, err := t.directory(names[:len(names)-1], false)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Drop()
+	n, err := dir.walk(names[len(names)-1])
+	if err != nil {
+		return nil, err
+	}
+	defer n.Drop()
+	if n.kind != regular {
+		return nil, syscall.EINVAL
+	}
+	fd, err := n.reopen(unix.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// maxFind bounds how many entries Find looks at.
+const maxFind = 1 << 20
+
+// Find looks for a regular file by its inode.
+func (t *Tree) Find(inode uint64) (*os.File, error) {
+	left := maxFind
+	t.root.Hold()
+	return t.root.find(inode, &left)
+}
+
+// find looks beneath n, which it drops.
+func (n *node) find(inode uint64, left *int) (*os.File, error) {
+	for todo := []*node{n}; ; {
+		if len(todo) == 0 {
+			return nil, syscall.ENOENT
+		}
+		dir := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		found, directories, err := dir.look(inode, left)
+		todo = append(todo, directories...)
+		dir.Drop()
+		if found != nil || err != nil {
+			for _, d := range todo {
+				d.Drop()
+			}
+			return found, err
+		}
+	}
+}
+
+// look goes through one directory; what cannot be looked at is passed over.
+func (n *node) look(inode uint64, left *int) (found *os.File, directories []*node, err error) {
+	fd, err := n.reopen(unix.O_RDONLY | unix.O_DIRECTORY)
+	if err != nil {
+		return nil, nil, nil
+	}
+	list := os.NewFile(uintptr(fd), "directory")
+	defer list.Close()
+	for {
+		names, err := list.Readdirnames(1024)
+		if err != nil {
+			return nil, directories, nil
+		}
+		for _, name := range names {
+			if *left--; *left < 0 {
+				return nil, directories, syscall.EFBIG
+			}
+			child, err := n.walk(name)
+			switch {
+			case err != nil:
+			case child.kind == directory:
+				directories = append(directories, child)
+				continue
+			case child.kind == regular && child.inode == inode:
+				fd, err := child.reopen(unix.O_RDONLY)
+				if err == nil {
+					found = os.NewFile(uintptr(fd), name)
+				}
+			}
+			if child != nil {
+				child.Drop()
+			}
+			if found != nil {
+				return found, directories, nil
+			}
+		}
+	}
+}
+
 // Finish gives a restored directory its mode and times.
 func (t *Tree) Finish(v versions.Version) error {
 	dir, err := t.directory(strings.Split(v.Path, "/"), false)

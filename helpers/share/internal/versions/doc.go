@@ -5,7 +5,7 @@
 // directory that no other writer changes while it runs:
 //
 //	versions/<writer>.log        one line per record: CRC-32C in hex, a blank, JSON. The first names the format's version.
-//	versions/<writer>/<n>        content of version n, copied or sharing blocks
+//	versions/<writer>/<n>        content of version n, copied or sharing blocks; of a large file the saved blocks alone, see Part
 //	versions/<writer>/d<k>/name  files moved here as they were, all from one directory of the folder, which the record
 //	                             of d<k> names
 //	versions/counters            the next number and the bytes in use, of all writers; remade from the logs at each open

@@ -51,7 +51,7 @@ func (v *Victim) keptOf(st *unix.Stat_t) (*kept, error) {
 	}
 	k := &kept{
 		Path: p, TimeMs: time.Now().UnixMilli(), Reason: v.Reason, Kind: kindOf(st.Mode), Size: st.Size,
-		Mode: st.Mode & 0o7777, MtimeNs: st.Mtim.Nano(),
+		Mode: st.Mode & 0o7777, MtimeNs: st.Mtim.Nano(), Inode: st.Ino,
 	}
 	switch k.Kind {
 	case "":

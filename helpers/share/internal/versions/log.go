@@ -32,6 +32,7 @@ type record struct {
 	Format    *header    `json:"format,omitempty"`
 	Directory *directory `json:"directory,omitempty"`
 	Kept      *kept      `json:"kept,omitempty"`
+	Saved     *saved     `json:"saved,omitempty"`
 	Dropped   int64      `json:"dropped,omitempty"` // its content was removed, as the preserving failed
 }
 
@@ -56,8 +57,10 @@ type kept struct {
 	Size    int64  `json:"size"`
 	Mode    uint32 `json:"mode"`
 	MtimeNs int64  `json:"mtimeNs"`
+	Inode   uint64 `json:"inode"`
 	In      int64  `json:"in,omitempty"`   // number of the directory that it was moved to
 	Link    []byte `json:"link,omitempty"` // a link's text
+	Part    *part  `json:"part,omitempty"`
 }
 
 func encode(r *record) ([]byte, error) {

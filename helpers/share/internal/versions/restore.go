@@ -18,6 +18,7 @@ type Folder interface {
 	// Restore puts a file or link in its place, wholly or not at all; what stands there is kept first. Directories on
 	// the way are made. For a directory it makes it. content is nil for links and directories.
 	Restore(v Version, content *os.File) error
+	Current
 	// Finish gives a directory back its mode and times, after what is in it.
 	Finish(v Version) error
 	// Sync makes all that was restored durable.
@@ -131,7 +132,7 @@ func (r *Restorer) one(v Version) error {
 	if v.Kind != File {
 		return r.Folder.Restore(v, nil)
 	}
-	content, err := r.Store.Content(v)
+	content, err := r.Store.Assemble(v, r.Folder)
 	if err != nil {
 		return err
 	}

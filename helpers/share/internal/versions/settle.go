@@ -63,6 +63,7 @@ func (s *Store) settle(own int, writer string, create bool) (lastDir int64, err 
 	live := map[string]*kept{} // by where the content is
 	var without []*kept        // versions without content
 	directories := map[int64]*directory{}
+	blocks := map[int64][]*saved{}
 	stale := 0
 	end, err := read(log, writer, func(r *record) error {
 		switch {
@@ -73,6 +74,8 @@ func (s *Store) settle(own int, writer string, create bool) (lastDir int64, err 
 			without = append(without, r.Kept)
 		case r.Kept != nil:
 			live[r.Kept.place()] = r.Kept
+		case r.Saved != nil:
+			blocks[r.Saved.Number] = append(blocks[r.Saved.Number], r.Saved)
 		case r.Dropped != 0:
 			stale++
 			delete(live, strconv.FormatInt(r.Dropped, 10))
@@ -157,7 +160,7 @@ func (s *Store) settle(own int, writer string, create bool) (lastDir int64, err 
 	if !fresh && stale == 0 && len(made) == 0 {
 		return lastDir, nil
 	}
-	return lastDir, rewrite(s.versions, own, writer, live, current, directories)
+	return lastDir, rewrite(s.versions, own, writer, live, current, directories, blocks)
 }
 
 func (k *kept) place() string {
@@ -232,7 +235,7 @@ func gone(err error) error {
 }
 
 // rewrite replaces a log by one with what is left. At any moment the one or the other is whole.
-func rewrite(versions, own int, writer string, live map[string]*kept, without []*kept, directories map[int64]*directory) error {
+func rewrite(versions, own int, writer string, live map[string]*kept, without []*kept, directories map[int64]*directory, blocks map[int64][]*saved) error {
 	name := writer + ".log.new"
 	fd, err := openAt(versions, name, unix.O_RDWR|unix.O_CREAT|unix.O_TRUNC)
 	if err != nil {
@@ -249,6 +252,9 @@ func rewrite(versions, own int, writer string, live map[string]*kept, without []
 	}
 	for _, k := range live {
 		all = append(all, &record{Kept: k})
+		for _, b := range blocks[k.Number] {
+			all = append(all, &record{Saved: b})
+		}
 	}
 	for _, k := range without {
 		all = append(all, &record{Kept: k})

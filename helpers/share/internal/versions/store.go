@@ -49,8 +49,13 @@ type Version struct {
 	MtimeNs int64
 	Writer  string
 	Link    string // a link's text
+	Whole   bool   // false: only what was overwritten is kept, see Part
 
-	in int64 // see kept.In
+	inode  uint64
+	in     int64 // see kept.In
+	mark   int64 // see part
+	block  int64
+	blocks map[int64]bool
 }
 
 // Broker moves a file of the folder into the store, which the serving process cannot do itself, as the two are
@@ -76,6 +81,8 @@ type Options struct {
 	Broker Broker
 	// Ask tells the user that the limit is reached and gives the answer; nil: refused. It returns after Patience.
 	Ask func(Room)
+	// PartsAbove is for tests, and the size of a block too; 0: the package's PartsAbove.
+	PartsAbove int64
 	// Patience is how long a write waits for an answer; 0: 60 s.
 	Patience time.Duration
 	// Step is called before each step with its name; an error there is that step's failure. For tests.
@@ -95,6 +102,7 @@ type Store struct {
 	mu          sync.Mutex // guards what follows
 	directories map[string]*moved
 	nextDir     int64
+	parts       int // open ones
 	broken      error // the log could not be written: nothing may be destroyed any more
 
 	sync groupSync
@@ -343,7 +351,7 @@ func (s *Store) recount() error {
 	used := int64(0)
 	damage := s.each(func(v Version) error {
 		next = max(next, v.Number+1)
-		used += cost(v.Size)
+		used += v.bytes()
 		return nil
 	})
 	var damaged *Damage
@@ -375,9 +383,13 @@ func (s *Store) each(do func(Version) error) error {
 			return err
 		}
 		dropped := map[int64]bool{}
+		blocks, whole := map[int64]map[int64]bool{}, map[int64]bool{}
 		if _, err = read(log, writer, func(r *record) error {
 			if r.Dropped != 0 {
 				dropped[r.Dropped] = true
+			}
+			if r.Saved != nil {
+				note(r.Saved, blocks, whole)
 			}
 			return nil
 		}); err != nil && damage == nil {
@@ -387,7 +399,12 @@ func (s *Store) each(do func(Version) error) error {
 			if r.Kept == nil || dropped[r.Kept.Number] {
 				return nil
 			}
-			return do(r.Kept.version(writer))
+			v := r.Kept.version(writer)
+			if r.Kept.Part != nil {
+				v.mark, v.block, v.blocks = r.Kept.Part.Mark, max(1, r.Kept.Part.Block), blocks[v.Number]
+				v.Whole = whole[v.Number] || int64(len(v.blocks))*v.block >= v.Size
+			}
+			return do(v)
 		})
 		log.Close()
 		var damaged *Damage
@@ -401,8 +418,28 @@ func (s *Store) each(do func(Version) error) error {
 func (k *kept) version(writer string) Version {
 	return Version{
 		Path: string(k.Path), Number: k.Number, Time: time.UnixMilli(k.TimeMs), Reason: k.Reason, Kind: k.Kind,
-		Size: k.Size, Mode: k.Mode, MtimeNs: k.MtimeNs, Writer: writer, Link: string(k.Link), in: k.In,
+		Size: k.Size, Mode: k.Mode, MtimeNs: k.MtimeNs, Writer: writer, Link: string(k.Link), Whole: true, in: k.In, inode: k.Inode,
 	}
+}
+
+// note gathers what was saved of parts.
+func note(r *saved, blocks map[int64]map[int64]bool, whole map[int64]bool) {
+	if r.Whole {
+		whole[r.Number] = true
+		return
+	}
+	if blocks[r.Number] == nil {
+		blocks[r.Number] = map[int64]bool{}
+	}
+	blocks[r.Number][r.Block] = true
+}
+
+// bytes is what a version takes in the store.
+func (v *Version) bytes() int64 {
+	if v.Whole {
+		return cost(v.Size)
+	}
+	return cost(0) + int64(len(v.blocks))*v.block
 }
 
 // writers lists whose logs there are.
