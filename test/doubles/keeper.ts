@@ -237,6 +237,11 @@ export async function startKeeperDouble(at: Endpoint, stepMs = Number(process.en
       "tasks.resume": async ({ task }) => viewOf(find(task)),
       "tasks.remove": async ({ task, discard }) => {
         const found = find(task);
+        const waits = [...found.changes.values()].some(({ total }) => total > 0);
+        if (found.view.ephemeral && waits && !discard) {
+          await stop(found, by()); // a one-off run's changes outlive it
+          return {};
+        }
         if (!discard) noneWaits(found, found.view.shares);
         await stop(found, by());
         tasks.delete(found.view.id);

@@ -333,6 +333,32 @@ func TestARewriteIsTakenOnlyOverWhatTheTaskSaw(t *testing.T) {
 	}
 }
 
+// The guest's index is of the commit before; without its commit it would stage the way back from what the host committed.
+func TestAnIndexAloneDoesNotTakeBackWhatTheHostCommitted(t *testing.T) {
+	for _, meanwhile := range []bool{false, true} {
+		r := newRig(t)
+		r.serve()
+		r.write(r.guest+"/staged.txt", "staged by the task\n")
+		r.git(r.guest, "add", "staged.txt")
+		r.replay()
+		if meanwhile {
+			r.commit(r.host, "host.txt", "h\n", "the user's")
+		}
+		if s := r.summary(); s.Staged == 0 || len(s.Branches) != 0 || meanwhile != strings.Contains(s.Conflict, "index was changed meanwhile") {
+			t.Errorf("changed meanwhile %v: %+v", meanwhile, s)
+		}
+		_, err := r.apply(false)
+		if meanwhile && !errors.Is(err, gitrepo.ErrConflict) || !meanwhile && err != nil {
+			t.Errorf("changed meanwhile %v: %v", meanwhile, err)
+		}
+		want := "AD staged.txt"
+		if meanwhile {
+			want = ""
+		}
+		r.same("the host's status", want, r.git(r.host, "status", "--porcelain"))
+	}
+}
+
 func TestABranchDeletedWithItsFolderIsDeletedOnTheHost(t *testing.T) {
 	for _, meanwhile := range []bool{false, true} {
 		r := newRig(t)

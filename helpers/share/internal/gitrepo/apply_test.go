@@ -117,6 +117,20 @@ func TestBranchesAndTagsMadeRewrittenAndDeleted(t *testing.T) {
 	s.same("the repository after the undo", before, s.state(s.host))
 }
 
+func TestWhatOnlyATagReachesComesWithIt(t *testing.T) {
+	s := withHistory(t)
+	s.begin()
+	s.git(s.guest, "switch", "-q", "--detach")
+	s.commit(s.guest, "x", "only here\n", "tagged")
+	s.git(s.guest, "tag", "-a", "v1", "-m", "a tag")
+	s.git(s.guest, "tag", "-a", "of-a-tag", "-m", "a tag of a tag", "v1")
+	s.git(s.guest, "tag", "of-a-file", "HEAD:x")
+	s.git(s.guest, "switch", "-q", "main")
+	s.mustApply(false)
+	s.same("the refs", s.git(s.guest, "for-each-ref"), s.git(s.host, "for-each-ref"))
+	s.same("the file", "only here", s.git(s.host, "show", "v1:x"))
+}
+
 func TestARewrittenBranchIsTakenWhenTheHostsIsWhatItWas(t *testing.T) {
 	s := withHistory(t)
 	s.begin()
@@ -187,20 +201,6 @@ func TestAnIndexThatGitOnlyRefreshedIsNoConflict(t *testing.T) {
 	}
 	s.mustApply(false)
 	s.same("main", tip, s.git(s.host, "rev-parse", "main"))
-}
-
-func TestAnIndexAloneDoesNotTakeBackWhatTheHostCommitted(t *testing.T) {
-	s := withHistory(t)
-	s.begin()
-	s.write(s.guest+"/staged.txt", "staged by the task\n")
-	s.git(s.guest, "add", "staged.txt")
-	if sum := s.summary(); sum.Staged != 1 || sum.Conflict != "" {
-		t.Fatalf("without a change on the host: %+v", sum)
-	}
-	s.commit(s.host, "host.txt", "h\n", "the user's")
-	s.git(s.host, "branch", "other")
-	s.git(s.guest, "branch", "other", s.git(s.guest, "rev-parse", "HEAD"))
-	s.conflicts("meanwhile")
 }
 
 func TestAFileStagedByTheTaskIsShownAndStagedWithItsContent(t *testing.T) {

@@ -140,6 +140,14 @@ func TestObjectsThatAreNotWhatTheirNameSaysAreRefused(t *testing.T) {
 	s.refused("other content")
 	s.objectAs(blob, "blob", "good\n")
 
+	tip := s.git(s.guest, "rev-parse", "HEAD")
+	content := s.git(s.guest, "cat-file", "commit", tip) + "\n"
+	s.objectAs(tip, "commit", strings.Replace(content, "honest", "others", 1))
+	if _, err := s.tryOpen(); err == nil || !strings.Contains(err.Error(), "other content") {
+		t.Errorf("a commit is shown that is not the one that its name says: %v", err)
+	}
+	s.objectAs(tip, "commit", content)
+
 	// The host's own objects are never read from the guest.
 	tree := s.git(s.host, "rev-parse", "main^{tree}")
 	s.objectAs(tree, "tree", "")
@@ -349,6 +357,30 @@ func TestLinksAndPipesInAGitDirectoryAreNeitherFollowedNorOpened(t *testing.T) {
 	}
 	s.mustApply(false)
 	s.same("main", tip, s.git(s.host, "rev-parse", "main"))
+}
+
+func TestNothingIsOpenedThatIsOfAnotherKind(t *testing.T) {
+	s := withHistory(t)
+	s.must(os.Symlink("HEAD", s.host+"/.git/link"))
+	s.must(os.Symlink("refs", s.host+"/.git/linked"))
+	s.must(mkfifo(s.host + "/.git/pipe"))
+	d := s.dir(s.host + "/.git")
+	defer d.Close()
+	for _, name := range []string{"refs", "link", "linked", "pipe", "..", ".", "", "refs/heads", "a\x00b"} {
+		if f, err := d.File(name); err == nil {
+			f.Close()
+			t.Errorf("%q is opened as a file", name)
+		}
+	}
+	for _, name := range []string{"HEAD", "link", "linked", "pipe", "..", ".", "", "refs/heads"} {
+		if below, err := d.Dir(name); err == nil {
+			below.Close()
+			t.Errorf("%q is opened as a directory", name)
+		}
+	}
+	f, err := d.File("HEAD") // the control
+	s.must(err)
+	f.Close()
 }
 
 func TestNamesOfBranchesThatHarmAreNotTaken(t *testing.T) {
