@@ -108,9 +108,11 @@ export const goVet = (node, module) =>
     return { status, output, passed: status === 0 ? 1 : 0, failed: 0 };
   });
 
-export const goTest = (node, module, args = []) =>
-  counted(`go test ${module}`, async () => {
-    const { status, output } = await go(node, module, ["test", "-json", "-timeout", "120s", ...args, "./..."]);
+/** `long`: with the seeds, moves and kill points that are too many for every day. */
+export const goTest = (node, module, { long = false } = {}) =>
+  counted(`go test ${module}${long ? " (long)" : ""}`, async () => {
+    const args = ["test", "-json", "-timeout", long ? "3600s" : "120s", "./..."];
+    const { status, output } = await go(node, module, args, long ? { env: { CLOCHE_LONG: "1" } } : {});
     let passed = 0;
     let failed = 0;
     const text = [];
@@ -133,6 +135,12 @@ export const goTest = (node, module, args = []) =>
 const FUZZ = [
   ["helpers/share", "./internal/wire", "FuzzDecode", 1_000_000],
   ["helpers/share", "./internal/ninep", "FuzzSession", 1_000_000],
+  ["helpers/share", "./internal/broker", "FuzzBroker", 200_000],
+  ["helpers/share", "./internal/layer", "FuzzLog", 200_000],
+  ["helpers/share", "./internal/diff", "FuzzDiff", 200_000],
+  ["helpers/share", "./internal/gitrepo", "FuzzWhatAGuestWrites", 200_000],
+  ["helpers/share", "./internal/ignore", "FuzzIgnored", 200_000],
+  ["helpers/share", "./internal/names", "FuzzProtected", 200_000],
   ["helpers/contract/go", ".", "FuzzParseMessage", 1_000_000],
   ["vm-image/agent", ".", "FuzzCommandLine", 200_000],
   ["vm-image/agent", ".", "FuzzSetEnv", 200_000],
