@@ -194,8 +194,13 @@ export class TaskFolders {
         await folder.endWorker();
         folder.spec = specOf(changed);
       };
-      if (machine) await machine.folders.remount(share.id, swap);
-      else await swap();
+      try {
+        if (machine) await machine.folders.remount(share.id, swap);
+        else await swap();
+      } catch (error) {
+        if (error instanceof ProblemError && error.problem.code !== "task.changes-waiting") folder.problem = error.problem;
+        throw error;
+      }
       const data = { folder: share.id, name: share.name, mode, hideSecrets, localFolders, wall: wallSentence(shares) };
       this.#options.audit.record("folder.changed", data, { task: task.id, actor });
       await this.#save(task, shares);
