@@ -135,7 +135,7 @@ export function shareArgument(argument: Buffer): ShareArgument {
   const text = argument.toString("latin1");
   const match = /^(.*?)(?::(ro|rw|review))(?:=(\/.*))?$/s.exec(text) ?? /^(.*?)()(?:=(\/.*))?$/s.exec(text);
   const [, path = "", mode = "", guest] = match ?? [];
-  if (path === "") throw usage("--share needs a folder: --share DIR:ro or --share DIR:rw.");
+  if (path === "") throw usage("--share needs a folder: --share DIR, --share DIR:ro or --share DIR:rw.");
   return {
     path: Buffer.from(path, "latin1"),
     ...(mode === "" ? {} : { mode: mode as "ro" | "rw" | "review" }),

@@ -21,7 +21,6 @@ export const CATALOGUE = {
   "task.newer-file": "a file was written by a newer Cloche",
   "task.changes-waiting": "changes wait to be applied or discarded",
   "task.interrupted": "the machine ended because the keeper did",
-  "share.mode-required": "a folder was given without a mode",
   "share.not-found": "the folder does not exist",
   "share.not-a-folder": "the path is not a folder",
   "share.unreadable": "the folder cannot be opened with this user's rights",

@@ -29,7 +29,7 @@ interface RunResult {
 
 export async function run(session: Session, args: readonly Buffer[]): Promise<number> {
   const parsed = parse(args, RUN_OPTIONS, 0);
-  if (parsed.workload.length === 0) throw usage("`cloche run` needs a command: cloche run --share DIR:rw -- COMMAND.");
+  if (parsed.workload.length === 0) throw usage("`cloche run` needs a command: cloche run --share DIR -- COMMAND.");
   const began = performance.now();
   const keep = parsed.flags.has("--keep");
   const result: RunResult = { version: 1, task: "", status: OURS, totalMs: 0 };

@@ -12,7 +12,7 @@ const JSON_OPTION: OptionTable = { "--json": "flag" };
 export async function create(session: Session, args: readonly Buffer[]): Promise<number> {
   const parsed = parse(args, { ...TASK_OPTIONS, ...JSON_OPTION });
   const [name, ...rest] = parsed.words;
-  if (rest.length > 0) throw usage("`cloche new` takes one name: cloche new NAME --share DIR:rw.");
+  if (rest.length > 0) throw usage("`cloche new` takes one name: cloche new NAME --share DIR.");
   if (name !== undefined && parsed.values["--name"] !== undefined) throw usage("The name was given twice.");
   const keeper = await session.keeper();
   const params = await newTaskParams(keeper, parsed, false);
@@ -77,7 +77,7 @@ export async function list(session: Session, args: readonly Buffer[]): Promise<n
   if (parsed.flags.has("--json")) await printJson({ tasks });
   else if (parsed.flags.has("--quiet") || parsed.flags.has("-q")) {
     if (tasks.length > 0) await print(tasks.map((task) => task.name).join("\n"));
-  } else if (tasks.length === 0) note("cloche: no tasks. Make one: cloche new --share DIR:rw, or run a command: cloche run -- COMMAND.");
+  } else if (tasks.length === 0) note("cloche: no tasks. Make one: cloche new --share DIR, or run a command: cloche run -- COMMAND.");
   else await print(columns([["NAME", "STATE", "FOLDERS", "CHANGES"], ...tasks.map(row)]));
   return 0;
 }

@@ -31,8 +31,6 @@ export interface FolderOptions {
   readonly task: string;
   readonly paths: Paths;
   readonly program: string;
-  /** whether the share server keeps layers and versions; without, there is nothing to list and `rw` is served as it is */
-  readonly keeps: boolean;
   readonly events: FolderEvents;
 }
 
@@ -74,7 +72,7 @@ export class Folder {
     this.#spec = spec;
   }
   get #keeps(): boolean {
-    return this.#options.keeps && this.#spec.mode !== "ro";
+    return this.#spec.mode !== "ro";
   }
   get room(): RoomQuestion | undefined {
     return this.#room;
@@ -89,7 +87,7 @@ export class Folder {
 
   /** How many changes wait, when that is known without asking. `kept` is a count that was written down. */
   waiting(kept: Counted | undefined): number | undefined {
-    if (!this.#options.keeps || !existsSync(this.#layer)) return 0;
+    if (!existsSync(this.#layer)) return 0;
     const stamp = this.#stamp();
     if (this.#counted?.stamp === stamp) return this.#counted.changes;
     return kept?.stamp === stamp ? kept.changes : undefined;
@@ -136,7 +134,6 @@ export class Folder {
   /** Works on the folder's changes and versions, through the process that serves it or one started for it. */
   async use<T>(work: (server: ShareServer) => Promise<T>): Promise<T> {
     const server = await this.#inTurn(async () => {
-      if (!this.#options.keeps) throw keepsNothing(this.#spec.name);
       const there = this.#spec.mode === "ro" ? undefined : this.#serving;
       const server = there ?? (await this.#work());
       this.#using++;
@@ -285,13 +282,6 @@ export class Folder {
     return done;
   }
 }
-
-const keepsNothing = (name: string) =>
-  new ProblemError({
-    code: "share.server",
-    message: `The share server of this version keeps no changes and no versions of the folder ${JSON.stringify(name)}. Nothing was done.`,
-    next: ["Files that a task changed with `rw` are as it wrote them."],
-  });
 
 /** The work's outcome, or nothing when it takes longer. */
 async function within(ms: number, work: Promise<unknown>): Promise<void> {

@@ -4,4 +4,4 @@ export { type Counted, Folder } from "./folder.ts";
 export { type Grant, Grants, refuseOverlaps } from "./grants.ts";
 export { guestFolderName, guestPathFor, OWN_FOLDER } from "./guest-path.ts";
 export { changesWait, folderUnknown } from "./problems.ts";
-export { type Activity, type FolderSpec, folderConfinement, KEEPS_CHANGES, type ShareServer } from "./server.ts";
+export { type Activity, type FolderSpec, folderConfinement, type ShareServer } from "./server.ts";

@@ -10,8 +10,6 @@ import { Program } from "../process/index.ts";
 import { shareProblem } from "./problems.ts";
 
 const END_GRACE_MS = 1_000;
-/** Whether the program keeps layers and versions. It does not yet: `review` is refused, and `rw` is served without versions. */
-export const KEEPS_CHANGES = false;
 /** versions are kept for that long, or until their room is needed */
 const KEEP_DAYS = 30;
 /** the guest's user; every file shows as that user's */
@@ -116,10 +114,8 @@ function serveParams(folder: FolderSpec, listen: string | undefined, kept: Kept 
     if (listen === undefined) throw new Error("a folder that is read only is served or not at all");
     return { mode, ...always, listen };
   }
-  const keep = { ...socket, keepDays: KEEP_DAYS };
-  if (kept) return { mode, ...always, ...keep, ...kept };
-  if (mode === "rw") return { mode, ...always, ...keep };
-  throw new Error("what is asked about first needs a place");
+  if (!kept) throw new Error(`what is done in a folder of mode ${mode} needs a place`);
+  return { mode, ...always, ...socket, ...kept, keepDays: KEEP_DAYS };
 }
 
 /** A folder's identity and what its filesystem allows; nothing in the folder is read. */

@@ -12,7 +12,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { type DoubleLayer, shareServerDouble } from "../../../test/doubles/share-server.ts";
 import { ProblemError } from "../../contract/index.ts";
 import { AuditLog } from "../audit/index.ts";
@@ -32,6 +32,8 @@ let folders: TaskFolders;
 /** what stands in for the guest of a running task: the folders are served, and mounted nowhere */
 let machine: Machine | undefined;
 const actor = { kind: "user" } as const;
+// each test starts real programs, which on a busy machine takes seconds
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });
 
 beforeEach(() => {
   root = realpathSync(mkdtempSync(join(tmpdir(), "folders-")));
@@ -44,7 +46,7 @@ beforeEach(() => {
   const program = shareServerDouble(root);
   grants = new Grants({ file: program, log: join(root, "log") }, { data: [home], programs: [] });
   const resolve = (ref: string) => resolveTask(ref, store.all());
-  folders = new TaskFolders({ paths, audit, grants, store, program, keeps: true, resolve, machine: () => machine });
+  folders = new TaskFolders({ paths, audit, grants, store, program, resolve, machine: () => machine });
 });
 afterEach(async () => {
   await folders.endAll();

@@ -34,7 +34,6 @@ export interface TaskFoldersOptions {
   readonly grants: Grants;
   readonly store: TaskStore;
   readonly program: string;
-  readonly keeps: boolean;
   readonly resolve: (ref: string) => TaskFile;
   /** the task's machine while its folders can be changed in it; throws when it is neither up nor off */
   readonly machine: (task: TaskFile) => Machine | undefined;
@@ -62,7 +61,6 @@ export class TaskFolders {
     for (const asked of folders) {
       const { path, name, identity, notes } = this.#options.grants.take(asked.grant);
       await this.#options.grants.refuseUnfit(path, name);
-      if (!this.#options.keeps && (asked.mode === undefined || asked.mode === "review")) throw modeRequired(name);
       const guestPath = guestPathFor(
         name,
         asked.guestPath,
@@ -117,7 +115,7 @@ export class TaskFolders {
       const folder = this.#folder(task, share);
       try {
         await folder.count(share.counted);
-        if (this.#options.keeps && share.secrets === undefined && !task.ended) await this.#findSecrets(task, share, folder);
+        if (share.secrets === undefined && !task.ended) await this.#findSecrets(task, share, folder);
       } catch (error) {
         // the folder may be gone or its disk away: the task is shown all the same, and this with it
         if (!(error instanceof ProblemError)) throw error;
@@ -359,13 +357,12 @@ export class TaskFolders {
     const known = held.get(share.id);
     if (known) return known;
     const about = { folder: share.id, name: share.name };
-    const { audit, paths, program, keeps } = this.#options;
+    const { audit, paths, program } = this.#options;
     const folder = new Folder({
       spec: specOf(share),
       task: task.id,
       paths,
       program,
-      keeps,
       events: {
         onActivity: (entries: Activity) => {
           for (const { kind, entries: part } of activityEvents(entries)) audit.report(kind, { ...about, entries: part }, { task: task.id });
@@ -405,13 +402,6 @@ export const specOf = ({ id, path, name, identity, mode, hideSecrets, localFolde
   hideSecrets,
   localFolders,
 });
-
-const modeRequired = (name: string) =>
-  new ProblemError({
-    code: "share.mode-required",
-    message: `The folder ${JSON.stringify(name)} needs a mode: this version serves \`ro\` (read only) and \`rw\` (change directly). Asking before each change (\`review\`) is not served yet, so nothing was shared.`,
-    next: ["Add :ro or :rw to the folder, for example --share ~/folder:ro."],
-  });
 
 const tooMany = (task: TaskFile) =>
   new ProblemError({

@@ -22,7 +22,7 @@ import { type Image, openImage } from "../image/index.ts";
 import type { HelperPrograms } from "../machine/index.ts";
 import { type MachineFacts, machineFacts } from "../machine/index.ts";
 import type { Paths } from "../paths.ts";
-import { type Grants, KEEPS_CHANGES, OWN_FOLDER } from "../share/index.ts";
+import { type Grants, OWN_FOLDER } from "../share/index.ts";
 import { commandText, type ExecRequest, runExec, sendProblem } from "./exec.ts";
 import { TaskFolders } from "./folders.ts";
 import { GuestLogBudget } from "./guest-log.ts";
@@ -90,7 +90,6 @@ export class TaskService {
       grants,
       store: this.#store,
       program: programs.shareServer,
-      keeps: KEEPS_CHANGES,
       resolve: (ref) => this.resolve(ref),
       machine: (task) => this.#foldersIn(task),
     });

@@ -32,11 +32,9 @@ describe("refused before there is a task", () => {
     noTaskWasMade();
   });
 
-  it("a folder without a mode, and the mode that is not served yet", async () => {
-    refusedWith(await tried(cloche.folder("plain")), "share.mode-required");
-    const review = refusedWith(await tried(`${cloche.folder("plain")}:review`), "share.mode-required");
-    expect(review.stderr).toContain('"plain"');
+  it("a folder without a path, and a mode that there is not", async () => {
     refusedWith(await tried(":ro"), "usage");
+    refusedWith(await tried(`${cloche.folder("plain")}:rx`), "share.not-found");
     noTaskWasMade();
   });
 
