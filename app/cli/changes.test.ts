@@ -89,6 +89,9 @@ describe("a change as a terminal shows it", () => {
     const branches = [{ name: file("main"), commits: 2, kind: "moved" as const }];
     const line = changeLine(change({ path: file(".git"), type: "repository", repository: { branches, more: 0, refused: ["config"] } }));
     expect(line).toBe("  M  .git  (branch main: +2 commits, never applied: config)");
+    const reason = "Something was staged in the folder meanwhile.";
+    const stuck = changeLine(change({ path: file(".git"), type: "repository", conflict: "changed", repository: { branches, more: 0, refused: [], reason } }));
+    expect(stuck).toContain(`+2 commits, ${reason}`);
   });
   it("a diff cannot drive the terminal, and its hunks have numbers", () => {
     const shown = terminalDiff("--- a\n+++ b\n@@ -1 +1 @@\n-x\n+\x1b]0;owned\x07\n@@ -9 +9 @@\n");

@@ -51,6 +51,7 @@ export function changeLine(change: ChangeView): string {
       about.push(`${branch.kind === "new" ? "new " : ""}branch ${branch.name.text}: ${moved}${behind}`);
     }
     if (repository.more > 0) about.push(`${many(repository.more, "more branch")}`);
+    if (repository.reason !== undefined) about.push(visible(repository.reason));
     if (repository.refused.length > 0) about.push(`never applied: ${repository.refused.map(visible).join(", ")}`);
   } else if (type === "ignored")
     about.push(`ignored by git, ${many(change.count ?? 0, "file")}, ${size(change.sizeBytes)}; not applied by --all`);

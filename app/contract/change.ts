@@ -73,6 +73,8 @@ export const changeView = z.strictObject({
       more: count,
       /** what is never applied: hooks, config */
       refused: z.array(z.string().max(256)).max(32),
+      /** why it cannot be read, or be applied but as a branch; safe to show */
+      reason: z.string().max(1024).optional(),
     })
     .optional(),
   seq: count,

@@ -210,6 +210,8 @@ export const shareChange = z.strictObject({
       more: count,
       /** what is never applied: hooks, config */
       refused: z.array(text(256)).max(32),
+      /** why it cannot be read, or be applied but as a branch; with `conflict` */
+      reason: text(512).optional(),
     })
     .optional(),
   seq: count,

@@ -108,6 +108,7 @@ function changeOf({ path, from, linkTarget, repository, ...change }: ShareChange
             ...repository,
             branches: repository.branches.map((branch) => ({ ...branch, name: fileOf(branch.name) })),
             refused: repository.refused.map((text) => pathText(Buffer.from(text))),
+            ...(repository.reason === undefined ? {} : { reason: pathText(Buffer.from(repository.reason)) }),
           },
         }),
   };

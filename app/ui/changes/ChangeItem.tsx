@@ -57,7 +57,7 @@ export function ChangeItem({ task, share, change, busy, apply, discard }: Props)
       {change.repository && <Repository repository={change.repository} />}
       {change.conflict && (
         <div className="note conflict">
-          <p>{text.changes.conflict[change.conflict]}</p>
+          <p>{change.repository?.reason === undefined ? text.changes.conflict[change.conflict] : visible(change.repository.reason)}</p>
           {change.repository && (
             <button type="button" disabled={busy} onClick={() => apply({ changes: [{ id, token, as: btoa(branch) }] })}>
               {text.changes.asBranch(branch)}

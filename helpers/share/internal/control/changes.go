@@ -52,6 +52,7 @@ type wireRepository struct {
 	Branches []wireBranch `json:"branches"`
 	More     int          `json:"more"`
 	Refused  []string     `json:"refused"`
+	Reason   string       `json:"reason,omitempty"`
 }
 
 type wireBranch struct {
@@ -234,7 +235,7 @@ func wireOf(c *changes.Change) wireChange {
 }
 
 func repositoryOf(s *gitrepo.Summary) *wireRepository {
-	r := &wireRepository{Branches: []wireBranch{}, Refused: []string{}}
+	r := &wireRepository{Branches: []wireBranch{}, Refused: []string{}, Reason: contract.Tail(s.Conflict, 512)}
 	for _, b := range s.Branches {
 		if len(r.Branches) == maxBranches {
 			r.More++
