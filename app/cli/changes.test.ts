@@ -90,7 +90,9 @@ describe("a change as a terminal shows it", () => {
     const line = changeLine(change({ path: file(".git"), type: "repository", repository: { branches, more: 0, refused: ["config"] } }));
     expect(line).toBe("  M  .git  (branch main: +2 commits, never applied: config)");
     const reason = "Something was staged in the folder meanwhile.";
-    const stuck = changeLine(change({ path: file(".git"), type: "repository", conflict: "changed", repository: { branches, more: 0, refused: [], reason } }));
+    const stuck = changeLine(
+      change({ path: file(".git"), type: "repository", conflict: "changed", repository: { branches, more: 0, refused: [], reason } }),
+    );
     expect(stuck).toContain(`+2 commits, ${reason}`);
   });
   it("a diff cannot drive the terminal, and its hunks have numbers", () => {
