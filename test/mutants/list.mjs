@@ -190,13 +190,25 @@ export const mutants = [
   {
     name: "an apply takes a change whose token is another than the one that was shown",
     promise: "what is shown is what is applied",
-    edits: [{ file: share("changes/apply.go"), search: "if err == nil && c.Token != chosen.Token {", replace: "if err == nil && c.Token != chosen.Token && false {" }],
+    edits: [
+      {
+        file: share("changes/apply.go"),
+        search: "if err == nil && c.Token != chosen.Token {",
+        replace: "if err == nil && c.Token != chosen.Token && false {",
+      },
+    ],
     red: { folder: "./internal/changes", tests: "TestWhatIsShownIsWhatIsApplied" },
   },
   {
     name: "apply --all takes protected names",
     promise: "what a host obeys unasked is applied one by one only",
-    edits: [{ file: share("changes/apply.go"), search: "case c.Protected && c.Type != Repository:", replace: "case c.Protected && c.Type != Repository && false:" }],
+    edits: [
+      {
+        file: share("changes/apply.go"),
+        search: "case c.Protected && c.Type != Repository:",
+        replace: "case c.Protected && c.Type != Repository && false:",
+      },
+    ],
     red: { folder: "./internal/changes", tests: "TestProtectedNamesAreAppliedOneByOneOnly" },
   },
   {
@@ -210,5 +222,35 @@ export const mutants = [
       },
     ],
     red: { folder: "./internal/changes", tests: "TestLinksThatMayLeaveTheFolderAreFlagged_AndNeverAppliedByAll" },
+  },
+  {
+    name: "a repository's object goes to the host under a name that is not its content's",
+    promise: "a repository is one change: objects and refs together or not at all",
+    edits: [{ file: share("gitrepo/plan.go"), search: "if n != size || ID(h.Sum(nil)) != t.id {", replace: "if n != size {" }],
+    red: { folder: "./internal/gitrepo", tests: "TestObjectsThatAreNotWhatTheirNameSaysAreRefused" },
+  },
+  {
+    name: "the task's index goes to the host as it is",
+    promise: "a task cannot hide a change from the host's git",
+    edits: [
+      {
+        file: share("gitrepo/index.go"),
+        search: "if h := known[g.path]; h != nil && h.key() == g.key() {",
+        replace: "if h := g; known != nil {",
+      },
+    ],
+    red: { folder: "./internal/gitrepo", tests: "TestAnIndexOfTheTaskCannotHideAChange" },
+  },
+  {
+    name: "a branch is set over what the host committed meanwhile",
+    promise: "a repository whose host side moved is offered as a branch",
+    edits: [{ file: share("gitchange/folder.go"), search: "return !then.Same(now)", replace: "return false" }],
+    red: { folder: "./internal/gitchange", tests: "TestACommitOfTheHostsMeanwhileMakesABranchTheOffer" },
+  },
+  {
+    name: "an undo takes a pack away on which the user has built",
+    promise: "nothing is lost by an undo",
+    edits: [{ file: share("gitchange/plan.go"), search: "Stays: s.Stays, ", replace: "" }],
+    red: { folder: "./internal/gitchange", tests: "TestABranchThatTheUserMadeOfAnAppliedCommitOutlivesTheUndo" },
   },
 ];
