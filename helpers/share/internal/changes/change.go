@@ -73,6 +73,8 @@ type part struct {
 	base *layer.Base   // what the folder is expected to have at path
 	now  *layer.Base   // what the folder has where base was
 	file *unix.Stat_t  // of the content
+	// binary: its beginning is no text
+	binary bool
 }
 
 func (c *Change) is(flag string) bool {

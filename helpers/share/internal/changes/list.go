@@ -76,6 +76,9 @@ func New(o Options) (*Set, error) {
 	return s, s.catchUp()
 }
 
+// sniffBytes of a file tell a list whether it is text.
+const sniffBytes = 8000
+
 // Page is a part of the list.
 type Page struct {
 	Revision uint64
@@ -227,11 +230,12 @@ func (s *Set) examine(look *lookout, p *part) bool {
 		p.kind = Attributes
 	}
 	if n.Kind == layer.File && n.Content != 0 && !n.Whiteout {
-		st, err := s.contentStat(n.Content)
+		var head [sniffBytes]byte
+		st, beginning, err := s.contentLook(n.Content, head[:])
 		if err != nil {
 			return false
 		}
-		p.file = st
+		p.file, p.binary = st, !diff.IsText(beginning)
 		if was, known := s.settled[n.ID]; known && was.seq == n.Seq && was.file.Size == st.Size && was.file.Mtim == st.Mtim && was.file.Ctim == st.Ctim {
 			return false
 		}
@@ -240,14 +244,30 @@ func (s *Set) examine(look *lookout, p *part) bool {
 	return true
 }
 
+// contentStat tells what a content file is at this moment.
 func (s *Set) contentStat(number uint64) (*unix.Stat_t, error) {
+	st, _, err := s.contentLook(number, nil)
+	return st, err
+}
+
+// contentLook also reads as much of the beginning as head takes. A list does both for each file, with one open.
+func (s *Set) contentLook(number uint64, head []byte) (*unix.Stat_t, []byte, error) {
 	f, err := s.options.Layer.OpenContent(number)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer f.Close()
 	st := &unix.Stat_t{}
-	return st, unix.Fstat(int(f.Fd()), st)
+	if err := unix.Fstat(int(f.Fd()), st); err != nil {
+		return nil, nil, err
+	}
+	n := 0
+	if len(head) > 0 {
+		if n, err = unix.Pread(int(f.Fd()), head, 0); err != nil {
+			n = 0 // then it counts as text until its diff is asked for, which says what is wrong
+		}
+	}
+	return st, head[:max(n, 0)], nil
 }
 
 // conflict tells why a part cannot be taken over where it is.
@@ -315,7 +335,7 @@ func (s *Set) describe(c *Change, p *part) {
 	}
 	if p.file != nil {
 		c.Size = p.file.Size
-		c.Binary = s.binary(n.Content)
+		c.Binary = p.binary
 	} else if p.base != nil && n.Kind == layer.File {
 		c.Size = p.base.Size
 	}
@@ -334,17 +354,6 @@ func (s *Set) describe(c *Change, p *part) {
 	d := &digest{}
 	d.part(p)
 	c.Token = d.token()
-}
-
-func (s *Set) binary(content uint64) bool {
-	f, err := s.options.Layer.OpenContent(content)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	var head [8000]byte
-	n, _ := f.ReadAt(head[:], 0)
-	return !diff.IsText(head[:n])
 }
 
 // folds gathers parts that are one line.
