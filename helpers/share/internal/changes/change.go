@@ -70,9 +70,9 @@ type part struct {
 	path string
 	from string // where the folder has it, for what was moved
 	kind string
-	base *layer.Base   // what the folder is expected to have at path
-	now  *layer.Base   // what the folder has where base was
-	file *unix.Stat_t  // of the content
+	base *layer.Base  // what the folder is expected to have at path
+	now  *layer.Base  // what the folder has where base was
+	file *unix.Stat_t // of the content
 	// binary: its beginning is no text
 	binary bool
 }

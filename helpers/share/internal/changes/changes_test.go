@@ -34,14 +34,14 @@ func must(t testing.TB, err error) {
 
 // rig is a folder of the host, a task's layer over it, and the guest that works through the view.
 type rig struct {
-	t           testing.TB
-	base, root  string
-	layer       *layer.Layer
-	lower       ninep.Tree
-	tree        *view.Tree
-	write       *writeback.Folder
-	set         *changes.Set
-	crash       func(string)
+	t          testing.TB
+	base, root string
+	layer      *layer.Layer
+	lower      ninep.Tree
+	tree       *view.Tree
+	write      *writeback.Folder
+	set        *changes.Set
+	crash      func(string)
 }
 
 func newRig(t testing.TB) *rig {
@@ -949,3 +949,38 @@ func TestBatchesAnswerInSlices_AndOneBatchIsOneUndo(t *testing.T) {
 	r.same("after undo", before)
 }
 
+func TestDiscardedHunksAreGoneForTheGuestToo_WhetherItHasTheFileOpenOrNot(t *testing.T) {
+	for _, open := range []bool{false, true} {
+		t.Run(fmt.Sprint("open ", open), func(t *testing.T) {
+			r := newRig(t)
+			old := strings.Repeat("line\n", 40)
+			r.put("a", "first\n"+old+"last\n")
+			r.open()
+			r.guest("a", "FIRST\n"+old+"LAST\n")
+			r.open()
+			var held ninep.Node
+			if open {
+				held = r.at("a")
+				defer held.Drop()
+			}
+			c := r.change("a")
+			slice, err := r.set.Discard(changes.What{Changes: []changes.Chosen{{ID: c.ID, Token: c.Token, Hunks: []int{0}}}})
+			must(t, err)
+			if len(slice.Done) != 1 {
+				t.Fatalf("%+v", slice)
+			}
+			n := r.at("a")
+			defer n.Drop()
+			f, err := n.Open(0)
+			must(t, err)
+			defer f.Close()
+			b := make([]byte, 1000)
+			size, err := f.ReadAt(b, 0)
+			must(t, err)
+			if want := "first\n" + old + "LAST\n"; string(b[:size]) != want {
+				t.Errorf("the guest reads %q", b[:size])
+			}
+			r.content("a", "first\n"+old+"last\n")
+		})
+	}
+}

@@ -381,13 +381,17 @@ func (s *Set) discardHunks(c *Change, hunks []int) error {
 		if err := s.still(p); err != nil {
 			return err
 		}
-		f, err := s.options.Layer.OpenContent(p.node.Content)
+		n := s.options.Layer.Get(p.node.ID)
+		if !open {
+			return s.otherContent(n, rest)
+		}
+		// Into the same file, as the guest has that open. This alone is not safe against a crash: the file may then have the
+		// beginning of one state and the end of the other.
+		f, err := s.options.Layer.OpenContent(n.Content)
 		if err != nil {
 			return err
 		}
 		defer f.Close()
-		// Into the same file, as the guest may have it open; a crash within leaves a file that is neither, which is why
-		// the whole goes in before the end is cut.
 		if _, err := f.WriteAt(rest, 0); err != nil {
 			return err
 		}
@@ -397,7 +401,30 @@ func (s *Set) discardHunks(c *Change, hunks []int) error {
 		if err := f.Sync(); err != nil {
 			return err
 		}
-		n := s.options.Layer.Get(p.node.ID)
 		return s.options.Layer.Change(layer.Put(n))
 	})
+}
+
+// otherContent gives a node a new content, on the disk before the layer names it.
+func (s *Set) otherContent(n *layer.Node, data []byte) error {
+	number, err := s.temporary(data)
+	if err != nil {
+		return err
+	}
+	f, err := s.options.Layer.OpenContent(number)
+	if err == nil {
+		err = f.Sync()
+		f.Close()
+	}
+	old := n.Content
+	n.Content = number
+	if err == nil {
+		err = s.options.Layer.Change(layer.Put(n))
+	}
+	if err != nil {
+		s.options.Layer.DropContent(number)
+		return err
+	}
+	s.options.Layer.DropContent(old)
+	return nil
 }

@@ -148,4 +148,3 @@ func TestUnderConfinementChangesAreListedAppliedAndTakenBack(t *testing.T) {
 		})
 	}
 }
-

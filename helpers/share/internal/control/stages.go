@@ -20,7 +20,7 @@ type handoff struct {
 	Plan     confine.Plan
 	Identity identity
 	UID, GID uint32
-	Serving  serve // the request, as it was checked
+	Serving  serve             // the request, as it was checked
 	Measures []confine.Measure // filled by the child
 }
 
