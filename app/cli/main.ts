@@ -7,7 +7,7 @@ import { endpoint } from "../contract/node/place.ts";
 import { type Spawned, spawnKeeper } from "../contract/node/spawn.ts";
 
 /** Verbs that always end up asking the keeper. */
-const ASKING = new Set(["run", "new", "start", "ls", "shell", "exec"]);
+const ASKING = new Set(["run", "new", "start", "ls", "shell", "exec", "changes", "diff", "apply", "discard", "undo", "history", "restore"]);
 const START_DEADLINE_MS = 20_000;
 
 function beginKeeper(): Promise<Spawned> | undefined {

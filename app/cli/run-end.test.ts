@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { type KeeperDouble, startKeeperDouble } from "../../test/doubles/keeper.ts";
 import { endpoint } from "../contract/node/index.ts";
 
@@ -43,6 +43,9 @@ afterEach(() => {
   keeper.close();
   rmSync(directory, { recursive: true, force: true });
 });
+
+// each test starts real programs, which on a busy machine takes seconds
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });
 
 const run = ["run", "--name", "once", "--share", "notes", "-T", "--", "exit"];
 
