@@ -984,3 +984,29 @@ func TestDiscardedHunksAreGoneForTheGuestToo_WhetherItHasTheFileOpenOrNot(t *tes
 		})
 	}
 }
+
+func TestAModeThatTheGuestSetsDuringTheApplyIsAChangeOfItsOwn(t *testing.T) {
+	for _, point := range []string{"prepared", "done"} {
+		t.Run(point, func(t *testing.T) {
+			r := newRig(t)
+			r.put("a", "old")
+			r.open()
+			r.guest("a", "new")
+			what := r.chosen("a")
+			r.crash = func(at string) {
+				if at == point {
+					r.crash = nil
+					r.chmod("a", 0o755)
+				}
+			}
+			r.apply(what)
+			r.open()
+			_, _, refused := r.apply(r.all())
+			r.none(refused)
+			r.content("a", "new")
+			if st, err := os.Stat(r.host("a")); err != nil || st.Mode().Perm() != 0o755 {
+				t.Errorf("the mode is %v, %v", st.Mode(), err)
+			}
+		})
+	}
+}

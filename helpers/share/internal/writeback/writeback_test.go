@@ -718,3 +718,61 @@ func TestNoDescriptorIsLeftOpen(t *testing.T) {
 		t.Errorf("%d descriptors, were %d", now, before)
 	}
 }
+
+func TestADirectoryMovedOutOfTheFolderDuringAStepIsRefused_AndNothingIsLeftInIt(t *testing.T) {
+	for _, point := range []string{"prepared", "renamed"} {
+		t.Run(point, func(t *testing.T) {
+			w := newWorld(t)
+			w.put("d/f", "old", 0o644)
+			outside := filepath.Join(w.base, "outside")
+			step, made := w.replace("d/f", "new"), w.create("d/made", "new")
+			made.Group = 1
+			moved := false
+			w.crash = func(at string) {
+				if at == point && !moved {
+					moved = true
+					must(t, os.Rename(w.path("d"), outside))
+				}
+			}
+			results, err := w.folder().Apply("a1", []Step{step, made})
+			must(t, err)
+			for i, r := range results {
+				if !errors.Is(r.Err, ErrConflict) {
+					t.Errorf("step %d: %v", i, r.Err)
+				}
+			}
+			list, err := os.ReadDir(outside)
+			must(t, err)
+			if got, _ := os.ReadFile(filepath.Join(outside, "f")); string(got) != "old" || len(list) != 1 {
+				t.Errorf("outside has %v, f holds %q", list, got)
+			}
+		})
+	}
+}
+
+func TestAFileThatIsWrittenBetweenTheLookAndTheExchangeIsPutBack(t *testing.T) {
+	for _, op := range []string{"replace", "remove", "move"} {
+		t.Run(op, func(t *testing.T) {
+			w := newWorld(t)
+			w.put("f", "old", 0o644)
+			step := map[string]Step{
+				"replace": w.replace("f", "new"), "remove": w.remove("f"), "move": {Op: Move, Path: "f", To: "g", Expect: w.identity("f")},
+			}[op]
+			w.crash = func(at string) {
+				if at == "prepared" {
+					must(t, os.WriteFile(w.path("f"), []byte("the host's"), 0o644))
+				}
+			}
+			results, err := w.folder().Apply("a1", []Step{step})
+			must(t, err)
+			if !errors.Is(results[0].Err, ErrConflict) {
+				t.Errorf("ended with %v", results[0].Err)
+			}
+			list, err := os.ReadDir(w.root)
+			must(t, err)
+			if got, _ := os.ReadFile(w.path("f")); string(got) != "the host's" || len(list) != 1 {
+				t.Errorf("the folder has %v, f holds %q", list, got)
+			}
+		})
+	}
+}
