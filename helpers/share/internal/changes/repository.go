@@ -165,7 +165,27 @@ func (s *Set) repositorySteps(c *Change, w *work, chosen Chosen) ([]writeback.St
 		}
 		planned.Steps[i].Note = noteOf(about)
 	}
-	return planned.Steps, nil
+	return append(planned.Steps, s.sharedObjects(c, parts, writeback.MaxSteps-len(planned.Steps))...), nil
+}
+
+// sharedObjects makes the directories of loose objects that the guest has and the host has not. The guest's own would hide a
+// host's of the same name, and with it the objects that git on the host puts there later: the guest's repository would miss
+// what its refs name. Empty ones mean nothing to git, so an undo leaves them.
+func (s *Set) sharedObjects(c *Change, parts map[string]*part, most int) []writeback.Step {
+	look := newLookout(s.options.Lower)
+	defer look.close()
+	var steps []writeback.Step
+	for i := range 256 {
+		p := parts[layer.Join(c.Path, fmt.Sprintf("objects/%02x", i))]
+		if p == nil || p.node.Kind != layer.Directory || !p.node.Made || p.node.Base != nil || look.base(p.path) != nil || len(steps) == most {
+			continue
+		}
+		steps = append(steps, writeback.Step{
+			Op: writeback.MakeDir, Path: p.path, Kind: writeback.Directory, Attributes: writeback.Attributes{Mode: 0o755, MtimeNs: time.Now().UnixNano()},
+			Stays: true, Note: noteOf(note{Node: p.node.ID, Seq: p.node.Seq}),
+		})
+	}
+	return steps
 }
 
 func (s *Set) nodeAt(path string) *layer.Node {

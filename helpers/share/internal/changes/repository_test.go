@@ -3,6 +3,7 @@
 package changes_test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -271,4 +272,22 @@ func TestListingKeepsNoDescriptors(t *testing.T) {
 	if after := count(); after > before+2 {
 		t.Errorf("%d descriptors after 20 lists, %d before", after, before)
 	}
+}
+
+func TestObjectsThatTheUserMakesAfterAnApplyAreSeenByTheGuest_InDirectoriesItHasToo(t *testing.T) {
+	r := newGitRig(t)
+	// Enough commits that the guest has most directories of loose objects.
+	for i := range 150 {
+		r.commit(r.guestDir, "notes.txt", fmt.Sprint(i, "\n"), "of the task")
+	}
+	r.replay()
+	_, _, refused := r.apply(r.all())
+	r.none(refused)
+	for i := range 8 {
+		ours := r.commit(r.root, "host.txt", fmt.Sprint("h", i, "\n"), "the user's")
+		guest := r.seen()
+		r.equal("the guest's main", ours, r.git(guest, "rev-parse", "main"))
+		r.equal("the guest's status", "", r.git(guest, "status", "--porcelain"))
+	}
+	r.equal("git fsck", "", r.git(r.root, "fsck", "--strict", "--full"))
 }
