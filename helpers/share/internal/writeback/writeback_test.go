@@ -776,3 +776,20 @@ func TestAFileThatIsWrittenBetweenTheLookAndTheExchangeIsPutBack(t *testing.T) {
 		})
 	}
 }
+
+func TestALinkThatIsAnotherOneAtTheExchangeIsPutBack(t *testing.T) {
+	w := newWorld(t)
+	must(t, os.Symlink("old", w.path("l")))
+	step := Step{Op: Put, Path: "l", Kind: Link, Target: "new", Expect: w.identity("l")}
+	w.crash = func(at string) {
+		if at == "prepared" {
+			must(t, os.Remove(w.path("l")))
+			must(t, os.Symlink("the host's", w.path("l")))
+		}
+	}
+	results, err := w.folder().Apply("a1", []Step{step})
+	must(t, err)
+	if target, _ := os.Readlink(w.path("l")); !errors.Is(results[0].Err, ErrConflict) || target != "the host's" {
+		t.Errorf("ended with %v, the link leads to %q", results[0].Err, target)
+	}
+}
