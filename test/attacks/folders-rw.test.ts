@@ -1,0 +1,146 @@
+/**
+ * What a hostile guest can do to a folder that it may change: nothing that the host would obey comes into it, nothing that was in it is
+ * lost. Each row is tried by the guest's user and by guest root; the verdict is what the host has in the folder, and what comes back.
+ */
+import { existsSync, linkSync, lstatSync, mkdirSync, readdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { VersionView } from "../../app/contract/index.ts";
+import { Cloche } from "../harness/index.ts";
+import { allRefused, fingerprint, inGuest, type Outcome, probe, WHO } from "./folders-support.ts";
+
+const cloche = new Cloche();
+const work = cloche.folder("work");
+const outside = cloche.folder("outside");
+const writes = probe("writes.py");
+const WAYS = ["unlink", "truncate", "open-truncate", "overwrite", "rename-over", "exchange", "map", "punch", "move-and-unlink", "twice"];
+const original = (who: string, way: string) => `what the user had, ${who}, ${way}\n`.repeat(50);
+const PROTECTED = [".envrc", ".git/config", ".git/hooks/pre-commit"];
+
+/** Everything below the folder whose content, or whose text if it is a link, the guest planted. */
+function planted(): string[] {
+  const found: string[] = [];
+  const one = (path: string, name: string): void => {
+    const kind = lstatSync(path);
+    if (kind.isDirectory()) for (const entry of readdirSync(path)) one(join(path, entry), `${name}/${entry}`);
+    else if (kind.isFile() ? readFileSync(path).includes("PLANTED") : readlinkSync(path).includes("PLANTED")) found.push(name);
+  };
+  one(work, "");
+  return found;
+}
+
+const versionsOf = async (name: string) => (await cloche.json<{ versions: VersionView[] }>(["history", "hostile", name])).versions;
+/** The content of a file with each of its versions restored. */
+async function comesBack(name: string): Promise<string[]> {
+  const contents: string[] = [];
+  for (const { number } of await versionsOf(name)) {
+    await cloche.ok(["restore", "hostile", `${name}@${number}`]);
+    contents.push(readFileSync(join(work, name), "utf8"));
+  }
+  return contents;
+}
+
+beforeAll(async () => {
+  writeFileSync(join(outside, "canary"), "not the guest's");
+  mkdirSync(join(work, ".git/hooks"), { recursive: true });
+  for (const name of PROTECTED) writeFileSync(join(work, name), `the user's ${name}\n`);
+  for (const who of WHO) {
+    for (const way of WAYS) writeFileSync(join(work, `lost-${who}-${way}`), original(who, way));
+    writeFileSync(join(outside, `joined-${who}`), "outside's");
+    linkSync(join(outside, `joined-${who}`), join(work, `joined-${who}`));
+    writeFileSync(join(work, `edited-${who}`), "the first\n");
+  }
+  await cloche.ok(["new", "hostile", "--share", `${work}:rw`]);
+  await cloche.ok(["start", "hostile"]);
+});
+afterAll(() => cloche.end());
+
+describe.each(WHO)("as guest %s", (who) => {
+  it.each([0, 1, 3, 6])(
+    "F10, F11: at depth %d nothing comes to a name that the host obeys, whichever way; the guest has it",
+    async (depth) => {
+      const done = await inGuest<Record<string, Record<string, Outcome>>>(cloche, "hostile", who, writes, "plant", String(depth));
+      expect(Object.keys(done).length).toBeGreaterThan(depth === 0 ? 30 : 6);
+      const own = `/${who === "root" ? 0 : 1000}-${depth}`;
+      // what a directory held before it was moved to a protected name may stay where it was, under a name that nobody obeys
+      expect(planted().filter((path) => path.startsWith(own) && !/\/plain(\/|$)/.test(path))).toEqual([
+        `${own}${"/deeper".repeat(depth)}/ordinary`,
+      ]);
+      for (const [name, ways] of Object.entries(done)) {
+        // a link of a file and its protected name cannot be one file in the folder and in the layer at once
+        allRefused({ [name]: ways }, "ok", "EXDEV", "EPERM", "EOPNOTSUPP");
+        expect([name, ways.create, ways.rename_file]).toEqual([name, "ok", "ok"]);
+      }
+    },
+  );
+
+  it("F10: what the host has there stays as it is, and the guest sees its own", async () => {
+    const before = fingerprint(join(work, ".git"));
+    const done = await inGuest<Record<string, string[] & string>>(cloche, "hostile", who, writes, "change_protected");
+    for (const name of PROTECTED) {
+      expect(readFileSync(join(work, name), "utf8")).toBe(`the user's ${name}\n`);
+      if (who === "user") expect(done[name]).toEqual(["ok", "ok", "ok", "ok", "ok", "PLANTED"]);
+    }
+    expect(fingerprint(join(work, ".git"))).toEqual(before);
+    // for root's turn
+    for (const name of PROTECTED) await inGuest(cloche, "hostile", who, RESTORE, name, `the user's ${name}\n`);
+  });
+
+  it("F10, control: git init, clone, remote add and switch --track work; the host gets objects and refs, no config and no hook", async () => {
+    const { url, ...steps } = await inGuest<Record<string, string>>(cloche, "hostile", who, writes, "git");
+    expect(steps).toEqual(Object.fromEntries(Object.keys(steps).map((step) => [step, "ok"])));
+    expect(url).toBe("https://example.invalid/x.git");
+    const repository = join(work, `repository-${who === "root" ? 0 : 1000}`, ".git");
+    expect(existsSync(join(repository, "config"))).toBe(false);
+    expect(existsSync(join(repository, "hooks"))).toBe(false);
+    expect(readFileSync(join(repository, "refs/heads/main"), "utf8")).toMatch(/^[0-9a-f]{40}\n$/);
+    expect(readdirSync(join(repository, "objects")).length).toBeGreaterThan(2);
+  });
+
+  it("F08: whatever takes content away, the user's file comes back, byte for byte", async () => {
+    const done = await inGuest<Record<string, Outcome>>(cloche, "hostile", who, writes, "destroy");
+    expect(Object.keys(done).sort()).toEqual([...WAYS].sort());
+    for (const way of ["unlink", "truncate", "open-truncate", "overwrite", "rename-over", "map", "move-and-unlink", "twice"])
+      expect([way, done[way]]).toEqual([way, "ok"]);
+    for (const way of WAYS) {
+      const path = join(work, `lost-${who}-${way}`);
+      if (done[way] !== "ok") {
+        // an operation that 9P does not have changed nothing
+        expect([way, readFileSync(path, "utf8")]).toEqual([way, original(who, way)]);
+        continue;
+      }
+      expect(existsSync(path) && readFileSync(path, "utf8") === original(who, way), `${way} took place`).toBe(false);
+      const name = `lost-${who}-${way}${way === "move-and-unlink" ? "-moved" : ""}`;
+      expect([way, await comesBack(name)]).toEqual([way, expect.arrayContaining([original(who, way)])]);
+    }
+  });
+
+  it("F22: a file with another name outside of the folder is separated before it is written", async () => {
+    const before = fingerprint(outside).filter((line) => line.includes(`joined-${who}`));
+    const { ino } = statSync(join(outside, `joined-${who}`));
+    expect(await inGuest(cloche, "hostile", who, writes, "write", `joined-${who}`, "the guest's")).toBe("ok");
+    expect(readFileSync(join(outside, `joined-${who}`), "utf8")).toBe("outside's");
+    expect(statSync(join(outside, `joined-${who}`)).ino).toBe(ino);
+    expect(readFileSync(join(work, `joined-${who}`), "utf8")).toBe("the guest's");
+    expect(before).toHaveLength(1);
+  });
+
+  it("F24: what the user writes between two writes of the guest's comes back, and so does what was there first", async () => {
+    const path = join(work, `edited-${who}`);
+    await inGuest(cloche, "hostile", who, writes, "write", `edited-${who}`, "the guest's first\n");
+    expect(readFileSync(path, "utf8")).toBe("the guest's first\n");
+    writeFileSync(path, "the user's, in between\n");
+    await inGuest(cloche, "hostile", who, writes, "write", `edited-${who}`, "the guest's second\n");
+    const before = await versionsOf(`edited-${who}`);
+    expect(await comesBack(`edited-${who}`)).toEqual(expect.arrayContaining(["the first\n", "the user's, in between\n"]));
+    expect((await versionsOf(`edited-${who}`)).length, "what a restore replaced is a version itself").toBeGreaterThan(before.length);
+  });
+});
+
+const RESTORE = `
+import sys, os, shutil
+path = "/home/you/work/" + sys.argv[1]
+if os.path.isdir("/home/you/work/.git/hooks-away"): os.rename("/home/you/work/.git/hooks-away", "/home/you/work/.git/hooks")
+open(path, "w").write(sys.argv[2])
+print("true")
+`;

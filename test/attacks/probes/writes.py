@@ -1,0 +1,189 @@
+"""What a program in the guest does in a folder that it may change. Arguments: what to do, then its own. Answers with JSON."""
+import ctypes, errno, json, mmap, os, subprocess, sys
+
+WORK = "/home/you/work"
+PLANTED = b"PLANTED"
+NAMES = [
+    ".git/hooks/pre-commit", ".git/config", ".git/info/attributes", ".git/objects/info/alternates", ".git/config.worktree", ".git/commondir", ".git/modules/sub/hooks/post-checkout",
+    ".gitmodules", ".gitconfig", ".vscode/tasks.json", ".idea/workspace.xml", ".exrc", ".mcp.json", ".claude/settings.json", "CLAUDE.md", ".cursor/mcp.json", ".bashrc", ".zshenv",
+    ".config/fish/config.fish", ".envrc", ".ripgreprc", ".npmrc", "Library/LaunchAgents/x.plist", ".config/autostart/x.desktop", "Start.desktop", ".husky/pre-commit", ".pre-commit-config.yaml",
+    ".GIT/hooks/post-merge", ".g\u200cit/config", ".VSCode/Tasks.json", "GIT~1/hooks/x", ".ENVRC", "HEAD",
+]
+
+
+def outcome(attempt):
+    try:
+        return attempt() or "ok"
+    except OSError as error:
+        return errno.errorcode.get(error.errno, str(error))
+
+
+def put(path, data=PLANTED, mode="wb"):
+    with open(path, mode) as file:
+        file.write(data)
+
+
+def plant(names, depth):
+    """F10, F11: every way to bring something to a protected name."""
+    who = f"{os.getuid()}-{depth}"
+    done = {}
+    if depth != "0":  # all names at the top, where they are most read; below, each fourth, another one at each depth
+        names = names[int(depth) % 4::4]
+    for name in names:
+        base = f"{WORK}/{who}" + "/deeper" * int(depth)
+        first, _, rest = name.partition("/")
+
+        def fresh(way):
+            place = f"{base}/{way}"
+            os.makedirs(place, exist_ok=True)
+            return place
+
+        def read_back(path):
+            with open(path, "rb") as file:
+                return "ok" if file.read().startswith(PLANTED) else "other content"
+
+        def create():
+            path = f"{fresh('create')}/{name}"
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            put(path)
+            return read_back(path)
+
+        def rename_file():
+            place = fresh("rename")
+            os.makedirs(os.path.dirname(f"{place}/{name}"), exist_ok=True)
+            put(f"{place}/plain")
+            os.rename(f"{place}/plain", f"{place}/{name}")
+            return read_back(f"{place}/{name}")
+
+        def rename_open():
+            place = fresh("open")
+            os.makedirs(os.path.dirname(f"{place}/{name}"), exist_ok=True)
+            with open(f"{place}/plain", "wb") as file:
+                os.rename(f"{place}/plain", f"{place}/{name}")
+                file.write(PLANTED)
+            return read_back(f"{place}/{name}")
+
+        def rename_directory():
+            if not rest:
+                return "ok"
+            place = fresh("carry")
+            os.makedirs(os.path.dirname(f"{place}/plain/{rest}"), exist_ok=True)
+            put(f"{place}/plain/{rest}")
+            os.rename(f"{place}/plain", f"{place}/{first}")
+            return read_back(f"{place}/{name}")
+
+        def hard_link():
+            place = fresh("link")
+            os.makedirs(os.path.dirname(f"{place}/{name}"), exist_ok=True)
+            put(f"{place}/plain", b"before")
+            os.link(f"{place}/plain", f"{place}/{name}")
+            put(f"{place}/{name}")
+            return read_back(f"{place}/{name}")
+
+        def symbolic_link():
+            place = fresh("symlink")
+            os.makedirs(os.path.dirname(f"{place}/{name}"), exist_ok=True)
+            os.symlink("PLANTED", f"{place}/{name}")
+            return "ok" if os.readlink(f"{place}/{name}") == "PLANTED" else "other text"
+
+        done[name] = {way.__name__: outcome(way) for way in (create, rename_file, rename_open, rename_directory, hard_link, symbolic_link)}
+    put(f"{WORK}/{who}" + "/deeper" * int(depth) + "/ordinary")
+    return done
+
+
+def change_protected():
+    """F10: what the host has at such names is changed, replaced, truncated, removed, moved."""
+    os.chdir(WORK)
+    done = {}
+    for name in (".envrc", ".git/config", ".git/hooks/pre-commit"):
+        done[name] = [
+            outcome(lambda: put(name, mode="ab")),
+            outcome(lambda: put(name, mode="r+b")),
+            outcome(lambda: put("incoming") or os.rename("incoming", name)),
+            outcome(lambda: os.chmod(name, 0o777)),
+            outcome(lambda: os.truncate(name, 7)),
+        ]
+        with open(name, "rb") as file:
+            done[name].append(file.read().decode())
+    done["moved"] = outcome(lambda: os.rename(".git/hooks", ".git/hooks-away"))
+    done["removed"] = outcome(lambda: os.unlink(".envrc"))
+    return done
+
+
+def git():
+    """Must hold: a repository is made, cloned and worked in as always."""
+    os.chdir(WORK)
+    name = f"repository-{os.getuid()}"
+    environment = {**os.environ, "GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@t", "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@t", "HOME": "/tmp"}
+
+    def run(*args, cwd=WORK):
+        ended = subprocess.run(["git", "-c", "safe.directory=*", *args], cwd=cwd, env=environment, capture_output=True, text=True)
+        return "ok" if ended.returncode == 0 else ended.stderr[-500:]
+
+    made = {"init": run("init", "-b", "main", name)}
+    here = f"{WORK}/{name}"
+    put(f"{here}/file", b"content\n")
+    made["add"] = run("add", ".", cwd=here)
+    made["commit"] = run("commit", "-m", "first", cwd=here)
+    made["remote"] = run("remote", "add", "elsewhere", "https://example.invalid/x.git", cwd=here)
+    made["clone"] = run("clone", here, f"{name}-clone")
+    clone = f"{WORK}/{name}-clone"
+    made["switch"] = run("switch", "-c", "other", "--track", "origin/main", cwd=clone)
+    made["status"] = run("status", cwd=clone)
+    made["fsck"] = run("fsck", cwd=clone)
+    urls = subprocess.run(["git", "-c", "safe.directory=*", "config", "--get", "remote.elsewhere.url"], cwd=here, env=environment, capture_output=True, text=True)
+    return {**made, "url": urls.stdout.strip()}
+
+
+def destroy():
+    """F08: every operation that takes content away, each on a file of its own: lost-<who>-<way>."""
+    os.chdir(WORK)
+    libc = ctypes.CDLL(None, use_errno=True)
+    mine = f"lost-{'root' if os.getuid() == 0 else 'user'}-"
+
+    def exchange(name):
+        put("other-file")
+        if libc.renameat2(-100, b"other-file", -100, name.encode(), 2) != 0:
+            code = ctypes.get_errno()
+            os.unlink("other-file")
+            raise OSError(code, "")
+
+    def mapped(name):
+        with open(name, "r+b") as file, mmap.mmap(file.fileno(), 0) as view:
+            view[:7] = PLANTED
+            view.flush()
+
+    def renamed_over(name):
+        put("incoming-" + name)
+        os.rename("incoming-" + name, name)
+
+    def punched(name):
+        with open(name, "r+b") as file:
+            if libc.fallocate(file.fileno(), 3, ctypes.c_long(0), ctypes.c_long(4)) != 0:
+                raise OSError(ctypes.get_errno(), "")
+
+    def directory(name):
+        os.rename(name, name + "-moved")
+        os.unlink(name + "-moved")
+
+    ways = {
+        "unlink": os.unlink,
+        "truncate": lambda name: os.truncate(name, 0),
+        "open-truncate": lambda name: put(name),
+        "overwrite": lambda name: put(name, mode="r+b"),
+        "rename-over": renamed_over,
+        "exchange": exchange,
+        "map": mapped,
+        "punch": punched,
+        "move-and-unlink": directory,
+        "twice": lambda name: put(name) or put(name, b"again") or os.unlink(name),
+    }
+    return {way: outcome(lambda: act(mine + way)) for way, act in ways.items()}
+
+
+def write(name, data):
+    put(f"{WORK}/{name}", data.encode())
+    return "ok"
+
+
+print(json.dumps({f.__name__: f for f in (plant, change_protected, git, destroy, write)}[sys.argv[1]](*([NAMES] if sys.argv[1] == "plant" else []), *sys.argv[2:])))
