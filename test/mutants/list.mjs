@@ -101,7 +101,7 @@ export const mutants = [
   {
     name: "no version is kept before a file is removed",
     promise: "rw loses nothing",
-    edits: [{ file: share("hostfs/guard.go"), search: "if g.leftOf(&v.st).ours {", replace: "if true {" }],
+    edits: [{ file: share("hostfs/guard.go"), search: "ours := g.leftOf(&v.st).ours", replace: "ours := g.leftOf(&v.st).ours || true" }],
     red: { folder: "./internal/hostfs", tests: "TestEveryWayToDestroyContentLeavesAVersion" },
   },
   {
@@ -110,8 +110,8 @@ export const mutants = [
     edits: [
       {
         file: share("hostfs/guard.go"),
-        search: "if !ours && st.Nlink > 0 && destroys != nil && destroys(&st) {",
-        replace: "if !ours && st.Nlink > 0 && destroys != nil && destroys(&st) && false {",
+        search: "} else if from, to := destroys(&st); st.Nlink > 0 && from < to {",
+        replace: "} else if from, to := destroys(&st); st.Nlink > 0 && from < to && false {",
       },
     ],
     red: { folder: "./internal/hostfs", tests: "TestEveryWayToDestroyContentLeavesAVersion|TestAHostEditBetweenTwoGuestWritesIsKept" },
@@ -155,7 +155,13 @@ export const mutants = [
   {
     name: "names that look like secrets are shown although they shall be hidden",
     promise: "a hidden name is not there for the guest",
-    edits: [{ file: share("control/served.go"), search: "v.Hidden = names.Secret", replace: "_ = names.Secret" }],
+    edits: [
+      {
+        file: share("control/served.go"),
+        search: "return writeback.Hidden(name) || names.Secret(name)",
+        replace: "return writeback.Hidden(name) || names.Secret(name) && false",
+      },
+    ],
     red: { folder: "./internal/control", tests: "TestNamesThatLookLikeSecretsAreHiddenWhenAskedFor" },
   },
   {
