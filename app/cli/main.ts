@@ -3,7 +3,7 @@
  * socket it is spawned first, and both go on beside each other.
  */
 import { existsSync, readFileSync } from "node:fs";
-import { endpoint } from "../contract/node/place.ts";
+import { endpoint, isFreeForKeeper } from "../contract/node/place.ts";
 import { type Spawned, spawnKeeper } from "../contract/node/spawn.ts";
 
 /** Verbs that always end up asking the keeper. */
@@ -12,7 +12,8 @@ const START_DEADLINE_MS = 20_000;
 
 function beginKeeper(): Promise<Spawned> | undefined {
   const list = process.env.CLOCHE_COMPONENTS;
-  if (!list || !ASKING.has(process.argv[2] ?? "") || existsSync(endpoint().socket)) return undefined;
+  const at = endpoint();
+  if (!list || !ASKING.has(process.argv[2] ?? "") || existsSync(at.socket) || !isFreeForKeeper(at.runtime)) return undefined;
   try {
     const { node, app } = JSON.parse(readFileSync(list, "utf8"));
     if (typeof node === "string" && typeof app?.keeper === "string") return spawnKeeper({ node, entry: app.keeper }, START_DEADLINE_MS);

@@ -1,7 +1,7 @@
 /** The check that nobody else can stand where the keeper is found. */
 import { lstatSync, mkdirSync } from "node:fs";
-import { userInfo } from "node:os";
 import { ProblemError } from "../problem.ts";
+import { isPrivate } from "./place.ts";
 
 /** Makes `directory` (0700) or refuses one that another user made, that others may enter, or that is a link. */
 export function privateDirectory(directory: string): void {
@@ -13,8 +13,7 @@ export function privateDirectory(directory: string): void {
   }
   const found = lstatSync(directory, { throwIfNoEntry: false });
   if (!found) throw failure; // else a file or a link to nowhere stands there, which is refused below
-  const uid = userInfo().uid;
-  if (found.isDirectory() && (process.platform === "win32" || (found.uid === uid && (found.mode & 0o077) === 0))) return;
+  if (isPrivate(found)) return;
   throw new ProblemError({
     code: "keeper.private-directory",
     message: "Cloche's runtime directory is not private to you, so nothing was started in it.",

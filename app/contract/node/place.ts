@@ -1,5 +1,6 @@
 /** Where the keeper is found. Without the schemas' library, so that a command knows it at once. */
 import { createHash } from "node:crypto";
+import { lstatSync, type Stats } from "node:fs";
 import { homedir, tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 
@@ -33,4 +34,15 @@ function defaultHome(env: Environment): string {
 /** macOS's per-user temporary directory is private but too long for sockets with names of their own; /tmp is short everywhere else. */
 function shortTemporary(): string {
   return process.platform === "win32" ? tmpdir() : "/tmp";
+}
+
+/** Whether `found` is a directory that this user alone may enter; false for a link to one. */
+export function isPrivate(found: Stats): boolean {
+  return found.isDirectory() && (process.platform === "win32" || (found.uid === userInfo().uid && (found.mode & 0o077) === 0));
+}
+
+/** Whether nothing stands at `directory` that a keeper would refuse to start in. */
+export function isFreeForKeeper(directory: string): boolean {
+  const found = lstatSync(directory, { throwIfNoEntry: false });
+  return found === undefined || isPrivate(found);
 }
