@@ -176,7 +176,7 @@ func (s *Set) Apply(what What) (*Slice, error) {
 	if err := s.choose(b, what, notByAll); err != nil {
 		return nil, err
 	}
-	if err := s.plan(b); err != nil {
+	if err := s.plan(b, what); err != nil {
 		return nil, err
 	}
 	return s.applySome(b)
@@ -212,8 +212,9 @@ func phase(c *Change) int {
 	return 2
 }
 
-// plan orders the work and adds the directories that chosen changes lie in and the folder has not.
-func (s *Set) plan(b *batch) error {
+// plan orders the work and adds the directories that chosen changes lie in and the folder has not. A directory that comes along
+// is an empty new one, or one that all would take over: to move the folder's own into a protected place is a choice of its own.
+func (s *Set) plan(b *batch, what What) error {
 	l, err := s.list()
 	if err != nil {
 		return err
@@ -226,19 +227,41 @@ func (s *Set) plan(b *batch) error {
 	for _, chosen := range b.todo {
 		taken[chosen.ID] = true
 	}
+	left := func(dir *Change) (code, message string) {
+		switch {
+		case what.All && dir.Kind != Added && dir.Seq > what.Revision:
+			return problem.ChangeMovedOn, "The directory that it lies in was changed after the list was shown."
+		case !what.All && dir.Kind == Added:
+			return "", ""
+		}
+		return notByAll(dir)
+	}
+	var todo []Chosen
 	for _, chosen := range b.todo {
 		c := l.byID[chosen.ID]
 		if c == nil {
+			todo = append(todo, chosen)
 			continue
 		}
-		for above := parentOf(c.Path); above != ""; above = parentOf(above) {
+		var with []Chosen
+		code, message := "", ""
+		for above := parentOf(c.Path); above != "" && code == ""; above = parentOf(above) {
 			dir := byPath[above]
 			if dir != nil && dir.Type == Directory && !taken[dir.ID] && (dir.Kind == Added || dir.Kind == TypeChanged || dir.Kind == MovedTo) {
-				taken[dir.ID] = true
-				b.todo = append(b.todo, Chosen{ID: dir.ID, Token: dir.Token})
+				code, message = left(dir)
+				with = append(with, Chosen{ID: dir.ID, Token: dir.Token})
 			}
 		}
+		if code != "" {
+			b.refuse(c.ID, c.Path, code, message)
+			continue
+		}
+		for _, dir := range with {
+			taken[dir.ID] = true
+		}
+		todo = append(append(todo, chosen), with...)
 	}
+	b.todo = todo
 	key := func(chosen Chosen) (int, string) {
 		c := l.byID[chosen.ID]
 		if c == nil {

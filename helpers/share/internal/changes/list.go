@@ -303,6 +303,18 @@ func typeOf(k layer.Kind) string {
 	return File
 }
 
+// protected tells whether programs on the host obey what the part would put into the folder, or would take from where it is.
+func (p *part) protected() bool {
+	to, from := layer.Components(p.path), layer.Components(p.from)
+	switch p.node.Kind {
+	case layer.Directory: // what it has in it moves along
+		return names.ProtectedDirectory(to) || p.from != "" && (names.Carries(to) || names.Carries(from))
+	case layer.Link:
+		return names.ProtectedLink(to) || p.from != "" && names.ProtectedLink(from)
+	}
+	return names.Protected(to) || p.from != "" && names.Protected(from)
+}
+
 // mode is what the file would have in the folder.
 func (p *part) mode() uint32 {
 	switch {
@@ -326,13 +338,8 @@ func (s *Set) describe(c *Change, p *part) {
 	n := p.node
 	c.Path, c.From, c.Kind, c.Type, c.Seq = p.path, p.from, p.kind, typeOf(n.Kind), n.Seq
 	c.Conflict = p.conflict()
-	components := layer.Components(p.path)
-	if n.Kind == layer.Directory {
-		c.Protected = names.ProtectedDirectory(components)
-	} else {
-		c.Protected = names.Protected(components)
-		c.Executable = n.Kind == layer.File && !n.Whiteout && p.mode()&0o111 != 0
-	}
+	c.Protected = p.protected()
+	c.Executable = n.Kind == layer.File && !n.Whiteout && p.mode()&0o111 != 0
 	if p.file != nil {
 		c.Size = p.file.Size
 		c.Binary = p.binary
@@ -472,7 +479,7 @@ func (f *folds) finish(s *Set, l *listing) {
 			if c.Type == Database && c.Conflict == "" {
 				c.Conflict = p.conflict()
 			}
-			c.Protected = c.Protected || names.Protected(layer.Components(p.path))
+			c.Protected = c.Protected || p.protected()
 			if len(p.path) > MaxPath && !c.is(PathTooLong) {
 				c.Flags = append(c.Flags, PathTooLong)
 			}

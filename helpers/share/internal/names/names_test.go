@@ -72,6 +72,16 @@ func TestABareRepositoryIsProtectedWhateverItIsCalled(t *testing.T) {
 	}
 }
 
+func TestALinkInThePlaceOfADirectoryThatGivesMeaningIsProtected(t *testing.T) {
+	for path, want := range map[string]bool{
+		".hg": true, "a/.CONFIG": true, ".git/modules/x": true, ".git/objects": true, "mirror.git": true, "src": false, "a/hg": false, "github": false,
+	} {
+		if ProtectedLink(split(path)) != want {
+			t.Errorf("%s: %v", path, !want)
+		}
+	}
+}
+
 func TestMovingADirectoryWhoseNameGivesMeaningIsNoticed(t *testing.T) {
 	for path, want := range map[string]bool{
 		".git": true, "a/.git": true, ".git/foo": true, ".GIT": true, "GIT~1": true, "x.git": true, ".config": true, ".Config": true, "Library": true, ".local/share": true, ".github": true, ".vscode": true, ".vscode/x": true,

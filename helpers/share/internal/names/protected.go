@@ -100,6 +100,10 @@ func Protected(components []string) bool { return reason(spread(components), fal
 // ProtectedDirectory is Protected for a directory: one named `.git` or `HEAD` is free, what lies in it may not be.
 func ProtectedDirectory(components []string) bool { return reason(spread(components), true) != "" }
 
+// ProtectedLink is Protected for a symbolic link. One in the place of a directory that gives names below it their meaning
+// (`.hg`, `.config`, anything in a git directory) gives it to the files of the directory that it leads to.
+func ProtectedLink(components []string) bool { return Protected(components) || Carries(components) }
+
 // Reason says why a file, link or directory at a path is protected; empty where it is not.
 func Reason(components []string, directory bool) string { return reason(spread(components), directory) }
 

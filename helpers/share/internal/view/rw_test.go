@@ -274,3 +274,39 @@ func TestAHardLinkIsTheSameFile(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+func TestALinkInThePlaceOfADirectoryThatGivesMeaningStaysInTheLayer_HoweverItGetsThere(t *testing.T) {
+	r := newRW(t)
+	r.mount()
+	r.mkdir("plain")
+	r.create("plain/hgrc", "[hooks]")
+	root, err := r.at("")
+	must(t, err)
+	defer root.Drop()
+	link := func(name string) {
+		t.Helper()
+		_, err := root.Symlink(name, "plain")
+		must(t, err)
+	}
+	link("ordinary") // control
+	link(".hg")
+	link("moved")
+	must(t, r.rename("moved", ".config"))
+	again, err := r.at("ordinary")
+	must(t, err)
+	defer again.Drop()
+	if err := root.Link(".github", again); err != syscall.EPERM {
+		t.Errorf("a second name: %v", err)
+	}
+	if got, want := r.onHost(), "ordinary plain/hgrc"; got != want {
+		t.Errorf("the folder has %s, want %s", got, want)
+	}
+	for _, name := range []string{".hg", ".config"} {
+		n, err := r.at(name)
+		must(t, err)
+		if target, err := n.Readlink(); err != nil || target != "plain" {
+			t.Errorf("%s leads to %q, %v", name, target, err)
+		}
+		n.Drop()
+	}
+}

@@ -24,7 +24,8 @@ type Options struct {
 	UID, GID uint32
 	// Layered tells whether a change at this path goes into the layer; nil: all do. directory: of a directory itself.
 	Layered func(path []string, directory bool) bool
-	// Carries tells whether a directory at this path gives names below it a meaning that Layered looks at; nil: none does.
+	// Carries tells whether a directory at this path gives names below it a meaning that Layered looks at; nil: none does. A
+	// link there goes into the layer.
 	Carries func(path []string) bool
 	// Hidden names are not there for the guest; nil: none are.
 	Hidden func(name string) bool
