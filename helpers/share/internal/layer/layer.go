@@ -27,6 +27,12 @@ const (
 	// compactFactor: the log is folded into a snapshot when it has that many records for each node, and at least compactRecords.
 	compactFactor  = 4
 	compactRecords = 50_000
+	// MaxTexts bounds the bytes of names, paths, link texts and attributes of all nodes together, which are held in memory.
+	MaxTexts = 256 << 20
+	// The log is also folded when it has compactFactor bytes for each that a snapshot would have, and at least compactBytes: a
+	// guest may change one node with many attributes again and again.
+	compactBytes = 64 << 20
+	nodeBytes    = 64 // of a record, without texts
 )
 
 // Layer is one task's changes to one folder. All methods may run beside each other; a reader sees whole records only.
@@ -46,6 +52,9 @@ type Layer struct {
 	log         *os.File
 	logBytes    int64
 	records     int
+	texts       int64 // see MaxTexts
+	// noCompact is the number of records before which a compaction that failed is not tried again.
+	noCompact int
 	seq         uint64
 	nextID      ID
 	nextContent uint64
@@ -311,6 +320,7 @@ func (l *Layer) take(r *record) {
 		}
 		if o.put == nil {
 			n := l.nodes[o.remove]
+			l.texts -= n.texts()
 			delete(l.nodes, o.remove)
 			delete(l.fresh, o.remove)
 			delete(l.children, o.remove)
@@ -319,8 +329,10 @@ func (l *Layer) take(r *record) {
 		}
 		n := o.put
 		if old := l.nodes[n.ID]; old != nil {
+			l.texts -= old.texts()
 			l.unname(old)
 		}
+		l.texts += n.texts()
 		l.nodes[n.ID] = n
 		if !n.Whiteout {
 			l.named[n.QID] = n.ID
@@ -463,11 +475,12 @@ func (l *Layer) change(steps []Op) error {
 		return l.failed
 	}
 	r := record{seq: l.seq + 1, timeMs: time.Now().UnixMilli(), ops: make([]op, len(steps))}
-	grows := 0
+	grows, texts := 0, int64(0)
 	for i, step := range steps {
 		r.ops[i] = op(step)
 		if step.put != nil {
 			step.put.Seq = r.seq
+			texts += step.put.texts()
 			if l.nodes[step.put.ID] == nil {
 				grows++
 			}
@@ -475,6 +488,20 @@ func (l *Layer) change(steps []Op) error {
 	}
 	if len(l.nodes)+grows > MaxNodes {
 		return syscall.ENOSPC
+	}
+	if l.texts+texts > MaxTexts { // nearly: what the change takes away counts too
+		for _, step := range steps {
+			id := step.remove
+			if step.put != nil {
+				id = step.put.ID
+			}
+			if n := l.nodes[id]; n != nil {
+				texts -= n.texts()
+			}
+		}
+		if texts > 0 && l.texts+texts > MaxTexts {
+			return syscall.ENOSPC
+		}
 	}
 	err := l.check(r.ops)
 	if err == nil {
@@ -495,8 +522,13 @@ func (l *Layer) change(steps []Op) error {
 	if l.changed != nil {
 		l.changed(l.seq)
 	}
-	if l.records >= compactRecords && l.records >= compactFactor*len(l.nodes) {
-		return l.compact()
+	many := l.records >= compactRecords && l.records >= compactFactor*len(l.nodes)
+	long := l.logBytes >= compactBytes && l.logBytes >= compactFactor*(l.texts+nodeBytes*int64(len(l.nodes)+len(l.qids)))
+	if (many || long) && l.records >= l.noCompact {
+		if l.compact() != nil {
+			// The change is made and the log has it: an error here would make the caller take back what is kept.
+			l.noCompact = l.records + compactRecords/10
+		}
 	}
 	return nil
 }
@@ -552,7 +584,7 @@ func (l *Layer) compact() error {
 	if err := l.log.Truncate(int64(len(header))); err != nil {
 		return unwrapErrno(err)
 	}
-	l.logBytes, l.records = int64(len(header)), 0
+	l.logBytes, l.records, l.noCompact = int64(len(header)), 0, 0
 	return nil
 }
 
@@ -566,21 +598,29 @@ func (l *Layer) writeSnapshot(f *os.File) error {
 	if _, err := f.WriteString(header); err != nil {
 		return err
 	}
-	const perRecord = 100
-	count := (len(ids) + perRecord - 1) / perRecord
-	for i := range count {
-		r := record{seq: l.seq - uint64(count-1-i), timeMs: time.Now().UnixMilli()}
-		if uint64(count) > l.seq {
-			return fmt.Errorf("a layer of %d nodes and %d changes", len(ids), l.seq)
+	// What an operation takes is estimated; twice as much would still be within maxRecord.
+	const perRecord, numbers, qidBytes = maxRecord / 4, 256, 40
+	var records [][]op
+	var ops []op
+	bytes := int64(0)
+	add := func(o op, more int64) {
+		if len(ops) > 0 && bytes+more > perRecord {
+			records, ops, bytes = append(records, ops), nil, 0
 		}
-		for _, id := range ids[i*perRecord : min((i+1)*perRecord, len(ids))] {
-			r.ops = append(r.ops, op{put: l.nodes[id]})
-		}
-		if i == count-1 {
-			for of, qid := range l.qids {
-				r.ops = append(r.ops, op{qid: &objectQID{of, qid}})
-			}
-		}
+		ops, bytes = append(ops, o), bytes+more
+	}
+	for _, id := range ids {
+		add(op{put: l.nodes[id]}, numbers+l.nodes[id].texts())
+	}
+	for of, qid := range l.qids {
+		add(op{qid: &objectQID{of, qid}}, qidBytes)
+	}
+	records = append(records, ops)
+	if uint64(len(records)) > l.seq {
+		return fmt.Errorf("a layer of %d nodes and %d changes", len(ids), l.seq)
+	}
+	for i, ops := range records {
+		r := record{seq: l.seq - uint64(len(records)-1-i), timeMs: time.Now().UnixMilli(), ops: ops}
 		b, err := r.encode()
 		if err != nil {
 			return err

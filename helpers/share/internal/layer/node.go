@@ -82,6 +82,20 @@ func (n *Node) Passing() bool {
 	return n.Kind == Directory && !n.Whiteout && !n.Elsewhere && !n.Opaque && n.Base != nil && n.Over == nil && !n.ModeSet && !n.MtimeSet && len(n.Xattrs) == 0
 }
 
+// texts is what the node's names, paths, link text and attributes take in memory and in the log.
+func (n *Node) texts() int64 {
+	size := len(n.Name) + len(n.Target)
+	for _, b := range []*Base{n.Base, n.Over} {
+		if b != nil {
+			size += len(b.Path)
+		}
+	}
+	for name, value := range n.Xattrs {
+		size += len(name) + len(value)
+	}
+	return int64(size)
+}
+
 // mayHold tells whether nodes may lie below: in a directory, or in what stands in the place of one of the folder's, whose
 // files were deleted before.
 func (n *Node) mayHold() bool {
