@@ -3,6 +3,8 @@
 package confine
 
 import (
+	"os"
+	"slices"
 	"syscall"
 	"unsafe"
 
@@ -27,7 +29,9 @@ func SealBroker(root, store, sockets int) []Measure {
 
 func brokerLandlock(root, store, sockets int) Measure {
 	const name = "broker-landlock"
-	rules, attr, abi, err := newRuleset()
+	// Signals are left to the filter: the kernel sends the parent-death signal of the serving process in this one's name, and a
+	// scope would keep it from a child that is outside of it.
+	rules, attr, abi, err := newRuleset(scopeAbstractSockets)
 	if err != nil {
 		return missing(name, "%v", err)
 	}
@@ -71,9 +75,12 @@ func dropAllThreads() error {
 func brokerFilter() Measure {
 	const name = "broker-seccomp"
 	p := prologue()
-	for _, list := range [][]uint32{brokerCalls, runtimeCalls} {
+	// The runtime signals its own threads; nobody else is signalled, which Landlock's scope would say too (see brokerLandlock).
+	runtimeOnly := slices.DeleteFunc(slices.Clone(runtimeCalls), func(call uint32) bool { return call == unix.SYS_TGKILL })
+	for _, list := range [][]uint32{brokerCalls, runtimeOnly} {
 		p = append(p, allowed(list)...)
 	}
+	p = append(p, oneOf(unix.SYS_TGKILL, 0, uint32(os.Getpid()))...)
 	p = append(p, ownMemoryAndThreads()...)
 	p = append(p, unix.SockFilter{Code: answer, K: retEPERM})
 	if err := install(p); err != nil {

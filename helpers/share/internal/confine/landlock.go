@@ -26,8 +26,14 @@ type landlockAttr struct {
 	files, net, scoped uint64
 }
 
-// newRuleset makes a Landlock ruleset that handles all that this kernel knows.
-func newRuleset() (rules int, attr landlockAttr, abi int, err error) {
+// Scopes of Landlock, from ABI 6 on.
+const (
+	scopeAbstractSockets = 1 << 0
+	scopeSignals         = 1 << 1
+)
+
+// newRuleset makes a Landlock ruleset that handles all that this kernel knows, and of the scopes those that are given.
+func newRuleset(scopes uint64) (rules int, attr landlockAttr, abi int, err error) {
 	version, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
 	if errno != 0 {
 		return -1, attr, 0, fmt.Errorf("this kernel has it not or not on: %w", errno)
@@ -48,7 +54,7 @@ func newRuleset() (rules int, attr landlockAttr, abi int, err error) {
 		attr.files |= landlockIoctlDev
 	}
 	if version >= 6 {
-		attr.scoped = 1<<0 | 1<<1 // abstract unix sockets, signals
+		attr.scoped = scopes
 		size = unsafe.Sizeof(attr)
 	}
 	fd, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), size, 0)
@@ -62,7 +68,7 @@ func newRuleset() (rules int, attr landlockAttr, abi int, err error) {
 // more.
 func landlock(root, exe int, readOnly bool, beside []int) Measure {
 	const name = "landlock"
-	rules, attr, abi, err := newRuleset()
+	rules, attr, abi, err := newRuleset(scopeAbstractSockets | scopeSignals)
 	if err != nil {
 		return missing(name, "%v", err)
 	}

@@ -445,6 +445,23 @@ func TestEitherProcessDiesWithTheOther(t *testing.T) {
 			if !gone(serving) {
 				t.Error("the serving process outlives a killed front")
 			}
+			// One that is stopped sees no end of a stream: only the signal of its parent's death ends it.
+			uid := os.Geteuid()
+			if as != nil {
+				uid = int(as.Uid)
+			}
+			f = newFixture(t, "root")
+			p = start(t, as)
+			if answer := p.call("serve", f.kept(t, "rw", uid)); code(answer) != "" {
+				t.Fatal(answer)
+			}
+			serving = p.serving()
+			must(t, syscall.Kill(serving, syscall.SIGSTOP))
+			must(t, p.cmd.Process.Kill())
+			if !gone(serving) {
+				t.Error("a stopped serving process outlives a killed front")
+				_ = syscall.Kill(serving, syscall.SIGKILL)
+			}
 			f = newFixture(t, "root")
 			p = start(t, as)
 			if answer := p.call("serve", f.serve("rw")); code(answer) != "" {
