@@ -178,6 +178,7 @@ func (s *Set) list() (*listing, error) {
 	if err != nil {
 		return nil, err
 	}
+	links := maxCarried
 	for i := range nodes {
 		p := &nodes[i]
 		if !s.examine(look, p) {
@@ -191,6 +192,9 @@ func (s *Set) list() (*listing, error) {
 			continue
 		}
 		c := s.single(p)
+		if p.kind == MovedTo && p.node.Kind == layer.Directory && strings.Count(p.path, "/") < strings.Count(p.from, "/") && look.leads(p.from, p.path, &links) {
+			c.Flags = append(c.Flags, EscapingLink)
+		}
 		l.changes = append(l.changes, c)
 		l.byID[c.ID] = c
 	}

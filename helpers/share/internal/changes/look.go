@@ -10,6 +10,7 @@ import (
 	"cloche/share/internal/layer"
 	"cloche/share/internal/ninep"
 	"cloche/share/internal/view"
+	"cloche/share/internal/wire"
 )
 
 // lookout looks at the folder's files by path. It keeps the directories of the last path, as lists come in order.
@@ -106,6 +107,71 @@ func readAll(r io.ReaderAt, max int64) ([]byte, error) {
 }
 
 var errTooLarge = fmt.Errorf("more bytes than are compared")
+
+// maxCarried bounds how many names a list looks at in directories that were moved up.
+const maxCarried = 20_000
+
+// leads tells whether a link in one of the folder's directories leads out of the folder once that is moved up; also where
+// there is more than can be looked at.
+func (l *lookout) leads(from, to string, left *int) bool {
+	found := false
+	for todo := []string{""}; len(todo) > 0 && !found; {
+		at := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		dir, err := l.node(strings.TrimSuffix(layer.Join(from, at), "/"))
+		if err != nil {
+			continue // gone meanwhile, or hidden
+		}
+		err = eachName(dir, func(d wire.Dirent) bool {
+			if *left--; *left < 0 {
+				found = true
+				return false
+			}
+			path := layer.Join(at, d.Name)
+			switch {
+			case d.QID.Type&wire.QTDir != 0:
+				todo = append(todo, path)
+			case d.QID.Type&wire.QTSymlink != 0:
+				link, err := dir.Walk(d.Name)
+				if err != nil {
+					return true
+				}
+				defer link.Drop()
+				target, err := link.Readlink()
+				found = err != nil || linkFlag(layer.Join(to, path), target) != "" && linkFlag(layer.Join(from, path), target) == ""
+			}
+			return !found
+		})
+		dir.Drop()
+		found = found || err != nil
+	}
+	return found
+}
+
+func eachName(dir ninep.Node, use func(wire.Dirent) bool) error {
+	f, err := dir.Open(0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	buffer := make([]byte, 0, 64<<10)
+	for cookie := uint64(0); ; {
+		got, err := f.ReadDir(buffer, cookie)
+		if err != nil {
+			return err
+		}
+		entries, err := wire.Dirents(got)
+		if err != nil || len(entries) == 0 {
+			return err
+		}
+		for _, d := range entries {
+			if d.Name != "." && d.Name != ".." && !use(d) {
+				return nil
+			}
+		}
+		cookie = entries[len(entries)-1].Offset
+	}
+}
 
 func parentOf(path string) string {
 	if at := strings.LastIndexByte(path, '/'); at >= 0 {
