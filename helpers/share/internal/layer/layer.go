@@ -48,13 +48,13 @@ type Layer struct {
 	named      map[uint64]ID
 	remembered map[uint64]object
 	// left are the whiteouts that moves left, by the path that their Base has.
-	left        map[string]ID
-	log         *os.File
-	logBytes    int64
-	records     int
-	texts       int64 // see MaxTexts
+	left     map[string]ID
+	log      *os.File
+	logBytes int64
+	records  int
+	texts    int64 // see MaxTexts
 	// noCompact is the number of records before which a compaction that failed is not tried again.
-	noCompact int
+	noCompact   int
 	seq         uint64
 	nextID      ID
 	nextContent uint64
