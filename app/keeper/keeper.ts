@@ -146,7 +146,7 @@ export class Keeper {
       },
       "grants.create": ({ path }) => this.#grants.create(Buffer.from(path, "base64")),
       "tasks.create": (params) => tasks.create(params, actor()),
-      "tasks.list": async () => ({ tasks: tasks.list() }),
+      "tasks.list": async () => ({ tasks: await tasks.list() }),
       "tasks.get": ({ task }) => tasks.view(task),
       "tasks.start": async ({ task, lease }) => {
         const { id } = tasks.resolve(task);

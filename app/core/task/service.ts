@@ -72,6 +72,8 @@ export class TaskService {
   readonly #options: TaskServiceOptions;
   readonly #store: TaskStore;
   readonly #live = new Map<string, Live>();
+  /** ended runs that this keeper has tried to count */
+  readonly #askedToCount = new Set<string>();
   readonly #tickets = new Map<string, Ticket>();
   /** removals under way, by task */
   readonly #removing = new Map<string, Promise<void>>();
@@ -169,12 +171,30 @@ export class TaskService {
     return this.#view(task);
   }
 
-  list(): TaskView[] {
+  async list(): Promise<TaskView[]> {
+    await this.#countEnded();
     return this.#store
       .all()
       .filter((task) => !task.ended || this.#holdsChanges(task))
       .sort((a, b) => (a.created < b.created ? -1 : 1))
       .map((task) => this.#view(task));
+  }
+  /**
+   * A run that a killed keeper left behind was not counted when it ended, and is listed only for changes that wait: it is counted now,
+   * once, as what cannot be counted (a folder that is gone) stays so.
+   */
+  async #countEnded(): Promise<void> {
+    const uncounted = this.#store
+      .all()
+      .filter((task) => task.ended !== undefined && !this.#askedToCount.has(task.id) && this.#mayHoldChanges(task));
+    for (const task of uncounted) {
+      this.#askedToCount.add(task.id);
+      await tolerant(async () => void (await this.folders.waiting(task)));
+      await this.folders.release(task.id);
+    }
+  }
+  #mayHoldChanges(task: TaskFile): boolean {
+    return this.folders.views(task).some(({ waiting }) => waiting === undefined);
   }
   /** With everything that can be found out about its folders. */
   async view(ref: string): Promise<TaskView> {
