@@ -27,10 +27,49 @@ func mountOptions(fd int) string {
 type shareTable struct {
 	mu     sync.Mutex
 	mounts map[string]*share // by guest path; nil while being mounted
+	watch  sync.Once
 }
 
 // share is a mounted folder. Its mount id finds it again when the user has renamed a folder above it.
-type share struct{ mountID uint64 }
+type share struct {
+	mountID uint64
+	stream  shareStream
+}
+
+// shareStream is one more descriptor of the stream that the kernel's client speaks on. When a share server dies in the
+// middle of work, the end of its socket does not always come through the vsock device, and what waits for an answer would
+// wait for ever, not to be killed: `end` makes the kernel's client give up, so that all of it fails with EIO.
+type shareStream struct {
+	mu   sync.Mutex
+	fd   int  // -1 when it is let go
+	ours bool // it is the agent that unmounts, and will end the stream
+}
+
+func (s *shareStream) keep() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ours = true
+}
+
+func (s *shareStream) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fd >= 0 {
+		_ = unix.Shutdown(s.fd, unix.SHUT_RDWR) // ENOTCONN: it has ended by itself
+		unix.Close(s.fd)
+		s.fd = -1
+	}
+}
+
+// letGo leaves the stream to the kernel alone, as the user has unmounted the folder.
+func (s *shareStream) letGo() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fd >= 0 && !s.ours {
+		unix.Close(s.fd)
+		s.fd = -1
+	}
+}
 
 func newShareTable() *shareTable { return &shareTable{mounts: map[string]*share{}} }
 
@@ -101,7 +140,7 @@ func (a *agent) waitConfigured() error {
 	}
 }
 
-func (a *agent) mountShare(port uint32, parts []string, mode string, local *localFolders) (*share, error) {
+func (a *agent) mountShare(port uint32, parts []string, mode string, local *localFolders) (_ *share, err error) {
 	rootFd, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
@@ -125,7 +164,12 @@ func (a *agent) mountShare(port uint32, parts []string, mode string, local *loca
 	if err != nil {
 		return nil, err
 	}
-	defer unix.Close(fd) // the mount holds its own reference
+	mounted := &share{stream: shareStream{fd: fd}} // the mount holds its own reference
+	defer func() {
+		if err != nil {
+			mounted.stream.end()
+		}
+	}()
 
 	// What the host refuses is refused there; the flags only tell programs in their own words.
 	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOATIME)
@@ -135,31 +179,34 @@ func (a *agent) mountShare(port uint32, parts []string, mode string, local *loca
 	if err := unix.Mount("cloche", "/proc/self/fd/"+itoa(point), "9p", flags, mountOptions(fd)); err != nil {
 		return nil, os.NewSyscallError("mount 9p", err)
 	}
-	return a.seeShare(rootFd, parts, local)
+	if mounted.mountID, err = a.seeShare(rootFd, parts, local); err != nil {
+		return nil, err
+	}
+	return mounted, nil
 }
 
 // seeShare reads the root's attributes through the mount: the claim "mounted" is made of what was seen.
-func (a *agent) seeShare(rootFd int, parts []string, local *localFolders) (*share, error) {
+func (a *agent) seeShare(rootFd int, parts []string, local *localFolders) (mountID uint64, err error) {
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_BENEATH}
 	fd, err := unix.Openat2(rootFd, strings.Join(parts, "/"), &how)
 	if err != nil {
-		return nil, os.NewSyscallError("openat2", err)
+		return 0, os.NewSyscallError("openat2", err)
 	}
 	defer unix.Close(fd)
 	var st unix.Statx_t
 	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_FORCE_SYNC, unix.STATX_BASIC_STATS|unix.STATX_MNT_ID, &st); err != nil {
-		return nil, os.NewSyscallError("statx", err)
+		return 0, os.NewSyscallError("statx", err)
 	}
 	var fs unix.Statfs_t
 	if err := unix.Fstatfs(fd, &fs); err != nil {
-		return nil, os.NewSyscallError("statfs", err)
+		return 0, os.NewSyscallError("statfs", err)
 	}
 	const v9fsMagic = 0x01021997
 	if fs.Type != v9fsMagic {
-		return nil, errors.New("something else is mounted there")
+		return 0, errors.New("something else is mounted there")
 	}
 	a.mountLocal(fd, local)
-	return &share{mountID: st.Mnt_id}, nil
+	return st.Mnt_id, nil
 }
 
 type unmountParams struct {
@@ -194,7 +241,7 @@ func (a *agent) handleUnmount(raw json.RawMessage) (any, error) {
 const syncPatience = 5 * time.Second
 
 // unmount writes back and detaches. A folder that is in use, has other mounts in it or whose server is silent is detached lazily:
-// no new file opens in it, and those that are open fail with EIO as soon as the stream has ended.
+// no new file opens in it, and those that are open fail with EIO, as the stream ends then.
 func (s *share) unmount() error {
 	info, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -202,8 +249,11 @@ func (s *share) unmount() error {
 	}
 	at := findMount(string(info), s.mountID)
 	if at == "" {
+		s.stream.letGo()
 		return nil // the user has unmounted it
 	}
+	s.stream.keep()
+	defer s.stream.end()
 	synced := make(chan struct{})
 	go func() {
 		defer close(synced)
@@ -276,6 +326,34 @@ func (t *shareTable) hold(path string, s *share) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.mounts[path] = s
+	t.watch.Do(func() { go t.letGoOfUnmounted() })
+}
+
+// letGoOfUnmounted leaves a folder that the user unmounts to the kernel alone: its stream ends with its last open file, as
+// it would without the agent.
+func (t *shareTable) letGoOfUnmounted() {
+	mounts, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		logf("unmounted folders stay connected: %v", err)
+		return
+	}
+	defer mounts.Close()
+	for {
+		changed := []unix.PollFd{{Fd: int32(mounts.Fd()), Events: unix.POLLPRI}}
+		if _, err := unix.Poll(changed, -1); err != nil && err != unix.EINTR {
+			logf("unmounted folders stay connected: %v", err)
+			return
+		}
+		info, err := os.ReadFile("/proc/self/mountinfo")
+		if err != nil {
+			continue
+		}
+		for _, s := range t.all() {
+			if findMount(string(info), s.mountID) == "" {
+				s.stream.letGo()
+			}
+		}
+	}
 }
 
 func (t *shareTable) release(path string) {
