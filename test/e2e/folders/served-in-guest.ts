@@ -1,0 +1,35 @@
+/** Steps of guest root that serve a directory of a disk within the guest by the share server itself, and mount it beside. */
+export const serveInGuest = `
+import base64, atexit
+served = {}
+def run(*args): return subprocess.run(args, check=True, capture_output=True, text=True).stdout
+def disk(name, make):
+    image = "/var/tmp/%s.img" % name
+    with open(image, "wb") as f: f.truncate(64 << 20)
+    run(*make.split(), image); os.makedirs("/" + name, exist_ok=True); run("mount", "-o", "loop", image, "/" + name)
+def serve(name, cache):
+    path = "/run/serve-" + name; shutil.rmtree(path, ignore_errors=True); os.makedirs(path, mode=0o700)
+    p = subprocess.Popen(["/home/you/cloche-share"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    def call(n, method, params):
+        p.stdin.write(json.dumps({"jsonrpc": "2.0", "id": n, "method": method, "params": params}) + "\\n"); p.stdin.flush()
+        while True:
+            answer = json.loads(p.stdout.readline())
+            if answer.get("id") == n: break
+        assert "error" not in answer, answer
+    call(1, "hello", {"protocol": 2, "client": "test"})
+    call(2, "serve", {"mode": "rw", "root": base64.b64encode(("/" + name).encode()).decode(), "listen": path + "/s", "keepDays": 30,
+        "owner": {"uid": 1000, "gid": 1000}, "hideSecrets": False, "localFolders": False})
+    os.makedirs("/mnt/" + name, exist_ok=True)
+    run("mount", "-t", "9p", "-o", "trans=unix,version=9p2000.L,msize=524288,access=any,cache=%s,locktimeout=1" % cache, path + "/s", "/mnt/" + name)
+    served[name] = p
+def end(name):
+    run("umount", "/mnt/" + name); p = served.pop(name); p.stdin.close(); p.wait(); run("umount", "/" + name); os.unlink("/var/tmp/%s.img" % name)
+def on_disk(name, mark):
+    device = [l.split()[0] for l in open("/proc/mounts") if l.split()[1] == "/" + name][0]
+    fd = os.open(device, os.O_RDONLY | os.O_DIRECT); buffer = mmap.mmap(-1, 1 << 20); found = False
+    while not found:
+        n = os.readv(fd, [buffer])
+        if n == 0: break
+        found = mark in buffer[:n]
+    os.close(fd); return found
+`;
