@@ -3,7 +3,6 @@ import type { ShareView, TaskState, TaskView } from "../../contract/index.ts";
 import { addressOf } from "../page.ts";
 import { text } from "../text.ts";
 import { visible } from "../visible.ts";
-import { ProblemNote } from "./ProblemNote.tsx";
 
 export function StateBadge({ state }: Readonly<{ state: TaskState }>) {
   return <span className={`badge ${state.at}`}>{text.state[state.at]}</span>;
@@ -56,7 +55,7 @@ export function Folders({ shares }: Readonly<{ shares: readonly ShareView[] }>) 
               {visible(note.text)}
             </span>
           ))}
-          {share.problem && <ProblemNote problem={share.problem} />}
+          {share.problem && <span className="note">{visible(share.problem.message)}</span>}
         </li>
       ))}
     </ul>
