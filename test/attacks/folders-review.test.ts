@@ -1,14 +1,14 @@
 /**
  * What a hostile guest leaves behind for its user to apply: names that drive a terminal, links for host programs to follow, programs,
  * state that the next agent believes. Nothing of it is in the folder before its user chose it, and `--all` does not choose it. And what
- * is under way while somebody else moves the folder's directories about reaches nothing outside and loses nothing.
+ * is under way while somebody else moves the folder's directories about, or kills its server, reaches nothing outside and loses nothing.
  */
 import { execFileSync, spawn } from "node:child_process";
 import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, renameSync, statfsSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { ChangeView } from "../../app/contract/index.ts";
-import { until } from "../e2e/faults/support.ts";
+import { pidOf, until } from "../e2e/faults/support.ts";
 import { Cloche } from "../harness/index.ts";
 import { fingerprint, inGuest, WHO, type Who } from "./folders-support.ts";
 
@@ -204,6 +204,33 @@ describe("while the folder moves under it", () => {
     if (!existsSync(join(folder, "dir"))) renameSync(at, join(folder, "dir"));
     await cloche.run(["apply", "moving", "--all"]);
     expect(readFileSync(join(folder, "dir", "new1"), "utf8")).toBe("hostile\n");
+  });
+
+  it("L05: its server is killed again and again: each time it is served anew with one event, and nothing that was written is lost", async () => {
+    // then the only share server is its own
+    const others = (await cloche.json<{ tasks: { name: string }[] }>(["ls"])).tasks.map(({ name }) => name);
+    if (others.length > 0) await cloche.ok(["stop", "--now", ...others]);
+    const folder = await started("killed", "rw");
+    const served = async () => (await cloche.events("killed")).filter(({ kind }) => kind === "folder.restarted");
+    for (let round = 1; round <= 4; round++) {
+      const pid = pidOf(cloche, "cloche-share");
+      void guest(
+        "killed",
+        "user",
+        `import time\nfor n in range(200):\n  try: open(f"file-${round}-{n}", "w").write("whole\\n")\n  except OSError: pass`,
+      ).catch(() => {});
+      await until("some work", () => readdirSync(folder).some((name) => name.startsWith(`file-${round}-`)));
+      process.kill(pid, "SIGKILL");
+      // between the two servers a command finds the guest's own empty folder in its place
+      await until("its being served again", async () => {
+        await cloche.run(["exec", "killed", "--timeout", "20s", "--", "sh", "-c", `echo ${round} > round`]);
+        return existsSync(join(folder, "round")) && readFileSync(join(folder, "round"), "utf8") === `${round}\n`;
+      });
+      expect(pidOf(cloche, "cloche-share")).not.toBe(pid);
+      expect(await served()).toHaveLength(round);
+    }
+    for (const name of readdirSync(folder))
+      if (name.startsWith("file-")) expect(["", "whole\n"]).toContain(readFileSync(join(folder, name), "utf8"));
   });
 });
 
