@@ -43,6 +43,9 @@ func main() {
 	}
 
 	a := newAgent(boot)
+	if a.pool, err = openPool(); err != nil {
+		fatal("cannot open the kernel's pool of randomness: " + err.Error())
+	}
 	if boot.controlPort == 0 {
 		logf("no cloche.control on the kernel command line: no host is called")
 	} else {

@@ -80,7 +80,7 @@ func (a *agent) handleConfigure(raw json.RawMessage) (any, error) {
 	if _, err := setClock(c.timeNs); err != nil {
 		return nil, nativeError("agent.native", "the clock cannot be set", err)
 	}
-	if err := addEntropy(c.entropy); err != nil {
+	if err := addEntropy(a.pool, c.entropy); err != nil {
 		return nil, nativeError("agent.native", "the host's randomness cannot be added", err)
 	}
 	if err := unix.Sethostname([]byte(c.Hostname)); err != nil {

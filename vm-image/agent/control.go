@@ -24,6 +24,7 @@ type agent struct {
 	groups *groups
 	ssh    *sshService
 	shares *shareTable
+	pool   int // the kernel's randomness
 
 	peer atomic.Pointer[contract.Peer] // set once the host is there
 
