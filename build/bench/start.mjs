@@ -80,7 +80,7 @@ async function bareBoot(place, parts) {
   const { hostProcesses } = await client.call("tasks.stats", { task: task.id });
   const { pid } = hostProcesses.find((entry) => entry.role === "hypervisor");
   const [program, ...argv] = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0").slice(0, -1);
-  await client.call("tasks.remove", { task: task.id });
+  await client.call("tasks.remove", { task: task.id, discard: true });
   client.close();
 
   const manifest = JSON.parse(readFileSync(join(place.components.imageDir, "manifest.json"), "utf8"));
