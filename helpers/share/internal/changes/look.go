@@ -122,7 +122,7 @@ func (l *lookout) leads(from, to string, left *int) bool {
 		if err != nil {
 			continue // gone meanwhile, or hidden
 		}
-		err = eachName(dir, func(d wire.Dirent) bool {
+		err = ninep.EachName(dir, func(d wire.Dirent) bool {
 			if *left--; *left < 0 {
 				found = true
 				return false
@@ -146,31 +146,6 @@ func (l *lookout) leads(from, to string, left *int) bool {
 		found = found || err != nil
 	}
 	return found
-}
-
-func eachName(dir ninep.Node, use func(wire.Dirent) bool) error {
-	f, err := dir.Open(0)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	buffer := make([]byte, 0, 64<<10)
-	for cookie := uint64(0); ; {
-		got, err := f.ReadDir(buffer, cookie)
-		if err != nil {
-			return err
-		}
-		entries, err := wire.Dirents(got)
-		if err != nil || len(entries) == 0 {
-			return err
-		}
-		for _, d := range entries {
-			if d.Name != "." && d.Name != ".." && !use(d) {
-				return nil
-			}
-		}
-		cookie = entries[len(entries)-1].Offset
-	}
 }
 
 func parentOf(path string) string {

@@ -55,3 +55,29 @@ type File interface {
 	GetLock(l wire.Lock) (wire.Lock, error)
 	Close()
 }
+
+// EachName calls use for each name in a directory, without "." and "..", until use gives false.
+func EachName(dir Node, use func(wire.Dirent) bool) error {
+	f, err := dir.Open(0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	buffer := make([]byte, 0, 64<<10)
+	for cookie := uint64(0); ; {
+		got, err := f.ReadDir(buffer, cookie)
+		if err != nil {
+			return err
+		}
+		entries, err := wire.Dirents(got)
+		if err != nil || len(entries) == 0 {
+			return err
+		}
+		for _, d := range entries {
+			if d.Name != "." && d.Name != ".." && !use(d) {
+				return nil
+			}
+		}
+		cookie = entries[len(entries)-1].Offset
+	}
+}

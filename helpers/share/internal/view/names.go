@@ -431,8 +431,8 @@ func (t *Tree) empty(id layer.ID, low Object, opaque bool) (bool, error) {
 		return true, nil
 	}
 	left := false
-	err := eachLower(low, func(name string) bool {
-		if e := t.child(id, name); e == nil || !e.Whiteout {
+	err := ninep.EachName(low, func(d wire.Dirent) bool {
+		if e := t.child(id, d.Name); e == nil || !e.Whiteout {
 			left = true
 		}
 		return !left
@@ -939,36 +939,4 @@ func (n *node) whereabouts() (*node, string, error) {
 		return nil, "", syscall.ENOENT
 	}
 	return parent, name, nil
-}
-
-// eachLower calls use for each name that the folder has in a directory.
-func eachLower(dir ninep.Node, use func(name string) bool) error {
-	return eachEntry(dir, func(d wire.Dirent) bool {
-		return d.Name == "." || d.Name == ".." || use(d.Name)
-	})
-}
-
-func eachEntry(dir ninep.Node, use func(wire.Dirent) bool) error {
-	f, err := dir.Open(0)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	buffer := make([]byte, 0, 64<<10)
-	for cookie := uint64(0); ; {
-		got, err := f.ReadDir(buffer, cookie)
-		if err != nil {
-			return err
-		}
-		entries, err := wire.Dirents(got)
-		if err != nil || len(entries) == 0 {
-			return err
-		}
-		for _, d := range entries {
-			if !use(d) {
-				return nil
-			}
-		}
-		cookie = entries[len(entries)-1].Offset
-	}
 }
