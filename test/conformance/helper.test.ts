@@ -28,13 +28,15 @@ let ended: Promise<unknown>;
 beforeEach(() => {
   directory = mkdtempSync("/tmp/conformance-");
   mkdirSync(join(directory, "run"), { mode: 0o700 });
-  child = spawn(components.helper, ["--qemu", components.qemu, "--vsock-device", components.vsockDevice]);
-  ended = new Promise((done) => child.once("exit", done));
-  child.stdin.on("error", () => {});
+  // Its streams may end after the process, in the next test's time: they must not end the next helper.
+  const spawned = spawn(components.helper, ["--qemu", components.qemu, "--vsock-device", components.vsockDevice]);
+  child = spawned;
+  ended = new Promise((done) => spawned.once("close", done));
+  spawned.stdin.on("error", () => {});
   exits = [];
   progress = 0;
   peer = new RpcPeer({
-    transport: lineTransport(child.stdout, child.stdin, () => child.stdin.end()),
+    transport: lineTransport(spawned.stdout, spawned.stdin, () => spawned.stdin.end()),
     remote: helper,
     notified: {
       exited: (notice) => exits.push(notice),
