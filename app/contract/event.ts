@@ -12,81 +12,88 @@ const wall = z.string().max(4096);
 const inFolder = { folder: folderId, name };
 const folderAccess = { mode: z.string().max(16), hideSecrets: z.boolean(), localFolders: z.boolean() };
 
+/** A kind's data; its schema is made when the first event of that kind is. */
+const carries = <Shape extends z.ZodRawShape>(shape: () => Shape) => z.lazy(() => z.strictObject(shape()));
+
 /** What each kind carries. Text under a kind whose source is `guest` is the guest's claim. */
 export const eventData = {
-  "keeper.started": z.strictObject({ pid: z.int(), swept: z.array(name).max(64) }),
-  "keeper.ended": z.strictObject({ reason: z.string().max(256) }),
+  "keeper.started": carries(() => ({ pid: z.int(), swept: z.array(name).max(64) })),
+  "keeper.ended": carries(() => ({ reason: z.string().max(256) })),
   /** events of things that happened all the same could not be written before this one */
-  "events.lost": z.strictObject({ count: z.int().min(1), why: z.string().max(1024) }),
-  "task.created": z.strictObject({
+  "events.lost": carries(() => ({ count: z.int().min(1), why: z.string().max(1024) })),
+  "task.created": carries(() => ({
     name,
     shares: z.array(z.strictObject({ name, mode: z.string(), guestPath: z.string() })).max(16),
     wall,
-  }),
-  "task.removed": z.strictObject({ name }),
-  "task.starting": z.strictObject({ wall, accelerator: z.string().max(16) }),
-  "task.step": z.strictObject({ step: startStep, phase: z.enum(["began", "ended"]), atMs: ms, waitingFor: z.string().max(256) }),
-  "task.running": z.strictObject({ startMs: ms, accelerator: z.string().max(16) }),
-  "task.paused": z.strictObject({}),
-  "task.resumed": z.strictObject({}),
-  "task.stopping": z.strictObject({ reason: z.string().max(256) }),
-  "task.stopped": z.strictObject({ reason: z.string().max(256), ranMs: ms }),
-  "task.failed": z.strictObject({ problem: problemSchema }),
-  "share.served": z.strictObject({ name, mode: z.string(), guestPath: z.string(), confinement: z.array(z.string().max(64)).max(16) }),
-  "folder.added": z.strictObject({ ...inFolder, ...folderAccess, guestPath: z.string(), wall }),
-  "folder.changed": z.strictObject({ ...inFolder, ...folderAccess, wall }),
-  "folder.removed": z.strictObject({ ...inFolder, discarded: z.boolean(), wall }),
+  })),
+  "task.removed": carries(() => ({ name })),
+  "task.starting": carries(() => ({ wall, accelerator: z.string().max(16) })),
+  "task.step": carries(() => ({ step: startStep, phase: z.enum(["began", "ended"]), atMs: ms, waitingFor: z.string().max(256) })),
+  "task.running": carries(() => ({ startMs: ms, accelerator: z.string().max(16) })),
+  "task.paused": carries(() => ({})),
+  "task.resumed": carries(() => ({})),
+  "task.stopping": carries(() => ({ reason: z.string().max(256) })),
+  "task.stopped": carries(() => ({ reason: z.string().max(256), ranMs: ms })),
+  "task.failed": carries(() => ({ problem: problemSchema })),
+  "share.served": carries(() => ({ name, mode: z.string(), guestPath: z.string(), confinement: z.array(z.string().max(64)).max(16) })),
+  "folder.added": carries(() => ({ ...inFolder, ...folderAccess, guestPath: z.string(), wall })),
+  "folder.changed": carries(() => ({ ...inFolder, ...folderAccess, wall })),
+  "folder.removed": carries(() => ({ ...inFolder, discarded: z.boolean(), wall })),
   /** its share server had ended and another one serves it now; files that were open in the guest answer EIO */
-  "folder.restarted": z.strictObject({ ...inFolder, why: z.string().max(1024) }),
+  "folder.restarted": carries(() => ({ ...inFolder, why: z.string().max(1024) })),
   /** a write waits for room for the version of what it would destroy */
-  "folder.room": z.strictObject({ ...inFolder, ...roomQuestion.shape }),
-  "folder.answered": z.strictObject({ ...inFolder, answer: z.enum(["allow", "refuse"]), untilBytes: count.optional() }),
+  "folder.room": carries(() => ({ ...inFolder, ...roomQuestion.shape })),
+  "folder.answered": carries(() => ({ ...inFolder, answer: z.enum(["allow", "refuse"]), untilBytes: count.optional() })),
   /** what the guest did in a folder, as the share server saw it */
-  "files.activity": z.strictObject({ ...inFolder, entries: z.array(fileActivity).min(1).max(200) }),
+  "files.activity": carries(() => ({ ...inFolder, entries: z.array(fileActivity).min(1).max(200) })),
   /** what the share server refused the guest */
-  "files.refused": z.strictObject({ ...inFolder, entries: z.array(fileActivity).min(1).max(200) }),
+  "files.refused": carries(() => ({ ...inFolder, entries: z.array(fileActivity).min(1).max(200) })),
   /** one slice of an apply; `apply` names the whole */
-  "changes.applied": z.strictObject({ ...inFolder, apply: opaque, applied: count, refused: count, remaining: count }),
-  "changes.discarded": z.strictObject({ ...inFolder, discarded: count, refused: count, remaining: count }),
-  "changes.undone": z.strictObject({ ...inFolder, apply: opaque, restored: count, refused: count, remaining: count }),
-  "files.restored": z.strictObject({ ...inFolder, restored: count, refused: count, remaining: count }),
-  "exec.started": z.strictObject({ exec: z.int(), command: z.string().max(4096), terminal: z.boolean() }),
-  "exec.ended": z.strictObject({ exec: z.int(), status: z.int(), signal: z.string().max(32).optional(), ranMs: ms }),
+  "changes.applied": carries(() => ({ ...inFolder, apply: opaque, applied: count, refused: count, remaining: count })),
+  "changes.discarded": carries(() => ({ ...inFolder, discarded: count, refused: count, remaining: count })),
+  "changes.undone": carries(() => ({ ...inFolder, apply: opaque, restored: count, refused: count, remaining: count })),
+  "files.restored": carries(() => ({ ...inFolder, restored: count, refused: count, remaining: count })),
+  "exec.started": carries(() => ({ exec: z.int(), command: z.string().max(4096), terminal: z.boolean() })),
+  "exec.ended": carries(() => ({ exec: z.int(), status: z.int(), signal: z.string().max(32).optional(), ranMs: ms })),
   /** a raw ssh stream into the guest, beside the commands that the keeper runs itself */
-  "ssh.opened": z.strictObject({ purpose: z.enum(["copy", "forward", "ssh"]) }),
-  "guest.hello": z.strictObject({ version: z.string().max(64), image: z.string().max(64), kernel: z.string().max(128), bootMs: ms }),
+  "ssh.opened": carries(() => ({ purpose: z.enum(["copy", "forward", "ssh"]) })),
+  "guest.hello": carries(() => ({ version: z.string().max(64), image: z.string().max(64), kernel: z.string().max(128), bootMs: ms })),
   /** `lost`: earlier lines of the guest's that were not kept, as it sent too many */
-  "guest.log": z.strictObject({ level: z.string().max(16), message: z.string().max(4096), lost: z.int().min(1).optional() }),
-  "guest.clock": z.strictObject({ steppedMs: z.int() }),
+  "guest.log": carries(() => ({ level: z.string().max(16), message: z.string().max(4096), lost: z.int().min(1).optional() })),
+  "guest.clock": carries(() => ({ steppedMs: z.int() })),
 } as const;
 
 export type EventKind = keyof typeof eventData;
 export const eventKinds = Object.keys(eventData) as EventKind[];
 
-export const actor = z.strictObject({
-  kind: z.enum(["user", "keeper", "guest"]),
-  /** the client that a user's act came through */
-  via: z.enum(["cli", "web", "desktop"]).optional(),
-});
+export const actor = z.lazy(() =>
+  z.strictObject({
+    kind: z.enum(["user", "keeper", "guest"]),
+    /** the client that a user's act came through */
+    via: z.enum(["cli", "web", "desktop"]).optional(),
+  }),
+);
 export type Actor = z.infer<typeof actor>;
 
-export const eventEnvelope = z.strictObject({
-  version: z.int().min(1),
-  /** counts up over all tasks; never reused */
-  id: z.int().min(1),
-  time: z.iso.datetime(),
-  /** the task's id; absent for what concerns the keeper */
-  task: z.string().max(16).optional(),
-  kind: z.string().max(64),
-  source: z.enum(["host", "guest"]),
-  actor,
-  decision: z.enum(["allow", "deny"]).optional(),
-  rule: z.string().max(256).optional(),
-  reason: z.string().max(1024).optional(),
-  data: z.record(z.string(), z.unknown()),
-  /** SHA-256 over the previous record's chain value and this record without its chain, in hex */
-  chain: z.string().regex(/^[0-9a-f]{64}$/),
-});
+export const eventEnvelope = z.lazy(() =>
+  z.strictObject({
+    version: z.int().min(1),
+    /** counts up over all tasks; never reused */
+    id: z.int().min(1),
+    time: z.iso.datetime(),
+    /** the task's id; absent for what concerns the keeper */
+    task: z.string().max(16).optional(),
+    kind: z.string().max(64),
+    source: z.enum(["host", "guest"]),
+    actor,
+    decision: z.enum(["allow", "deny"]).optional(),
+    rule: z.string().max(256).optional(),
+    reason: z.string().max(1024).optional(),
+    data: z.record(z.string(), z.unknown()),
+    /** SHA-256 over the previous record's chain value and this record without its chain, in hex */
+    chain: z.string().regex(/^[0-9a-f]{64}$/),
+  }),
+);
 export type EventEnvelope = z.infer<typeof eventEnvelope>;
 /** An event of a known kind, with its data typed. */
 export type EventOf<K extends EventKind> = Omit<EventEnvelope, "kind" | "data"> & { kind: K; data: z.infer<(typeof eventData)[K]> };

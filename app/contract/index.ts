@@ -1,4 +1,6 @@
 /** The contract's one door. */
+import "./no-eval.ts";
+
 export * from "./catalogue.ts";
 export * from "./change.ts";
 export * from "./client.ts";

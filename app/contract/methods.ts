@@ -14,6 +14,7 @@ import {
   workSlice,
 } from "./change.ts";
 import { eventEnvelope } from "./event.ts";
+import { method } from "./rpc.ts";
 import { environment, folderNote, MAX_SHARES, shareMode, taskName, taskRef, taskView } from "./task.ts";
 
 const nothing = z.strictObject({});
@@ -49,15 +50,17 @@ export const doctorCheck = z.strictObject({
 });
 export type DoctorCheck = z.infer<typeof doctorCheck>;
 
-export const imageView = z.strictObject({
-  id: z.string().regex(/^[0-9a-f]{64}$/),
-  arch: z.string().max(16),
-  kernel: z.string().max(64),
-  guest: z.string().max(64),
-  packages: z.int().min(0),
-  sizeBytes: z.int().min(0),
-  files: z.array(z.strictObject({ file: z.string().max(255), sizeBytes: z.int().min(0), sha256: z.string().length(64) })).max(32),
-});
+export const imageView = z.lazy(() =>
+  z.strictObject({
+    id: z.string().regex(/^[0-9a-f]{64}$/),
+    arch: z.string().max(16),
+    kernel: z.string().max(64),
+    guest: z.string().max(64),
+    packages: z.int().min(0),
+    sizeBytes: z.int().min(0),
+    files: z.array(z.strictObject({ file: z.string().max(255), sizeBytes: z.int().min(0), sha256: z.string().length(64) })).max(32),
+  }),
+);
 export type ImageView = z.infer<typeof imageView>;
 
 /** A folder as its user gives it to a task. */
@@ -76,48 +79,50 @@ const byFolder = byTask.extend({ folder: folderRef });
 /** Long work is asked for once, then with the batch that the answer named until nothing remains. */
 const moreOf = byFolder.extend({ batch: opaque });
 
-export const newTask = z.strictObject({
-  /** absent: made from the first folder's name, or `task` */
-  name: taskName.optional(),
-  shares: z.array(newFolder).max(MAX_SHARES),
-  env: environment,
-  cpus: z.int().min(1).max(64).optional(),
-  memoryMib: z.int().min(256).max(262_144).optional(),
-  diskGib: z.int().min(1).max(4096).optional(),
-  sudo: z.boolean(),
-  ephemeral: z.boolean(),
-});
+export const newTask = z.lazy(() =>
+  z.strictObject({
+    /** absent: made from the first folder's name, or `task` */
+    name: taskName.optional(),
+    shares: z.array(newFolder).max(MAX_SHARES),
+    env: environment,
+    cpus: z.int().min(1).max(64).optional(),
+    memoryMib: z.int().min(256).max(262_144).optional(),
+    diskGib: z.int().min(1).max(4096).optional(),
+    sudo: z.boolean(),
+    ephemeral: z.boolean(),
+  }),
+);
 export type NewTask = z.input<typeof newTask>;
 
 export const keeperProtocol = {
   requests: {
-    hello: {
+    hello: method(() => ({
       params: z.strictObject({ contract: z.int().min(1), client: clientKind }),
       result: z.strictObject({ contract: z.int().min(1), version: z.string().max(32), pid: z.int(), home: z.string().max(4096) }),
-    },
+    })),
     /** Notes a folder by its identity; nothing in it is read. `path` is absolute, as base64 because paths are bytes. */
-    "grants.create": {
+    "grants.create": method(() => ({
       params: z.strictObject({ path: base64(8192) }),
       result: z.strictObject({ grant, name: z.string().max(255), notes: z.array(folderNote).max(8) }),
-    },
-    "tasks.create": { params: newTask, result: taskView },
-    "tasks.list": { params: nothing, result: z.strictObject({ tasks: z.array(taskView).max(4096) }) },
-    "tasks.get": { params: byTask, result: taskView },
+    })),
+    "tasks.create": method(() => ({ params: newTask, result: taskView })),
+    "tasks.list": method(() => ({ params: nothing, result: z.strictObject({ tasks: z.array(taskView).max(4096) }) })),
+    "tasks.get": method(() => ({ params: byTask, result: taskView })),
     /**
      * Answers when the task runs. `client`: the machine is gone within 5 s after this connection; `keeper`: it stays.
      * A second start of a starting or running task waits for the same result.
      */
-    "tasks.start": { params: z.strictObject({ task: taskRef, lease: z.enum(["client", "keeper"]) }), result: taskView },
+    "tasks.start": method(() => ({ params: z.strictObject({ task: taskRef, lease: z.enum(["client", "keeper"]) }), result: taskView })),
     /** Asks the guest, then forces. Answers when nothing is left. Twice is harmless. `now` does not ask the guest but lets it write back. */
-    "tasks.stop": { params: z.strictObject({ task: taskRef, now: z.boolean() }), result: taskView },
-    "tasks.pause": { params: byTask, result: taskView },
-    "tasks.resume": { params: byTask, result: taskView },
+    "tasks.stop": method(() => ({ params: z.strictObject({ task: taskRef, now: z.boolean() }), result: taskView })),
+    "tasks.pause": method(() => ({ params: byTask, result: taskView })),
+    "tasks.resume": method(() => ({ params: byTask, result: taskView })),
     /** Stops first when needed. Refused with task.changes-waiting while changes wait, unless `discard`. */
-    "tasks.remove": { params: byTask.extend({ discard: z.boolean() }), result: nothing },
+    "tasks.remove": method(() => ({ params: byTask.extend({ discard: z.boolean() }), result: nothing })),
     /** Removes the records of one-off runs that are over. Tasks stay. */
-    "runs.prune": { params: nothing, result: z.strictObject({ removed: z.int().min(0), sizeBytes: z.int().min(0) }) },
+    "runs.prune": method(() => ({ params: nothing, result: z.strictObject({ removed: z.int().min(0), sizeBytes: z.int().min(0) }) })),
     /** Prepares a command; the answer's ticket opens its stream (see stream.ts) within 10 s. */
-    "tasks.exec": {
+    "tasks.exec": method(() => ({
       params: z.strictObject({
         task: taskRef,
         /** program and arguments, each as base64 of its bytes; absent: the user's login shell */
@@ -129,18 +134,18 @@ export const keeperProtocol = {
         timeoutMs: z.int().min(1).max(31_536_000_000).optional(),
       }),
       result: z.strictObject({ ticket, exec: z.int() }),
-    },
+    })),
     /** A raw stream to the guest's ssh service, with the key of this machine. */
-    "tasks.ssh": {
+    "tasks.ssh": method(() => ({
       params: byTask.extend({ purpose: sshPurpose }),
       result: z.strictObject({ ticket, user: z.string().max(32), privateKey: z.string().max(4096), hostKey: z.string().max(4096) }),
-    },
+    })),
     /** The same key as files, for programs that take no other: they lie in the machine's private directory and go with it. */
-    "tasks.sshFiles": {
+    "tasks.sshFiles": method(() => ({
       params: byTask,
       result: z.strictObject({ user: z.string().max(32), identityFile: z.string().max(4096), knownHostsFile: z.string().max(4096) }),
-    },
-    "tasks.stats": {
+    })),
+    "tasks.stats": method(() => ({
       params: byTask,
       result: z.strictObject({
         /** the guest's own words */
@@ -155,9 +160,9 @@ export const keeperProtocol = {
         }),
         hostProcesses: z.array(z.strictObject({ role: z.string().max(32), pid: z.int() })).max(64),
       }),
-    },
+    })),
     /** `after` is the last id seen, 0 for all; answers at once when there is something, else within `waitMs`. */
-    "events.read": {
+    "events.read": method(() => ({
       params: z.strictObject({
         task: taskRef.optional(),
         after: z.int().min(0),
@@ -166,9 +171,9 @@ export const keeperProtocol = {
         sinceMs: z.int().min(0).optional(),
       }),
       result: z.strictObject({ events: z.array(eventEnvelope).max(1000), next: z.int().min(0) }),
-    },
+    })),
     /** `output`: what commands wrote; `console`: the guest's console. Both are the guest's bytes. */
-    "logs.read": {
+    "logs.read": method(() => ({
       params: z.strictObject({
         task: taskRef,
         log: z.enum(["output", "console"]),
@@ -177,27 +182,27 @@ export const keeperProtocol = {
         waitMs,
       }),
       result: z.strictObject({ bytes: base64(400_000), next: z.int().min(0), ended: z.boolean() }),
-    },
+    })),
     /** Adds a folder, also while the task runs: then the answer comes when the guest sees it. */
-    "folders.add": { params: newFolder.extend({ task: taskRef }), result: taskView },
+    "folders.add": method(() => ({ params: newFolder.extend({ task: taskRef }), result: taskView })),
     /** Changes what is given. While the task runs, the folder is taken out of the guest for a moment and mounted anew. */
-    "folders.set": {
+    "folders.set": method(() => ({
       params: byFolder.extend({
         mode: shareMode.optional(),
         hideSecrets: z.boolean().optional(),
         localFolders: z.boolean().optional(),
       }),
       result: taskView,
-    },
+    })),
     /** Takes a folder from the task. Refused with task.changes-waiting while changes wait in it, unless `discard`. */
-    "folders.remove": { params: byFolder.extend({ discard: z.boolean() }), result: taskView },
+    "folders.remove": method(() => ({ params: byFolder.extend({ discard: z.boolean() }), result: taskView })),
     /** The user's answer to a folder whose writes wait for room for versions. `untilBytes`: the new limit, for `allow`. */
-    "folders.room": {
+    "folders.room": method(() => ({
       params: byFolder.extend({ answer: z.enum(["allow", "refuse"]), untilBytes: z.int().min(0).optional() }),
       result: nothing,
-    },
+    })),
     /** Changes by path. Without a folder, the first page of each; `after` is for one folder. */
-    "changes.list": {
+    "changes.list": method(() => ({
       params: byTask.extend({ folder: folderRef.optional(), after: opaque.optional(), limit: z.int().min(1).max(500) }),
       result: z.strictObject({
         folders: z
@@ -214,9 +219,9 @@ export const keeperProtocol = {
           )
           .max(MAX_SHARES),
       }),
-    },
+    })),
     /** `theirs`: what happened in the folder since the change was made; with `change` it is the three-way view of a conflict. */
-    "changes.diff": {
+    "changes.diff": method(() => ({
       params: byFolder.extend({
         id: opaque,
         side: z.enum(["change", "theirs"]),
@@ -225,43 +230,43 @@ export const keeperProtocol = {
         limit: z.int().min(1).max(262_144),
       }),
       result: diffSlice,
-    },
+    })),
     /** Writes changes into the folder. The batch is the apply's name for `changes.undo`. */
-    "changes.apply": {
+    "changes.apply": method(() => ({
       params: z.union([byFolder.extend({ what: chosenChanges }), moreOf]),
       result: z.strictObject({ ...workSlice, applied: z.array(opaque).max(500) }),
-    },
+    })),
     /** Takes changes out of the layer: the task then sees the folder's own files. */
-    "changes.discard": {
+    "changes.discard": method(() => ({
       params: z.union([byFolder.extend({ what: chosenChanges }), moreOf]),
       result: z.strictObject({ ...workSlice, discarded: z.array(opaque).max(500) }),
-    },
+    })),
     /** Newest first. */
-    "changes.applies": {
+    "changes.applies": method(() => ({
       params: byFolder,
       result: z.strictObject({ applies: z.array(applyView).max(200), more: z.boolean() }),
-    },
+    })),
     /** Takes an apply back, the newest one that is not undone when none is named: exact bytes, modes and times. */
-    "changes.undo": {
+    "changes.undo": method(() => ({
       params: z.union([byFolder.extend({ apply: opaque.optional() }), moreOf]),
       result: z.strictObject({ ...workSlice, apply: opaque, restored: z.int().min(0) }),
-    },
+    })),
     /** Versions of a file, or of everything `below` a folder, newest first. */
-    "files.history": {
+    "files.history": method(() => ({
       params: byFolder.extend({ path: pathBytes, below: z.boolean(), after: opaque.optional(), limit: z.int().min(1).max(500) }),
       result: z.strictObject({ path: filePath, versions: z.array(versionView).max(500), next: opaque.optional() }),
-    },
+    })),
     /** Brings a version back; without a number the newest of each file. What it replaces becomes a version itself. */
-    "files.restore": {
+    "files.restore": method(() => ({
       params: z.union([byFolder.extend({ path: pathBytes, number: z.int().min(1).optional(), below: z.boolean() }), moreOf]),
       result: z.strictObject({ ...workSlice, restored: z.int().min(0) }),
-    },
-    doctor: { params: nothing, result: z.strictObject({ checks: z.array(doctorCheck).max(64) }) },
-    "images.list": { params: nothing, result: z.strictObject({ images: z.array(imageView).max(64) }) },
+    })),
+    doctor: method(() => ({ params: nothing, result: z.strictObject({ checks: z.array(doctorCheck).max(64) }) })),
+    "images.list": method(() => ({ params: nothing, result: z.strictObject({ images: z.array(imageView).max(64) }) })),
     /** Reads every byte of the image and compares. */
-    "images.verify": { params: nothing, result: z.strictObject({ image: imageView }) },
+    "images.verify": method(() => ({ params: nothing, result: z.strictObject({ image: imageView }) })),
     /** Ends the keeper when no task runs; refused otherwise. */
-    "keeper.end": { params: nothing, result: nothing },
+    "keeper.end": method(() => ({ params: nothing, result: nothing })),
   },
   notifications: {},
 } as const;

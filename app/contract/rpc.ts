@@ -21,11 +21,33 @@ export interface LineTransport {
   start(handlers: { onLine: (line: string) => void; onClose: (reason: string) => void }): void;
 }
 
-type Schemas = Readonly<Record<string, { params: z.ZodType; result: z.ZodType }>>;
+type Schemas = Readonly<Record<string, { readonly params: z.ZodType; readonly result: z.ZodType }>>;
 /** The requests one side answers and the notifications it sends. */
 export interface RpcProtocol {
   readonly requests: Schemas;
   readonly notifications: Readonly<Record<string, z.ZodType>>;
+}
+
+/**
+ * One method's schemas, made when they are first used: a command calls a few of many methods, and making the schemas of all of them
+ * took longer than everything else it did. For the same reason the larger schemas of the contract are `z.lazy`.
+ */
+export function method<P extends z.ZodType, R extends z.ZodType>(
+  make: () => { params: P; result: R },
+): { readonly params: P; readonly result: R } {
+  let made: { params: P; result: R } | undefined;
+  const schemas = () => {
+    made ??= make();
+    return made;
+  };
+  return {
+    get params() {
+      return schemas().params;
+    },
+    get result() {
+      return schemas().result;
+    },
+  };
 }
 
 export type Handlers<P extends RpcProtocol> = {

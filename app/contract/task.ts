@@ -24,84 +24,94 @@ export const taskRef = z.string().min(1).max(64);
 
 export const environment = z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/), z.string().max(32_768));
 
-const stepRecord = z.strictObject({
-  step: startStep,
-  /** ms since the start was asked for */
-  beganMs: z.int().min(0),
-  /** absent while the step goes on */
-  endedMs: z.int().min(0).optional(),
-  /** what the step waits for, in the user's words */
-  waitingFor: z.string().max(256),
-});
+const stepRecord = z.lazy(() =>
+  z.strictObject({
+    step: startStep,
+    /** ms since the start was asked for */
+    beganMs: z.int().min(0),
+    /** absent while the step goes on */
+    endedMs: z.int().min(0).optional(),
+    /** what the step waits for, in the user's words */
+    waitingFor: z.string().max(256),
+  }),
+);
 export type StepRecord = z.infer<typeof stepRecord>;
 
 /**
  * stopped → starting(step) → running ⇄ paused; starting, running and paused → stopping → stopped;
  * failed(problem) from any of the three that move. Only `stopped` and `failed` survive the keeper.
  */
-export const taskState = z.discriminatedUnion("at", [
-  z.strictObject({ at: z.literal("stopped") }),
-  z.strictObject({ at: z.literal("starting"), steps: z.array(stepRecord).max(16) }),
-  /** the agent has called, the folders are seen by the guest, ssh answers */
-  z.strictObject({
-    at: z.literal("running"),
-    since: z.iso.datetime(),
-    startMs: z.int().min(0),
-    accelerator: z.string().max(16),
-    steps: z.array(stepRecord).max(16),
-  }),
-  z.strictObject({ at: z.literal("paused"), since: z.iso.datetime() }),
-  z.strictObject({ at: z.literal("stopping") }),
-  z.strictObject({ at: z.literal("failed"), problem: problemSchema }),
-]);
+export const taskState = z.lazy(() =>
+  z.discriminatedUnion("at", [
+    z.strictObject({ at: z.literal("stopped") }),
+    z.strictObject({ at: z.literal("starting"), steps: z.array(stepRecord).max(16) }),
+    /** the agent has called, the folders are seen by the guest, ssh answers */
+    z.strictObject({
+      at: z.literal("running"),
+      since: z.iso.datetime(),
+      startMs: z.int().min(0),
+      accelerator: z.string().max(16),
+      steps: z.array(stepRecord).max(16),
+    }),
+    z.strictObject({ at: z.literal("paused"), since: z.iso.datetime() }),
+    z.strictObject({ at: z.literal("stopping") }),
+    z.strictObject({ at: z.literal("failed"), problem: problemSchema }),
+  ]),
+);
 export type TaskState = z.infer<typeof taskState>;
 
 /** What its user should know of a folder before giving it to a task, as it may be slow, absent or shared. */
-export const folderNote = z.strictObject({
-  kind: z.enum(["network", "user-filesystem", "cloud", "read-only", "no-birth-time"]),
-  text: z.string().max(512),
-});
+export const folderNote = z.lazy(() =>
+  z.strictObject({
+    kind: z.enum(["network", "user-filesystem", "cloud", "read-only", "no-birth-time"]),
+    text: z.string().max(512),
+  }),
+);
 export type FolderNote = z.infer<typeof folderNote>;
 
-export const shareView = z.strictObject({
-  /** the folder's name, safe to show: control characters and invalid bytes are replaced */
-  name: z.string().min(1).max(255),
-  mode: shareMode,
-  guestPath: z.string().min(1).max(1024),
-  id: folderId,
-  /** changes that wait to be applied or discarded; absent while they have not been counted */
-  waiting: z.int().min(0).optional(),
-  /** names that look like secrets are not shown to the guest */
-  hideSecrets: z.boolean(),
-  /** dependency and cache folders that are not kept here live on the task's own disk */
-  localFolders: z.boolean(),
-  /** the first names in it that look like secrets; absent until the folder was looked through */
-  secrets: z.strictObject({ names: z.array(z.string().max(256)).max(16), more: z.boolean() }).optional(),
-  notes: z.array(folderNote).max(8),
-  /** a write of the task waits for room for versions, and for the user's answer */
-  room: roomQuestion.optional(),
-  /** why the folder does not do all it should */
-  problem: problemSchema.optional(),
-});
+export const shareView = z.lazy(() =>
+  z.strictObject({
+    /** the folder's name, safe to show: control characters and invalid bytes are replaced */
+    name: z.string().min(1).max(255),
+    mode: shareMode,
+    guestPath: z.string().min(1).max(1024),
+    id: folderId,
+    /** changes that wait to be applied or discarded; absent while they have not been counted */
+    waiting: z.int().min(0).optional(),
+    /** names that look like secrets are not shown to the guest */
+    hideSecrets: z.boolean(),
+    /** dependency and cache folders that are not kept here live on the task's own disk */
+    localFolders: z.boolean(),
+    /** the first names in it that look like secrets; absent until the folder was looked through */
+    secrets: z.strictObject({ names: z.array(z.string().max(256)).max(16), more: z.boolean() }).optional(),
+    notes: z.array(folderNote).max(8),
+    /** a write of the task waits for room for versions, and for the user's answer */
+    room: roomQuestion.optional(),
+    /** why the folder does not do all it should */
+    problem: problemSchema.optional(),
+  }),
+);
 export type ShareView = z.infer<typeof shareView>;
 
-export const taskView = z.strictObject({
-  id: z.string().regex(/^[0-9a-f]{16}$/),
-  name: taskName,
-  created: z.iso.datetime(),
-  /** a task of `run` without `--keep`: removed when it stops */
-  ephemeral: z.boolean(),
-  state: taskState,
-  shares: z.array(shareView).max(MAX_SHARES),
-  cpus: z.int().min(1),
-  memoryMib: z.int().min(128),
-  diskGib: z.int().min(1),
-  sudo: z.boolean(),
-  /** what the wall lets through, in one sentence */
-  wall: z.string().min(1).max(4096),
-  /** folder in which commands begin */
-  workingDirectory: z.string().min(1).max(1024),
-  /** commands under way */
-  running: z.int().min(0),
-});
+export const taskView = z.lazy(() =>
+  z.strictObject({
+    id: z.string().regex(/^[0-9a-f]{16}$/),
+    name: taskName,
+    created: z.iso.datetime(),
+    /** a task of `run` without `--keep`: removed when it stops */
+    ephemeral: z.boolean(),
+    state: taskState,
+    shares: z.array(shareView).max(MAX_SHARES),
+    cpus: z.int().min(1),
+    memoryMib: z.int().min(128),
+    diskGib: z.int().min(1),
+    sudo: z.boolean(),
+    /** what the wall lets through, in one sentence */
+    wall: z.string().min(1).max(4096),
+    /** folder in which commands begin */
+    workingDirectory: z.string().min(1).max(1024),
+    /** commands under way */
+    running: z.int().min(0),
+  }),
+);
 export type TaskView = z.infer<typeof taskView>;

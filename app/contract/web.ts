@@ -13,7 +13,7 @@ import { z } from "zod";
 import { asProblem } from "./client.ts";
 import { keeperProtocol } from "./methods.ts";
 import { ProblemError } from "./problem.ts";
-import { type LineTransport, RpcPeer } from "./rpc.ts";
+import { type LineTransport, method, RpcPeer } from "./rpc.ts";
 import { CONTRACT_VERSION } from "./version.ts";
 
 const keeper = keeperProtocol.requests;
@@ -39,15 +39,15 @@ export const pageKeeperRequests = {
 export const webProtocol = {
   requests: {
     ...pageKeeperRequests,
-    "web.hello": {
+    "web.hello": method(() => ({
       params: z.strictObject({ contract: z.int().min(1) }),
       result: z.strictObject({ contract: z.int().min(1) }),
-    },
+    })),
     /** Opens the system's folder dialog on the host and waits for the person in front of it. */
-    "web.pickFolder": {
+    "web.pickFolder": method(() => ({
       params: z.strictObject({}),
       result: z.union([keeper["grants.create"].result, z.strictObject({ cancelled: z.literal(true) })]),
-    },
+    })),
   },
   notifications: {},
 } as const;

@@ -1,4 +1,3 @@
-import "./no-eval.ts";
 import "@xterm/xterm/css/xterm.css";
 import "./style.css";
 import { createRoot } from "react-dom/client";

@@ -14,6 +14,25 @@ export const MAX_LINE_BYTES = 1_048_576;
 /** Requests one side may have open at once. */
 export const MAX_OPEN_REQUESTS = 64;
 
+/** One method's schemas, made when they are first used: a keeper that starts does not wait for all of them. */
+function method<P extends z.ZodType, R extends z.ZodType>(
+  make: () => { params: P; result: R },
+): { readonly params: P; readonly result: R } {
+  let made: { params: P; result: R } | undefined;
+  const schemas = () => {
+    made ??= make();
+    return made;
+  };
+  return {
+    get params() {
+      return schemas().params;
+    },
+    get result() {
+      return schemas().result;
+    },
+  };
+}
+
 const nothing = z.strictObject({});
 const text = (max: number) => z.string().max(max);
 const hostPath = text(4096).min(1);
@@ -39,19 +58,21 @@ export const errorData = z.strictObject({
   native: nativeError.optional(),
 });
 
-const disk = z.strictObject({
-  /** virtio serial, by which the guest finds the disk */
-  serial: z.string().regex(/^[a-z0-9-]{1,20}$/),
-  path: hostPath,
-  readOnly: z.boolean(),
-});
+const disk = z.lazy(() =>
+  z.strictObject({
+    /** virtio serial, by which the guest finds the disk */
+    serial: z.string().regex(/^[a-z0-9-]{1,20}$/),
+    path: hostPath,
+    readOnly: z.boolean(),
+  }),
+);
 
 export const helperFeature = z.enum(["pause", "powerdown", "balloon"]);
 
 export const helper = {
   /** Requests of the keeper. */
   requests: {
-    hello: {
+    hello: method(() => ({
       params: z.strictObject({ protocol: z.int().min(1), client: text(64) }),
       result: z.strictObject({
         protocol: z.int().min(1),
@@ -60,9 +81,9 @@ export const helper = {
         platform: z.enum(["linux", "macos", "windows"]),
         features: z.array(helperFeature).max(16),
       }),
-    },
+    })),
     /** Finds out which accelerators work, by booting `kernel` until its first console byte. At most `timeoutMs` for each. */
-    probe: {
+    probe: method(() => ({
       params: z.strictObject({ kernel: hostPath, initramfs: hostPath, runDir: hostPath, timeoutMs: z.int().min(100).max(60_000) }),
       result: z.strictObject({
         hypervisor: z.strictObject({ name: text(64), version: text(128) }),
@@ -80,8 +101,8 @@ export const helper = {
           .max(4),
         vsock: z.strictObject({ transport: z.enum(["vhost-vsock", "vhost-user", "native", "none"]), reason: text(512) }),
       }),
-    },
-    start: {
+    })),
+    start: method(() => ({
       params: z.strictObject({
         /** names the machine in logs and process titles */
         id: z.string().regex(/^[a-z0-9-]{1,64}$/),
@@ -103,25 +124,25 @@ export const helper = {
         accelerator,
       }),
       result: z.strictObject({ accelerator, processes: z.array(z.strictObject({ role: text(32), pid: z.int().min(1) })).max(16) }),
-    },
-    openPort: { params: z.strictObject({ port: vsockPort }), result: nothing },
-    closePort: { params: z.strictObject({ port: vsockPort }), result: nothing },
-    pause: { params: nothing, result: nothing },
-    resume: { params: nothing, result: nothing },
+    })),
+    openPort: method(() => ({ params: z.strictObject({ port: vsockPort }), result: nothing })),
+    closePort: method(() => ({ params: z.strictObject({ port: vsockPort }), result: nothing })),
+    pause: method(() => ({ params: nothing, result: nothing })),
+    resume: method(() => ({ params: nothing, result: nothing })),
     /** Asks the guest's firmware to power down; helpers without the feature answer helper.unsupported. */
-    powerdown: { params: nothing, result: nothing },
+    powerdown: method(() => ({ params: nothing, result: nothing })),
     /** Does not ask the guest. Answers when nothing of the machine is left. */
-    terminate: { params: nothing, result: nothing },
-    status: {
+    terminate: method(() => ({ params: nothing, result: nothing })),
+    status: method(() => ({
       params: nothing,
       result: z.strictObject({
         state: z.enum(["idle", "running", "paused", "exited"]),
         consoleBytes: count,
         processes: z.array(z.strictObject({ role: text(32), pid: z.int().min(1) })).max(16),
       }),
-    },
+    })),
     /** Sets the memory the guest may keep, in MiB. */
-    balloon: { params: z.strictObject({ targetMib: z.int().min(64).max(1_048_576) }), result: nothing },
+    balloon: method(() => ({ params: z.strictObject({ targetMib: z.int().min(64).max(1_048_576) }), result: nothing })),
   },
   /** Notifications of the helper. */
   notifications: {
@@ -142,12 +163,14 @@ export const shareMode = z.enum(["ro", "rw", "review"]);
 export const mountMode = z.enum(["ro", "rw"]);
 
 /** What a folder is, beyond its path. Decimal strings, as the numbers may pass 2^53. */
-export const folderIdentity = z.strictObject({
-  volume: z.string().regex(/^[0-9]{1,20}$/),
-  file: z.string().regex(/^[0-9]{1,20}$/),
-  /** birth time; absent where the filesystem keeps none */
-  bornNs: unixNs.optional(),
-});
+export const folderIdentity = z.lazy(() =>
+  z.strictObject({
+    volume: z.string().regex(/^[0-9]{1,20}$/),
+    file: z.string().regex(/^[0-9]{1,20}$/),
+    /** birth time; absent where the filesystem keeps none */
+    bornNs: unixNs.optional(),
+  }),
+);
 
 /** A path below the folder: components joined by `/`, as base64 of at most 4096 bytes; no leading slash, empty is the folder itself. */
 const innerPath = base64(5464);
@@ -176,68 +199,72 @@ const serveKept = {
 };
 
 /** One difference between the layer and the folder. */
-export const shareChange = z.strictObject({
-  id: opaque,
-  path: innerPath,
-  /** where it was, for `moved` */
-  from: innerPath.optional(),
-  kind: z.enum(["modified", "new", "deleted", "moved", "type-changed", "attributes"]),
-  type: z.enum(["file", "directory", "link", "repository", "database", "ignored"]),
-  sizeBytes: count,
-  binary: z.boolean(),
-  executable: z.boolean(),
-  protected: z.boolean(),
-  linkTarget: innerPath.optional(),
-  /** path-too-long: `path` is the end of it, and it is never applied */
-  flags: z.array(z.enum(["escaping-link", "absolute-link", "quarantined", "path-too-long"])).max(4),
-  /** why an apply would be refused now: the folder's file is not the one that the change was made from */
-  conflict: z.enum(["changed", "gone", "exists", "type-changed"]).optional(),
-  /** entries that this one line stands for */
-  count: count.optional(),
-  repository: z
-    .strictObject({
-      branches: z
+export const shareChange = z.lazy(() =>
+  z.strictObject({
+    id: opaque,
+    path: innerPath,
+    /** where it was, for `moved` */
+    from: innerPath.optional(),
+    kind: z.enum(["modified", "new", "deleted", "moved", "type-changed", "attributes"]),
+    type: z.enum(["file", "directory", "link", "repository", "database", "ignored"]),
+    sizeBytes: count,
+    binary: z.boolean(),
+    executable: z.boolean(),
+    protected: z.boolean(),
+    linkTarget: innerPath.optional(),
+    /** path-too-long: `path` is the end of it, and it is never applied */
+    flags: z.array(z.enum(["escaping-link", "absolute-link", "quarantined", "path-too-long"])).max(4),
+    /** why an apply would be refused now: the folder's file is not the one that the change was made from */
+    conflict: z.enum(["changed", "gone", "exists", "type-changed"]).optional(),
+    /** entries that this one line stands for */
+    count: count.optional(),
+    repository: z
+      .strictObject({
+        branches: z
+          .array(
+            z.strictObject({
+              name: branchName,
+              commits: count,
+              behind: count.optional(),
+              kind: z.enum(["moved", "new", "deleted", "rewritten"]),
+            }),
+          )
+          .max(64),
+        /** branches beyond those */
+        more: count,
+        /** what is never applied: hooks, config */
+        refused: z.array(text(256)).max(32),
+        /** why it cannot be read, or be applied but as a branch; with `conflict` */
+        reason: text(512).optional(),
+      })
+      .optional(),
+    seq: count,
+    /** over what the layer and the folder hold: what is shown is what is applied */
+    token: opaque,
+  }),
+);
+
+const chosen = z.lazy(() =>
+  z.union([
+    /** everything as it stood at `revision` */
+    z.strictObject({ all: z.literal(true), revision: count }),
+    z.strictObject({
+      changes: z
         .array(
           z.strictObject({
-            name: branchName,
-            commits: count,
-            behind: count.optional(),
-            kind: z.enum(["moved", "new", "deleted", "rewritten"]),
+            id: opaque,
+            token: opaque,
+            /** indexes of `diff`'s hunks, for a text file */
+            hunks: z.array(z.int().min(0).max(1_000_000)).min(1).max(5000).optional(),
+            /** for a repository whose host side moved: the name of a new branch */
+            as: branchName.optional(),
           }),
         )
-        .max(64),
-      /** branches beyond those */
-      more: count,
-      /** what is never applied: hooks, config */
-      refused: z.array(text(256)).max(32),
-      /** why it cannot be read, or be applied but as a branch; with `conflict` */
-      reason: text(512).optional(),
-    })
-    .optional(),
-  seq: count,
-  /** over what the layer and the folder hold: what is shown is what is applied */
-  token: opaque,
-});
-
-const chosen = z.union([
-  /** everything as it stood at `revision` */
-  z.strictObject({ all: z.literal(true), revision: count }),
-  z.strictObject({
-    changes: z
-      .array(
-        z.strictObject({
-          id: opaque,
-          token: opaque,
-          /** indexes of `diff`'s hunks, for a text file */
-          hunks: z.array(z.int().min(0).max(1_000_000)).min(1).max(5000).optional(),
-          /** for a repository whose host side moved: the name of a new branch */
-          as: branchName.optional(),
-        }),
-      )
-      .min(1)
-      .max(500),
-  }),
-]);
+        .min(1)
+        .max(500),
+    }),
+  ]),
+);
 /** Work that is done in slices: asked for once with what to do, then with the batch that the answer named until `remaining` is 0. */
 const more = z.strictObject({ batch: opaque });
 const slice = {
@@ -250,11 +277,11 @@ export const versionReason = z.enum(["overwritten", "replaced", "deleted", "appl
 
 export const share = {
   requests: {
-    hello: {
+    hello: method(() => ({
       params: z.strictObject({ protocol: z.int().min(1), client: text(64) }),
       result: z.strictObject({ protocol: z.int().min(1), name: text(64), version: text(64) }),
-    },
-    serve: {
+    })),
+    serve: method(() => ({
       params: z.discriminatedUnion("mode", [
         z.strictObject({ mode: z.literal("ro"), ...serveAlways, listen: hostPath }),
         z.strictObject({
@@ -284,13 +311,13 @@ export const share = {
         /** where the guest shall mount directories of its own disk; the server shows empty directories there */
         localFolders: z.array(innerPath).max(100),
       }),
-    },
+    })),
     /** Reads a folder's identity and nothing in it. */
-    identify: {
+    identify: method(() => ({
       params: z.strictObject({ root: base64(8192) }),
       result: z.strictObject({ identity: folderIdentity, filesystem: text(64), readOnly: z.boolean() }),
-    },
-    stats: {
+    })),
+    stats: method(() => ({
       params: nothing,
       result: z.strictObject({
         connections: count,
@@ -302,14 +329,14 @@ export const share = {
         layerBytes: count.optional(),
         storeBytes: count.optional(),
       }),
-    },
+    })),
     /** Changes in the order of their paths. A page ends early where its line would be too long. */
-    changes: {
+    changes: method(() => ({
       params: z.strictObject({ after: opaque.optional(), limit: z.int().min(1).max(500) }),
       result: z.strictObject({ revision: count, changes: z.array(shareChange).max(500), next: opaque.optional(), total: count }),
-    },
+    })),
     /** `theirs` is what happened in the folder since the change was made: with `change`, the three-way view. */
-    diff: {
+    diff: method(() => ({
       params: z.strictObject({
         id: opaque,
         side: z.enum(["change", "theirs"]),
@@ -339,31 +366,31 @@ export const share = {
             .optional(),
         }),
       }),
-    },
+    })),
     /** One batch is one step of undo; its name is the apply's. */
-    apply: {
+    apply: method(() => ({
       params: z.union([z.strictObject({ what: chosen }), more]),
       result: z.strictObject({ ...slice, applied: z.array(opaque).max(500) }),
-    },
-    discard: {
+    })),
+    discard: method(() => ({
       params: z.union([z.strictObject({ what: chosen }), more]),
       result: z.strictObject({ ...slice, discarded: z.array(opaque).max(500) }),
-    },
+    })),
     /** Newest first. */
-    applies: {
+    applies: method(() => ({
       params: nothing,
       result: z.strictObject({
         applies: z.array(z.strictObject({ apply: opaque, timeMs: count, files: count, undone: z.boolean() })).max(200),
         more: z.boolean(),
       }),
-    },
+    })),
     /** The newest apply that is not undone, when none is named. */
-    undo: {
+    undo: method(() => ({
       params: z.union([z.strictObject({ apply: opaque.optional() }), more]),
       result: z.strictObject({ ...slice, apply: opaque, restored: count }),
-    },
+    })),
     /** Versions of a file, or of everything below a directory, newest first. */
-    history: {
+    history: method(() => ({
       params: z.strictObject({ path: innerPath, below: z.boolean(), after: opaque.optional(), limit: z.int().min(1).max(500) }),
       result: z.strictObject({
         versions: z
@@ -384,16 +411,19 @@ export const share = {
           .max(500),
         next: opaque.optional(),
       }),
-    },
+    })),
     /** Without a number, the newest version of each file; what is replaced becomes a version itself. */
-    restore: {
+    restore: method(() => ({
       params: z.union([z.strictObject({ path: innerPath, number: z.int().min(1).optional(), below: z.boolean() }), more]),
       result: z.strictObject({ ...slice, restored: count }),
-    },
+    })),
     /** Files whose names look like secrets, and `.git/config` where a remote's URL holds a token. */
-    secrets: { params: nothing, result: z.strictObject({ paths: z.array(innerPath).max(100), more: z.boolean() }) },
+    secrets: method(() => ({ params: nothing, result: z.strictObject({ paths: z.array(innerPath).max(100), more: z.boolean() }) })),
     /** The user's answer to the notification `room`. */
-    room: { params: z.strictObject({ answer: z.enum(["allow", "refuse"]), untilBytes: count.optional() }), result: nothing },
+    room: method(() => ({
+      params: z.strictObject({ answer: z.enum(["allow", "refuse"]), untilBytes: count.optional() }),
+      result: nothing,
+    })),
   },
   notifications: {
     attached: nothing,
@@ -425,7 +455,7 @@ const environment = z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/),
 
 export const agent = {
   requests: {
-    configure: {
+    configure: method(() => ({
       params: z.strictObject({
         protocol: z.int().min(1),
         hostname: z.string().regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/),
@@ -444,9 +474,9 @@ export const agent = {
         workingDirectory: guestPath.optional(),
       }),
       result: z.strictObject({ rootMs: count, sshMs: count }),
-    },
+    })),
     /** Answers when the guest has mounted the folder and read its root's attributes. */
-    mount: {
+    mount: method(() => ({
       params: z.strictObject({
         port: vsockPort,
         guestPath,
@@ -460,11 +490,11 @@ export const agent = {
           .optional(),
       }),
       result: z.strictObject({ guestPath }),
-    },
-    unmount: { params: z.strictObject({ guestPath }), result: nothing },
-    setEnvironment: { params: z.strictObject({ environment }), result: nothing },
-    setTime: { params: z.strictObject({ timeUnixNs: unixNs }), result: z.strictObject({ steppedMs: z.int() }) },
-    stats: {
+    })),
+    unmount: method(() => ({ params: z.strictObject({ guestPath }), result: nothing })),
+    setEnvironment: method(() => ({ params: z.strictObject({ environment }), result: nothing })),
+    setTime: method(() => ({ params: z.strictObject({ timeUnixNs: unixNs }), result: z.strictObject({ steppedMs: z.int() }) })),
+    stats: method(() => ({
       params: nothing,
       result: z.strictObject({
         uptimeMs: count,
@@ -475,12 +505,12 @@ export const agent = {
         diskUsedBytes: count,
         loadPercent: count,
       }),
-    },
-    ping: { params: nothing, result: nothing },
+    })),
+    ping: method(() => ({ params: nothing, result: nothing })),
     /** Writes back everything the guest still holds for its folders and its disk. */
-    sync: { params: nothing, result: nothing },
+    sync: method(() => ({ params: nothing, result: nothing })),
     /** Ends the guest's processes (TERM, `graceMs`, KILL), unmounts and powers off; the answer comes before the power-off. */
-    shutdown: { params: z.strictObject({ graceMs: z.int().min(0).max(60_000) }), result: nothing },
+    shutdown: method(() => ({ params: z.strictObject({ graceMs: z.int().min(0).max(60_000) }), result: nothing })),
   },
   notifications: {
     hello: z.strictObject({
@@ -495,7 +525,7 @@ export const agent = {
   },
 } as const;
 
-export type Requests = Readonly<Record<string, { params: z.ZodType; result: z.ZodType }>>;
+export type Requests = Readonly<Record<string, { readonly params: z.ZodType; readonly result: z.ZodType }>>;
 export type Notifications = Readonly<Record<string, z.ZodType>>;
 export type Protocol = Readonly<{ requests: Requests; notifications: Notifications }>;
 export type FolderIdentity = z.infer<typeof folderIdentity>;
