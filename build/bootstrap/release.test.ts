@@ -92,7 +92,8 @@ function serve(file: Buffer, fault: () => Fault = () => ({})) {
     });
     if (cutAfter !== undefined && cutAfter < body.length) {
       response.flushHeaders();
-      response.write(body.subarray(0, cutAfter), () => setTimeout(() => response.destroy(), 20));
+      response.write(body.subarray(0, cutAfter));
+      cutWhenKept(response, (partial ? from : 0) + cutAfter);
     } else if (slow) {
       let at = 0;
       const timer = setInterval(() => {
@@ -106,6 +107,13 @@ function serve(file: Buffer, fault: () => Fault = () => ({})) {
       }, 10);
     } else response.end(body);
   };
+}
+
+/** Cuts when the client has all that was sent on its disk: of what is under way at a cut, a part may be lost. */
+function cutWhenKept(response: ServerResponse, sizeBytes: number) {
+  const kept = parts().find((name) => name.endsWith(".part"));
+  if (response.destroyed || (kept && statSync(join(folder, "downloads", kept)).size === sizeBytes)) response.destroy();
+  else setTimeout(() => cutWhenKept(response, sizeBytes), 2);
 }
 
 const fetchFile = (file: Buffer, more = {}): Promise<string> =>
