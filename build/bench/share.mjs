@@ -102,6 +102,8 @@ echo $(( (\${to/./} - \${from/./}) ))
 /** The contenders in the guest; the first is ours in `rw`, and what the others are judged by. */
 const CONTENDERS = ["ours", "review", "diod", "null", "virtiofsd"];
 
+const PEERS = CONTENDERS.slice(2);
+
 /** One folder of the same content for each contender. */
 function contenders(place, section, fillOne) {
   const folders = Object.fromEntries(CONTENDERS.map((name) => [name, place.folder(`${section}/${name}`)]));
@@ -126,8 +128,14 @@ async function measure(section, guest, work, { rounds, log, warm = true }) {
       const order = names.map((_, i) => names[(i + round) % names.length]);
       for (const [workload, { before, work: command }] of Object.entries(work)) {
         for (const name of order) {
-          const us = Number(await guest.root(timed, guest.mounts[name], before, command));
-          if (round > 0) samples[workload][name].push(us / 1000);
+          try {
+            const us = Number(await guest.root(timed, guest.mounts[name], before, command));
+            if (round > 0) samples[workload][name].push(us / 1000);
+          } catch (error) {
+            if (!PEERS.includes(name)) throw error;
+            // A peer that cannot do it has no number: virtiofsd holds a descriptor for each file and may meet the host's limit.
+            guest.missing.push(`${name}, ${workload}: ${error.message.trim().split("\n").at(-1)}`);
+          }
         }
       }
     }
@@ -138,7 +146,7 @@ async function measure(section, guest, work, { rounds, log, warm = true }) {
     ["ours", "review"].map((name) =>
       row(section, `guest${name === "ours" ? "" : ", review"}: ${workload}`, {
         ours: by[name],
-        base: by.diod,
+        base: by.diod?.length ? by.diod : undefined,
         baseName: "diod in the guest",
       }),
     ),
@@ -146,7 +154,7 @@ async function measure(section, guest, work, { rounds, log, warm = true }) {
   const columns = ["null", "ours", "review", "diod", "virtiofsd"];
   const table = Object.entries(samples).map(([workload, by]) => [
     `  ${workload}`,
-    ...columns.map((name) => (by[name] ? `${median(by[name]).toFixed(0)} ms (${Math.min(...by[name]).toFixed(0)})` : "–")),
+    ...columns.map((name) => (by[name]?.length ? `${median(by[name]).toFixed(0)} ms (${Math.min(...by[name]).toFixed(0)})` : "–")),
   ]);
   return {
     rows,
@@ -196,7 +204,8 @@ export async function benchTree({ place, parts, rounds, log }) {
         "-c",
         `set -e; umask 0; mkdir app; cp "$1"/app/package*.json app; git init -q repo; cd repo
         for ((d = 0; d < 200; d++)); do mkdir $d; for ((f = 0; f < 100; f++)); do echo file $d $f >$d/$f.txt; done; done
-        git add . && git -c user.name=bench -c user.email=bench@localhost commit -qm bench`,
+        # so many loose objects would have git pack them in the background, under the copying
+        git add . && git -c gc.auto=0 -c maintenance.auto=false -c user.name=bench -c user.email=bench@localhost commit -qm bench`,
         "fill",
         made,
       ],
