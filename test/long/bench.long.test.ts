@@ -5,7 +5,8 @@ import { promisify } from "node:util";
 import { expect, it } from "vitest";
 
 const repo = join(import.meta.dirname, "..", "..");
-const SECTIONS = ["start", "exec", "share", "idle", "tree"];
+/** `tree` takes 25 minutes of an emulated guest and is left to its reader. */
+const SECTIONS = ["start", "exec", "share", "idle"];
 
 interface Report {
   sections: Record<string, { rows: unknown[] }>;
