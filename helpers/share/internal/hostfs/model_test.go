@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -463,14 +464,27 @@ func TestNoContentOfAnotherIsLostWhateverHappens(t *testing.T) {
 	const seeds, moves = 3, 25
 	first, _ := strconv.ParseInt(os.Getenv("CLOCHE_SEED"), 10, 64)
 	if os.Getenv("CLOCHE_LONG") != "" && first == 0 {
-		// In processes of their own: what a killed server had open stays open until its process ends.
-		for more := int64(seeds); more < 200; more += seeds {
-			again := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
-			again.Env = append(os.Environ(), "CLOCHE_SEED="+strconv.FormatInt(more, 10))
-			if out, err := again.CombinedOutput(); err != nil {
-				t.Fatalf("seeds from %d: %v\n%s", more, err, out)
-			}
+		// In processes of their own: what a killed server had open stays open until its process ends. Two at a time, as they mostly wait.
+		seedsOf := make(chan int64)
+		var players sync.WaitGroup
+		for range 2 {
+			players.Add(1)
+			go func() {
+				defer players.Done()
+				for more := range seedsOf {
+					again := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
+					again.Env = append(os.Environ(), "CLOCHE_SEED="+strconv.FormatInt(more, 10))
+					if out, err := again.CombinedOutput(); err != nil {
+						t.Errorf("seeds from %d: %v\n%s", more, err, out)
+					}
+				}
+			}()
 		}
+		for more := int64(seeds); more < 200; more += seeds {
+			seedsOf <- more
+		}
+		close(seedsOf)
+		players.Wait()
 	}
 	games := 0
 	for seed := first; seed < first+seeds; seed++ {

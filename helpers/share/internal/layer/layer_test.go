@@ -101,8 +101,16 @@ func randomChange(t testing.TB, l *Layer, r *rand.Rand) {
 	}
 }
 
+// seeds is how many games are played: more of them in a long run.
+func seeds(often, long uint64) uint64 {
+	if os.Getenv("CLOCHE_LONG") != "" {
+		return long
+	}
+	return often
+}
+
 func TestWhatWasChangedIsThereAfterEveryReopening(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range seeds(20, 500) {
 		dir := t.TempDir()
 		r := rand.New(rand.NewPCG(seed, 1))
 		l := open(t, dir)
@@ -128,8 +136,14 @@ func TestWhatWasChangedIsThereAfterEveryReopening(t *testing.T) {
 }
 
 func TestALogCutAnywhereHoldsEveryWholeRecordBeforeTheCut(t *testing.T) {
+	for seed := range seeds(1, 10) {
+		cutAnywhere(t, seed+5)
+	}
+}
+
+func cutAnywhere(t *testing.T, seed uint64) {
 	dir := t.TempDir()
-	r := rand.New(rand.NewPCG(5, 5))
+	r := rand.New(rand.NewPCG(seed, 5))
 	l := open(t, dir)
 	pictures := []map[string]Node{picture(l)}
 	ends := []int64{l.logBytes}
@@ -148,19 +162,19 @@ func TestALogCutAnywhereHoldsEveryWholeRecordBeforeTheCut(t *testing.T) {
 			must(t, os.WriteFile(filepath.Join(dir, logFile), append(append([]byte{}, whole[:cut]...), tail...), 0o600))
 			l, err := tryOpen(dir)
 			if err != nil {
-				t.Fatalf("cut at %d with %d zeros: %v", cut, len(tail), err)
+				t.Fatalf("seed %d, cut at %d with %d zeros: %v", seed, cut, len(tail), err)
 			}
 			want := 0
 			for want+1 < len(ends) && ends[want+1] <= cut {
 				want++
 			}
 			if got := picture(l); !reflect.DeepEqual(got, pictures[want]) {
-				t.Fatalf("cut at %d: %v, want %v", cut, got, pictures[want])
+				t.Fatalf("seed %d, cut at %d: %v, want %v", seed, cut, got, pictures[want])
 			}
 			must(t, l.Change(Put(&Node{ID: l.NewID(), Parent: RootID, Name: "after", Kind: File})))
 			l.Close()
 			if l, err = tryOpen(dir); err != nil || l.Child(RootID, "after") == nil {
-				t.Fatalf("cut at %d: what came after the cut is gone: %v", cut, err)
+				t.Fatalf("seed %d, cut at %d: what came after the cut is gone: %v", seed, cut, err)
 			}
 			l.Close()
 		}

@@ -80,6 +80,12 @@ func difference(got map[string]seen, want map[string]place) string {
 // TestAPowerFailureLosesNothingThatWasSynced cuts the log anywhere behind the last fsync, damages every content file that was not
 // synced since it was written, and mounts what is left.
 func TestAPowerFailureLosesNothingThatWasSynced(t *testing.T) {
+	for range rounds(1, 12) {
+		losesNothing(t)
+	}
+}
+
+func losesNothing(t *testing.T) {
 	g := newGame(t, *seedFlag)
 	g.mount()
 	moments := []moment{g.moment()}

@@ -772,8 +772,16 @@ func newGame(t *testing.T, seed uint64) *game {
 	return g
 }
 
+// rounds is how often a game is played: in a long run more often, each time with another seed.
+func rounds(often, long int) int {
+	if os.Getenv("CLOCHE_LONG") != "" {
+		return long
+	}
+	return often
+}
+
 func TestTheGuestSeesAnOrdinaryFilesystemAndTheFolderStaysAsItIs(t *testing.T) {
-	for range 4 {
+	for range rounds(4, 200) {
 		g := newGame(t, *seedFlag)
 		before := hashFolder(t, g.root)
 		g.mount()

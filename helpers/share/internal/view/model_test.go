@@ -490,6 +490,9 @@ func (w *world) fill() *model {
 // object's qid does.
 func TestReviewShowsWhatTheGuestDidAndLeavesTheFolderAlone(t *testing.T) {
 	seeds := uint64(16)
+	if os.Getenv("CLOCHE_LONG") != "" {
+		seeds = 2000
+	}
 	for seed := range seeds {
 		w := newWorld(t, false, Options{})
 		w.hashed = seed%2 == 1
