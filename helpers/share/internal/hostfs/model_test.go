@@ -486,6 +486,15 @@ func TestNoContentOfAnotherIsLostWhateverHappens(t *testing.T) {
 		close(seedsOf)
 		players.Wait()
 	}
+	if first == 0 {
+		// Games of long runs that lost something.
+		for _, lost := range []struct {
+			seed   int64
+			killAt int
+		}{{84, 33}, {115, 2}} {
+			play(t, lost.seed, moves, lost.killAt, true, true)
+		}
+	}
 	games := 0
 	for seed := first; seed < first+seeds; seed++ {
 		for kind := range 4 {

@@ -281,19 +281,22 @@ func (s *Store) Assemble(v Version, current Current) (*os.File, error) {
 	if err != nil && !errors.As(err, &damage) {
 		return nil, err
 	}
-	return s.assemble(v, all, current, 0)
+	tries := maxAssembled
+	return s.assemble(v, all, current, &tries)
 }
 
-const maxAssembled = 16
+// maxAssembled bounds the versions that are tried for one: a guest may set the times of its files, and so their marks.
+const maxAssembled = 64
 
-func (s *Store) assemble(v Version, later []Version, current Current, depth int) (*os.File, error) {
+func (s *Store) assemble(v Version, later []Version, current Current, tries *int) (*os.File, error) {
 	if v.Whole {
 		return s.Content(v)
 	}
-	if depth == maxAssembled {
+	if *tries == 0 {
 		return nil, ErrNotExact
 	}
-	base, err := s.baseOf(v, later, current, depth)
+	*tries--
+	base, err := s.baseOf(v, later, current, tries)
 	if err != nil {
 		return nil, err
 	}
@@ -333,8 +336,9 @@ func (s *Store) assemble(v Version, later []Version, current Current, depth int)
 	return whole, nil
 }
 
-// baseOf opens what carries the part's mark: the file itself, or the version that was made of it next.
-func (s *Store) baseOf(v Version, later []Version, current Current, depth int) (*os.File, error) {
+// baseOf opens what carries the part's mark: the file itself, or a version that was made of it next. There may be more than one: a
+// part whose server was killed before the first write says nothing, and the version that was begun after it has the content.
+func (s *Store) baseOf(v Version, later []Version, current Current, tries *int) (*os.File, error) {
 	marked := func(f *os.File, err error) *os.File {
 		if err != nil {
 			return nil
@@ -352,7 +356,10 @@ func (s *Store) baseOf(v Version, later []Version, current Current, depth int) (
 	for i := len(later) - 1; i >= 0; i-- { // oldest first
 		next := later[i]
 		if next.Number > v.Number && next.MtimeNs&MarkMask == v.mark && (next.Path == v.Path || next.inode == v.inode) {
-			return s.assemble(next, later, current, depth+1)
+			f, err := s.assemble(next, later, current, tries)
+			if !errors.Is(err, ErrNotExact) {
+				return f, err
+			}
 		}
 	}
 	if f := marked(current.Find(v.inode)); f != nil {
