@@ -493,7 +493,11 @@ func TestReviewShowsWhatTheGuestDidAndLeavesTheFolderAlone(t *testing.T) {
 	if os.Getenv("CLOCHE_LONG") != "" {
 		seeds = 2000
 	}
+	played := []uint64{933} // a game of a long run that was not answered as it must be
 	for seed := range seeds {
+		played = append(played, seed)
+	}
+	for _, seed := range played {
 		w := newWorld(t, false, Options{})
 		w.hashed = seed%2 == 1
 		m := w.fill()

@@ -512,7 +512,7 @@ func (n *node) unlink(name string, directory bool) error {
 }
 
 // vanish gives the steps by which a name is gone for the guest: a whiteout where the folder has something, else nothing is left.
-// A directory's whiteouts below stay with its own, so that what was deleted is known file by file.
+// The whiteouts below a directory that is where the folder has it stay with its own, so that what was deleted is known file by file.
 func (t *Tree) vanish(p *place) ([]layer.Op, error) {
 	var ops []layer.Op
 	if p.entry != nil && stillLower(p.entry) && p.entry.Base.Path != p.lowerPath() {
@@ -527,6 +527,12 @@ func (t *Tree) vanish(p *place) ([]layer.Op, error) {
 	}
 	white := &layer.Node{Name: p.name, Kind: b.Kind, QID: newQID, Whiteout: true, Base: b}
 	if p.entry != nil {
+		if !stillLower(p.entry) || p.entry.Base.Path != p.lowerPath() {
+			// What was deleted below it lies elsewhere in the folder, and what the folder has here may be no directory.
+			for _, below := range t.layer.Children(p.entry.ID) {
+				ops = append(ops, t.removal(below.ID)...)
+			}
+		}
 		white.ID, white.Parent = p.entry.ID, p.entry.Parent
 		return append(ops, layer.Put(white)), nil
 	}

@@ -220,6 +220,39 @@ func TestTheTable(t *testing.T) {
 	}
 }
 
+func TestADirectoryThatWasMovedToTheOldPlaceOfAnotherThingCanBeTakenAway(t *testing.T) {
+	for was, make := range map[string]func(r *rig){
+		"a file":      func(r *rig) { r.hostWrite("p", "the folder's") },
+		"a directory": func(r *rig) { must(r.t, os.Mkdir(r.host("p"), 0o755)); r.hostWrite("p/x", "the folder's") },
+	} {
+		t.Run(was, func(t *testing.T) {
+			r := newRig(t)
+			make(r)
+			must(t, os.Mkdir(r.host("d"), 0o755))
+			r.hostWrite("d/x", "below")
+			before := hashFolder(t, r.root)
+			r.mount()
+			must(t, r.unlink("d/x"))
+			must(t, r.removeAll("p"))
+			must(t, r.rename("d", "p"))
+			must(t, r.removeAll("p"))
+			for _, remounted := range []bool{false, true} {
+				if remounted {
+					r.remount()
+				}
+				for _, path := range []string{"d", "p"} {
+					if got := r.show(path); got != "-" {
+						t.Errorf("remounted %v: %s is %q", remounted, path, got)
+					}
+				}
+			}
+			if hashFolder(t, r.root) != before {
+				t.Error("the folder was changed")
+			}
+		})
+	}
+}
+
 // removeAll is rm -r.
 func (r *rig) removeAll(path string) error {
 	dir, err := r.at(strings.TrimSuffix(path[:strings.LastIndex("/"+path, "/")], "/"))
