@@ -66,7 +66,8 @@ type leftAs struct {
 	ours         bool // this server wrote its content last
 	size         int64
 	mtime, ctime unix.Timespec
-	// inside is how many of its hard links were surely made by this server, all within the folder; 0 means 1.
+	// inside is how many of its hard links were surely made by this server, all within the folder; 0 means 1. It counts
+	// only while nobody else has touched the inode, which may have lost one of these names and got one elsewhere.
 	inside uint64
 }
 
@@ -144,7 +145,9 @@ func (g *guard) leftOf(st *unix.Stat_t) leftAs {
 	defer g.mu.Unlock()
 	l := g.left[objectOf(st)]
 	l.ours = l.ours && l.size == st.Size && l.mtime == st.Mtim && l.ctime == st.Ctim
-	l.inside = max(l.inside, 1)
+	if l.inside == 0 || l.ctime != st.Ctim {
+		l.inside = 1
+	}
 	return l
 }
 
@@ -224,6 +227,35 @@ func (g *guard) complete(o object, ours bool) error {
 	return nil
 }
 
+// completeHeld does so for a file that nobody has locked.
+func (g *guard) completeHeld(o object) error {
+	if !g.grows(o) {
+		return nil
+	}
+	i := g.hold(o)
+	defer g.release(i)
+	i.change.Lock()
+	defer i.change.Unlock()
+	g.mu.Lock()
+	p := g.parts[o]
+	g.mu.Unlock()
+	if p == nil {
+		return nil
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(p.Descriptor(), &st); err != nil {
+		return err
+	}
+	return g.complete(o, g.leftOf(&st).ours)
+}
+
+// grows tells whether a file has a version that is a part.
+func (g *guard) grows(o object) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.parts[o] != nil
+}
+
 // completeBeneath does so for all files of a directory.
 func (g *guard) completeBeneath(path []string) error {
 	prefix := strings.Join(path, "/") + "/"
@@ -236,38 +268,46 @@ func (g *guard) completeBeneath(path []string) error {
 	}
 	g.mu.Unlock()
 	for _, o := range found {
-		if err := g.complete(o, true); err != nil {
+		if err := g.completeHeld(o); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// keepFrom keeps what an operation takes away between two offsets of a file that is not ours, or only in part.
-func (g *guard) keepFrom(n *node, o object, reason versions.Reason, ours bool, from, to int64) error {
+// keepFrom keeps what an operation takes away between two offsets of a file that is not ours, or only in part. kept is false
+// when nothing needed it.
+func (g *guard) keepFrom(n *node, o object, reason versions.Reason, ours bool, from, to int64) (kept bool, err error) {
 	part := g.part(o, ours)
 	if !ours {
 		v := versions.Victim{Path: n.path(), FD: n.fd, Reason: reason}
-		var err error
 		if part, err = g.keeper.KeepPart(v); err != nil {
-			return err
+			return false, err
 		}
 		if part == nil {
-			return g.keeper.Keep(v)
+			return true, g.keeper.Keep(v)
 		}
 		g.mu.Lock()
 		g.parts[o] = part
 		g.mu.Unlock()
 	}
 	if part == nil {
-		return nil
+		return false, nil
 	}
 	if err := part.Save(from, to); err != nil {
 		g.endPart(o) // what was saved stays; the next try begins anew
 		g.forget(o)
-		return err
+		return false, err
 	}
-	return nil
+	return true, nil
+}
+
+// keepTries is how often a file is kept once more because somebody else wrote to it meanwhile.
+const keepTries = 8
+
+// unwritten tells whether nobody wrote to a file between two looks at it.
+func unwritten(before, after *unix.Stat_t) bool {
+	return before.Size == after.Size && before.Mtim == after.Mtim
 }
 
 // change does what changes a file in place. destroys tells between which offsets that takes content away from a file
@@ -281,32 +321,54 @@ func (n *node) change(reason versions.Reason, destroys func(*unix.Stat_t) (from,
 	i := g.lock(n)
 	defer func() { i.change.Unlock() }()
 	var st unix.Stat_t
-	if err := unix.Fstat(n.fd, &st); err != nil {
-		return err
-	}
-	left := g.leftOf(&st)
-	if i.taken || st.Nlink > left.inside || i.foreign && st.Nlink > 0 && n.isLost() {
-		var err error
-		if i, err = g.separate(n, i, &st); err != nil {
-			return err
+	var left leftAs
+	ours := false
+	// Keeping and copying take their time, in which others change the file or its names: then it is looked at anew.
+	for try := 0; ; try++ {
+		if try == keepTries {
+			return syscall.EAGAIN
 		}
 		if err := unix.Fstat(n.fd, &st); err != nil {
 			return err
 		}
 		left = g.leftOf(&st)
-	}
-	ours := left.ours || st.Size == 0
-	// A file without a name is gone for everybody but the guest.
-	if destroys == nil {
-		// Times are what a part goes by.
-		if err := g.complete(i.object, left.ours); err != nil {
+		if !left.ours && st.Nlink > 0 && !i.taken && !n.isLost() && n.isOutside() {
+			return syscall.ESTALE
+		}
+		if i.taken || st.Nlink > left.inside || i.foreign && st.Nlink > 0 && n.isLost() {
+			var err error
+			if i, err = g.separate(n, i, &st); err != nil && err != errNamesChanged {
+				return err
+			}
+			continue
+		}
+		ours = left.ours || st.Size == 0
+		if destroys == nil {
+			// Times are what a part goes by.
+			if err := g.complete(i.object, left.ours); err != nil {
+				return err
+			}
+			break
+		}
+		from, to := destroys(&st)
+		if st.Nlink == 0 || from >= to {
+			break // a file without a name is gone for everybody but the guest
+		}
+		kept, err := g.keepFrom(n, i.object, reason, ours, from, to)
+		if err != nil {
 			return err
 		}
-	} else if from, to := destroys(&st); st.Nlink > 0 && from < to {
-		if err := g.keepFrom(n, i.object, reason, ours, from, to); err != nil {
-			return err
+		if kept {
+			var now unix.Stat_t
+			if err := unix.Fstat(n.fd, &now); err != nil {
+				return err
+			}
+			if !unwritten(&st, &now) {
+				continue
+			}
 		}
 		ours = true
+		break
 	}
 	err := do()
 	if ours || left.inside > 1 {
@@ -344,17 +406,24 @@ func temporaryName() string {
 }
 
 // separate gives the node a copy of its file that nobody else has a name for, in the same place, and moves all handles
-// on that place to it. i.change is held; on success the copy's is held instead, else still i's.
+// on that place to it. i.change is held; on success the copy's is held instead, else still i's. errNamesChanged: the host
+// changed the file or its name meanwhile, and nothing was done.
 func (g *guard) separate(n *node, i *inode, st *unix.Stat_t) (*inode, error) {
 	parent, name, err := n.whereabouts()
 	if err == syscall.EBUSY {
 		return i, err
+	}
+	if parent != nil {
+		defer parent.Drop()
 	}
 	nameless := i.taken || n.isLost()
 	here := err == nil && !nameless
 	if !here && !nameless {
 		// Moved on the host, to a place unknown: nobody can say which of the names may be written through.
 		return i, syscall.ESTALE
+	}
+	if err := g.completeMarked(i.object, st); err != nil {
+		return i, err // it rests on this very file, which the copy is not
 	}
 	from, err := n.reopen(unix.O_RDONLY)
 	if err != nil {
@@ -364,13 +433,9 @@ func (g *guard) separate(n *node, i *inode, st *unix.Stat_t) (*inode, error) {
 	temporary := ""
 	var to int
 	if here {
-		defer parent.Drop()
 		temporary = temporaryName()
 		to, err = unix.Openat(parent.fd, temporary, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	} else {
-		if parent != nil {
-			parent.Drop()
-		}
 		to, err = unix.Openat(g.tree.root.fd, ".", unix.O_RDWR|unix.O_TMPFILE|unix.O_CLOEXEC, 0o600)
 	}
 	if err != nil {
@@ -386,7 +451,8 @@ func (g *guard) separate(n *node, i *inode, st *unix.Stat_t) (*inode, error) {
 	if err := versions.CopyContent(to, from); err != nil {
 		return undo(err)
 	}
-	if err := retry(func() error { return unix.Fchmod(to, st.Mode&permissions) }); err != nil {
+	mode := st.Mode & permissions
+	if err := retry(func() error { return unix.Fchmod(to, mode) }); err != nil {
 		return undo(err)
 	}
 	if err := futimens(to, &[2]unix.Timespec{st.Atim, st.Mtim}); err != nil {
@@ -402,41 +468,195 @@ func (g *guard) separate(n *node, i *inode, st *unix.Stat_t) (*inode, error) {
 	if err := unix.Fstat(to, &copied); err != nil {
 		return undo(err)
 	}
-	number := strconv.Itoa(to)
 	g.swap.Lock()
 	defer g.swap.Unlock()
-	if here {
-		if err := retry(func() error { return unix.Renameat(parent.fd, temporary, parent.fd, name) }); err != nil {
-			return undo(err)
-		}
-	}
 	next := g.hold(objectOf(&copied))
 	next.change.Lock()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	var failed error
-	for other := range i.nodes {
-		if other != n && (here && !other.isAt(parent, name) || !here && !i.taken && !other.isLost()) {
-			continue
-		}
-		if err := other.turn(g.tree.options.Proc, number, objectOf(&copied)); err != nil {
-			failed = err
-			continue
-		}
-		delete(i.nodes, other)
-		g.releaseLocked(i)
-		next.refs++
-		next.nodes[other] = struct{}{}
-		other.held.Store(next)
+	turns, err := g.turns(n, i, to, mode, func(other *node) bool {
+		return other == n || here && other.isAt(parent, name) || !here && (i.taken || other.isLost())
+	})
+	if err == nil && here {
+		err = parent.substitute(temporary, name, objectOf(&copied), from, i.object, st)
 	}
-	if n.held.Load() != next {
+	if err != nil {
+		for _, t := range turns {
+			t.close()
+		}
 		next.change.Unlock()
 		g.releaseLocked(next)
-		return i, failed
+		if err == errNamesChanged {
+			return i, err // what stands at the temporary name is seen to
+		}
+		return undo(err)
+	}
+	for _, t := range turns {
+		t.commit(next.object)
+		delete(i.nodes, t.node)
+		g.releaseLocked(i)
+		next.refs++
+		next.nodes[t.node] = struct{}{}
+		t.node.held.Store(next)
 	}
 	g.releaseLocked(next)
 	i.change.Unlock()
 	return next, nil
+}
+
+// completeMarked makes a part whole whose mark the file still has.
+func (g *guard) completeMarked(o object, st *unix.Stat_t) error {
+	g.mu.Lock()
+	p := g.parts[o]
+	g.mu.Unlock()
+	return g.complete(o, p != nil && st.Mtim.Nano()&versions.MarkMask == p.Mark())
+}
+
+// substitute puts the copy at the temporary name in the place of the file it was made of, which loses the name. With
+// errNamesChanged name leads to what it led to before.
+func (n *node) substitute(temporary, name string, copied object, from int, original object, st *unix.Stat_t) error {
+	at := func(name string, o object) bool {
+		var there unix.Stat_t
+		return unix.Fstatat(n.fd, name, &there, unix.AT_SYMLINK_NOFOLLOW) == nil && objectOf(&there) == o
+	}
+	same := func() bool {
+		var now unix.Stat_t
+		return unix.Fstat(from, &now) == nil && unwritten(st, &now)
+	}
+	remove := func() error { return retry(func() error { return unix.Unlinkat(n.fd, temporary, 0) }) }
+	// The two change places, so that the host's own next file at that name is never what is removed.
+	exchange := func() error {
+		return retry(func() error { return unix.Renameat2(n.fd, temporary, n.fd, name, unix.RENAME_EXCHANGE) })
+	}
+	switch err := exchange(); err {
+	case nil:
+	case unix.ENOENT:
+		_ = remove()
+		return errNamesChanged
+	case unix.EINVAL, unix.ENOSYS, unix.EPERM:
+		if !at(name, original) || !same() {
+			_ = remove()
+			return errNamesChanged
+		}
+		return retry(func() error { return unix.Renameat(n.fd, temporary, n.fd, name) })
+	default:
+		return err
+	}
+	if at(temporary, original) && same() {
+		err := remove()
+		if err == nil {
+			return nil
+		}
+		if back := exchange(); back != nil {
+			return back
+		}
+		return err
+	}
+	if err := exchange(); err != nil {
+		return err
+	}
+	if at(temporary, copied) { // else the host has saved once more just now, and that stays
+		_ = remove()
+	}
+	return errNamesChanged
+}
+
+// turn is a node that is about to stand for another file: descriptors of that file, for its own and for those of its open files.
+type turn struct {
+	node *node
+	with []turnTo
+}
+
+type turnTo struct {
+	file *file // nil: the node's own
+	fd   int
+}
+
+// turns opens all that is needed to make nodes of i ones of the file behind to, so that nothing of it can fail later: a handle
+// that stays would be one on a file outside. g.mu is held.
+func (g *guard) turns(n *node, i *inode, to int, mode uint32, chosen func(*node) bool) (all []*turn, err error) {
+	if mode&0o600 != 0o600 {
+		// An open file may have been opened when its mode allowed more.
+		if err := retry(func() error { return unix.Fchmod(to, mode|0o600) }); err != nil {
+			return nil, err
+		}
+		defer func() {
+			if back := retry(func() error { return unix.Fchmod(to, mode) }); err == nil {
+				err = back
+			}
+		}()
+	}
+	number := strconv.Itoa(to)
+	for other := range i.nodes {
+		if !chosen(other) {
+			continue
+		}
+		t, err := other.prepare(g.tree.options.Proc, number)
+		if err != nil {
+			return all, err
+		}
+		all = append(all, t)
+	}
+	return all, nil
+}
+
+func (n *node) prepare(proc int, number string) (*turn, error) {
+	n.place.Lock()
+	defer n.place.Unlock()
+	t := &turn{node: n}
+	open := func(f *file, flags int) error {
+		fd, err := unix.Openat(proc, number, flags|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+		if err == nil {
+			t.with = append(t.with, turnTo{f, fd})
+		}
+		return err
+	}
+	shared := false
+	for f := range n.files {
+		flags, err := unix.FcntlInt(uintptr(f.fd), unix.F_GETFL, 0)
+		if err == nil {
+			if f.shared {
+				shared, f = true, nil
+			}
+			err = open(f, flags&(unix.O_ACCMODE|unix.O_APPEND|unix.O_SYNC|unix.O_DSYNC))
+		}
+		if err != nil {
+			t.close()
+			return nil, err
+		}
+	}
+	if !shared {
+		if err := open(nil, unix.O_PATH); err != nil {
+			t.close()
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
+// commit puts the descriptors in the place of the node's, whose numbers stay. Locks on the open files are lost.
+func (t *turn) commit(to object) {
+	n := t.node
+	n.place.Lock()
+	defer n.place.Unlock()
+	for _, w := range t.with {
+		fd := n.fd
+		if w.file != nil {
+			fd = w.file.fd
+			if _, open := n.files[w.file]; !open {
+				continue // closed meanwhile, and the number is another's
+			}
+		}
+		_ = retry(func() error { return unix.Dup3(w.fd, fd, unix.O_CLOEXEC) }) // both are open, so that it cannot fail
+	}
+	t.close()
+	n.now = to
+}
+
+func (t *turn) close() {
+	for _, w := range t.with {
+		unix.Close(w.fd)
+	}
 }
 
 // isAt tells whether the node was walked to by this name.
@@ -446,37 +666,40 @@ func (n *node) isAt(parent *node, name string) bool {
 	return n.parent != nil && n.parent.device == parent.device && n.parent.inode == parent.inode && n.name == name
 }
 
-// turn makes the node's descriptor, and those of its open files, ones of another file. Their numbers stay. Locks on
-// the open files are lost.
-func (n *node) turn(proc int, number string, to object) error {
-	n.place.Lock()
-	defer n.place.Unlock()
-	replace := func(fd, flags int) error {
-		opened, err := unix.Openat(proc, number, flags|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(opened)
-		return unix.Dup3(opened, fd, unix.O_CLOEXEC)
+// deleted ends what the kernel tells of a name that was removed.
+const deleted = " (deleted)"
+
+// isOutside tells whether a file that has names is none of the folder's by this one: the server of another task moved it into the
+// store, or the host took it, or a directory above it, elsewhere.
+func (n *node) isOutside() bool {
+	at, err := n.tree.options.where(n.number())
+	if err != nil {
+		return false // longer than the kernel tells
 	}
-	shared := false
-	for f := range n.files {
-		flags, err := unix.FcntlInt(uintptr(f.fd), unix.F_GETFL, 0)
-		if err != nil {
-			return err
-		}
-		if err := replace(f.fd, flags&(unix.O_ACCMODE|unix.O_APPEND|unix.O_SYNC|unix.O_DSYNC)); err != nil {
-			return err
-		}
-		shared = shared || f.shared
+	root, err := n.tree.options.where(n.tree.root.number())
+	if err != nil {
+		return false
 	}
-	if !shared {
-		if err := replace(n.fd, unix.O_PATH); err != nil {
-			return err
+	if strings.HasSuffix(at, deleted) {
+		if parent, _, err := n.whereabouts(); err == nil { // it is called so
+			parent.Drop()
+		} else {
+			return true
 		}
 	}
-	n.now = to
-	return nil
+	// What was moved out of the serving process's only mount is told as that mount's root.
+	return !strings.HasPrefix(at, strings.TrimSuffix(root, "/")+"/") || at == root
+}
+
+// where is a descriptor's path as this process sees it.
+func (o *Options) where(number string) (string, error) {
+	var text [unix.PathMax]byte
+	length := 0
+	err := retry(func() (err error) {
+		length, err = unix.Readlinkat(o.Proc, number, text[:])
+		return err
+	})
+	return string(text[:max(length, 0)]), err
 }
 
 // path is where the node was walked to, as components from the folder.
@@ -549,7 +772,8 @@ func (g *guard) gone(i *inode, v *victim, dir *node, name string, kept bool) {
 	}
 	g.mu.Unlock()
 	if kept {
-		i.taken = true
+		// With more names, the others may be the folder's still.
+		i.taken, i.foreign = v.st.Nlink == 1, v.st.Nlink > 1
 		g.forget(i.object)
 		return
 	}
@@ -562,7 +786,7 @@ func (g *guard) gone(i *inode, v *victim, dir *node, name string, kept bool) {
 		} else {
 			i.foreign = true
 		}
-		g.remember(&st, left.ours, inside)
+		g.remember(&st, left.ours && unwritten(&v.st, &st), inside)
 		return
 	}
 	g.forget(i.object)
@@ -613,7 +837,7 @@ func (n *node) removeName(name string) error {
 		g.gone(i, v, n, name, true)
 		return nil
 	}
-	if err := g.keepWhole(i.object, part, kept); err != nil {
+	if err := g.keepWhole(part, kept); err != nil {
 		return err
 	}
 	if !v.stillAt(n, name) {
@@ -626,12 +850,30 @@ func (n *node) removeName(name string) error {
 	return nil
 }
 
-// keepWhole keeps a victim by itself: what is left of its part, or all of it.
-func (g *guard) keepWhole(o object, part *versions.Part, v versions.Victim) error {
-	if part != nil {
-		return g.complete(o, true)
+// keepWhole keeps a victim by itself: what is left of its part, or all of it, and again what others write to it meanwhile.
+func (g *guard) keepWhole(part *versions.Part, v versions.Victim) error {
+	for range keepTries {
+		var before, after unix.Stat_t
+		if err := unix.Fstat(v.FD, &before); err != nil {
+			return err
+		}
+		var err error
+		if part != nil {
+			err, part = g.complete(objectOf(&before), true), nil
+		} else {
+			err = g.keeper.Keep(v)
+		}
+		if err != nil {
+			return err
+		}
+		if err := unix.Fstat(v.FD, &after); err != nil {
+			return err
+		}
+		if unwritten(&before, &after) {
+			return nil
+		}
 	}
-	return g.keeper.Keep(v)
+	return syscall.EAGAIN
 }
 
 // removeDirectory notes a directory that is removed, for its mode and times.
@@ -680,7 +922,7 @@ func (n *node) renameOnce(name string, to *node, newName string, reason versions
 	if kindOf(source.st.Mode) == directory {
 		err = g.completeBeneath(n.pathOf(name))
 	} else {
-		err = g.complete(objectOf(&source.st), g.leftOf(&source.st).ours)
+		err = g.completeHeld(objectOf(&source.st))
 	}
 	if err != nil {
 		return err
@@ -746,7 +988,7 @@ func (n *node) renameOnce(name string, to *node, newName string, reason versions
 	switch err := exchange(); err {
 	case nil:
 	case unix.EINVAL, unix.ENOSYS, unix.EPERM:
-		if err := g.keepWhole(i.object, part, kept); err != nil {
+		if err := g.keepWhole(part, kept); err != nil {
 			return err
 		}
 		if !replaced.stillAt(to, newName) {
@@ -770,7 +1012,7 @@ func (n *node) renameOnce(name string, to *node, newName string, reason versions
 	kept.At = n.pathOf(name)
 	moved, err := g.keeper.Move(kept)
 	if err == nil && !moved {
-		if err = g.keepWhole(i.object, part, kept); err == nil {
+		if err = g.keepWhole(part, kept); err == nil && replaced.stillAt(n, name) {
 			err = retry(func() error { return unix.Unlinkat(n.fd, name, 0) })
 		}
 	}
@@ -830,7 +1072,7 @@ func (g *guard) linked(i *inode, fd int, before *unix.Stat_t) {
 	if before.Nlink <= left.inside && st.Nlink == before.Nlink+1 {
 		inside = st.Nlink
 	}
-	g.remember(&st, left.ours, inside)
+	g.remember(&st, left.ours && unwritten(before, &st), inside)
 }
 
 // futimens sets the times of an open file; x/sys has only the call that takes a path.

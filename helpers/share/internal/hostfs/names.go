@@ -211,6 +211,9 @@ func (n *node) Link(name string, target ninep.Node) error {
 	if err := unix.Fstat(t.fd, &before); err != nil {
 		return err
 	}
+	if before.Nlink > 0 && !t.isLost() && t.isOutside() {
+		return syscall.ENOENT
+	}
 	if err := link(); err != nil {
 		return err
 	}

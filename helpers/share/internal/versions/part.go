@@ -234,10 +234,24 @@ func (p *Part) copyBlock(block int64) error {
 	return nil
 }
 
-// Complete copies all that is not saved yet, so that the version stands by itself.
+// Descriptor is the file, for reading; it lives until Close.
+func (p *Part) Descriptor() int { return p.from }
+
+// Complete copies all that is not saved yet, so that the version stands by itself; not when somebody writes to the file meanwhile,
+// as what was copied need not be what was there.
 func (p *Part) Complete() error {
+	var before, after unix.Stat_t
+	if err := unix.Fstat(p.from, &before); err != nil {
+		return err
+	}
 	if err := p.Save(0, p.k.Size); err != nil {
 		return err
+	}
+	if err := unix.Fstat(p.from, &after); err != nil {
+		return err
+	}
+	if before.Size != after.Size || before.Mtim != after.Mtim {
+		return nil
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -336,7 +350,8 @@ func (s *Store) assemble(v Version, later []Version, current Current, tries *int
 	return whole, nil
 }
 
-// baseOf opens what carries the part's mark: the file itself, or a version that was made of it next. There may be more than one: a
+// baseOf opens what carries the part's mark: the file itself, or a version that was made of it next. Another file with that mark is
+// none: the guest sees the mark, and sets its files' times. There may be more than one: a
 // part whose server was killed before the first write says nothing, and the version that was begun after it has the content.
 func (s *Store) baseOf(v Version, later []Version, current Current, tries *int) (*os.File, error) {
 	marked := func(f *os.File, err error) *os.File {
@@ -344,7 +359,7 @@ func (s *Store) baseOf(v Version, later []Version, current Current, tries *int) 
 			return nil
 		}
 		var st unix.Stat_t
-		if unix.Fstat(int(f.Fd()), &st) == nil && st.Mtim.Nano()&MarkMask == v.mark {
+		if unix.Fstat(int(f.Fd()), &st) == nil && st.Ino == v.inode && st.Mtim.Nano()&MarkMask == v.mark {
 			return f
 		}
 		f.Close()
@@ -355,7 +370,7 @@ func (s *Store) baseOf(v Version, later []Version, current Current, tries *int) 
 	}
 	for i := len(later) - 1; i >= 0; i-- { // oldest first
 		next := later[i]
-		if next.Number > v.Number && next.MtimeNs&MarkMask == v.mark && (next.Path == v.Path || next.inode == v.inode) {
+		if next.Number > v.Number && next.MtimeNs&MarkMask == v.mark && next.inode == v.inode {
 			f, err := s.assemble(next, later, current, tries)
 			if !errors.Is(err, ErrNotExact) {
 				return f, err
