@@ -7,7 +7,7 @@ import { z } from "zod";
 
 export const HELPER_PROTOCOL = 1;
 export const SHARE_PROTOCOL = 2;
-export const AGENT_PROTOCOL = 3;
+export const AGENT_PROTOCOL = 4;
 
 /** Longest line of any of the three protocols, newline included, in bytes. */
 export const MAX_LINE_BYTES = 1_048_576;
@@ -491,7 +491,14 @@ export const agent = {
       }),
       result: z.strictObject({ guestPath }),
     })),
-    unmount: method(() => ({ params: z.strictObject({ guestPath }), result: nothing })),
+    /**
+     * Writes back and takes the folder out. `again`: another `mount` at the same place follows, and until then nothing can be made there.
+     * `dead`: the process that served it has ended, so there is nobody to write back to.
+     */
+    unmount: method(() => ({
+      params: z.strictObject({ guestPath, again: z.boolean().optional(), dead: z.boolean().optional() }),
+      result: nothing,
+    })),
     setEnvironment: method(() => ({ params: z.strictObject({ environment }), result: nothing })),
     setTime: method(() => ({ params: z.strictObject({ timeUnixNs: unixNs }), result: z.strictObject({ steppedMs: z.int() }) })),
     stats: method(() => ({

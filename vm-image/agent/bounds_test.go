@@ -29,7 +29,8 @@ func TestBounds_AreThoseOfTheProtocol(t *testing.T) {
 		`localFolders: z
           .strictObject({ disk: z.string().regex(/^[a-z0-9-]{1,64}$/), paths: z.array(base64(5464).min(1)).min(1).max(100) })`,
 		`mountMode = z.enum(["ro", "rw"])`,
-		`AGENT_PROTOCOL = 3;`,
+		`params: z.strictObject({ guestPath, again: z.boolean().optional(), dead: z.boolean().optional() })`,
+		`AGENT_PROTOCOL = 4;`,
 		`log: z.strictObject({ level: z.enum(["info", "warning", "error"]), message: text(4096) })`,
 		`kernel: text(128)`,
 	} {

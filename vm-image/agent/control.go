@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const protocolVersion = 3
+const protocolVersion = 4
 
 // agent is all that the requests share. Each part guards itself.
 type agent struct {

@@ -50,7 +50,7 @@ func (a *agent) shutdown(grace time.Duration) {
 	a.ssh.close()
 	a.endProcesses(grace)
 	for _, s := range a.shares.all() {
-		if err := s.unmount(); err != nil {
+		if err := s.unmount(false); err != nil {
 			logf("unmount: %v", err)
 		}
 	}

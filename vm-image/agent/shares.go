@@ -27,6 +27,7 @@ func mountOptions(fd int) string {
 type shareTable struct {
 	mu     sync.Mutex
 	mounts map[string]*share // by guest path; nil while being mounted
+	covers map[string]uint64 // by guest path: the mount ids of what lies under the folders
 	watch  sync.Once
 }
 
@@ -71,7 +72,9 @@ func (s *shareStream) letGo() {
 	}
 }
 
-func newShareTable() *shareTable { return &shareTable{mounts: map[string]*share{}} }
+func newShareTable() *shareTable {
+	return &shareTable{mounts: map[string]*share{}, covers: map[string]uint64{}}
+}
 
 type mountParams struct {
 	Port      int64  `json:"port"`
@@ -118,8 +121,14 @@ func (a *agent) handleMount(raw json.RawMessage) (any, error) {
 	if !a.shares.claim(p.GuestPath) {
 		return nil, contract.Errorf("agent.path", "a folder is mounted at %q already", p.GuestPath)
 	}
-	mounted, err := a.mountShare(uint32(p.Port), parts, p.Mode, p.local)
+	_, wasCovered := a.shares.coverAt(p.GuestPath)
+	mounted, err := a.mountShare(uint32(p.Port), p.GuestPath, parts, p.Mode, p.local)
 	if err != nil {
+		if !wasCovered { // one that was is there to stay until the folder comes again or is taken out
+			if err := a.shares.uncover(p.GuestPath); err != nil {
+				logf("%s stays unwritable: %v", p.GuestPath, err)
+			}
+		}
 		a.shares.release(p.GuestPath)
 		return nil, nativeError("agent.mount", "the folder cannot be mounted at "+strconv.Quote(p.GuestPath), err)
 	}
@@ -140,18 +149,23 @@ func (a *agent) waitConfigured() error {
 	}
 }
 
-func (a *agent) mountShare(port uint32, parts []string, mode string, local *localFolders) (_ *share, err error) {
+func (a *agent) mountShare(port uint32, guestPath string, parts []string, mode string, local *localFolders) (_ *share, err error) {
 	rootFd, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer unix.Close(rootFd)
-	point, err := openGuestPath(rootFd, parts, int(a.user.UID), int(a.user.GID))
+	bare, err := openGuestPath(rootFd, parts, int(a.user.UID), int(a.user.GID))
 	if err == unix.ENOTDIR || err == unix.ELOOP {
 		return nil, contract.Errorf("agent.path", "a part of %q is a link or a file, and no folder", "/"+strings.Join(parts, "/"))
 	}
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: "/" + strings.Join(parts, "/"), Err: err}
+	}
+	defer unix.Close(bare)
+	point, err := a.shares.cover(guestPath, bare, a.user)
+	if err != nil {
+		return nil, err
 	}
 	defer unix.Close(point)
 
@@ -211,6 +225,8 @@ func (a *agent) seeShare(rootFd int, parts []string, local *localFolders) (mount
 
 type unmountParams struct {
 	GuestPath string `json:"guestPath"`
+	Again     bool   `json:"again,omitempty"`
+	Dead      bool   `json:"dead,omitempty"`
 }
 
 func parseUnmount(raw json.RawMessage) (p unmountParams, err error) {
@@ -227,13 +243,20 @@ func (a *agent) handleUnmount(raw json.RawMessage) (any, error) {
 		return nil, err
 	}
 	s := a.shares.at(p.GuestPath)
-	if s == nil {
+	if s != nil {
+		if err := s.unmount(p.Dead); err != nil {
+			return nil, nativeError("agent.mount", "the folder cannot be unmounted", err)
+		}
+		a.shares.release(p.GuestPath)
+	} else if _, covered := a.shares.coverAt(p.GuestPath); !covered || p.Again || a.shares.claimed(p.GuestPath) {
 		return nil, contract.Errorf("agent.path", "no folder is mounted at %q", p.GuestPath)
 	}
-	if err := s.unmount(); err != nil {
-		return nil, nativeError("agent.mount", "the folder cannot be unmounted", err)
+	if p.Again {
+		return nil, nil
 	}
-	a.shares.release(p.GuestPath)
+	if err := a.shares.uncover(p.GuestPath); err != nil {
+		return nil, nativeError("agent.mount", "the folder's place cannot be given back", err)
+	}
 	return nil, nil
 }
 
@@ -241,8 +264,9 @@ func (a *agent) handleUnmount(raw json.RawMessage) (any, error) {
 const syncPatience = 5 * time.Second
 
 // unmount writes back and detaches. A folder that is in use, has other mounts in it or whose server is silent is detached lazily:
-// no new file opens in it, and those that are open fail with EIO, as the stream ends then.
-func (s *share) unmount() error {
+// no new file opens in it, and those that are open fail with EIO, as the stream ends then. A server that is known to be dead is not
+// waited for: the end of its socket need not have come through the vsock device.
+func (s *share) unmount(dead bool) error {
 	info, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return err
@@ -254,6 +278,10 @@ func (s *share) unmount() error {
 	}
 	s.stream.keep()
 	defer s.stream.end()
+	if dead {
+		s.stream.end()
+		return unix.Unmount(at, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	}
 	synced := make(chan struct{})
 	go func() {
 		defer close(synced)
@@ -320,6 +348,14 @@ func (t *shareTable) claim(path string) bool {
 	}
 	t.mounts[path] = nil
 	return true
+}
+
+// claimed tells that a folder is mounted at a place or about to be.
+func (t *shareTable) claimed(path string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, taken := t.mounts[path]
+	return taken
 }
 
 func (t *shareTable) hold(path string, s *share) {

@@ -32,6 +32,12 @@ interface Mounted extends PlacedFolder {
   deaths: number[];
 }
 
+/** `again`: until the folder comes again its place cannot be written; `dead`: its process has ended, so nothing is written back */
+interface LettingGo {
+  readonly again?: true;
+  readonly dead?: true;
+}
+
 export class GuestFolders {
   readonly #streams: string;
   readonly #events: GuestFoldersEvents;
@@ -98,7 +104,7 @@ export class GuestFolders {
     const mounted = this.#mounted.get(id);
     if (!mounted) return between();
     this.#mounted.delete(id);
-    await this.#detach(mounted);
+    await this.#detach(mounted, { again: true });
     try {
       await between();
     } finally {
@@ -131,7 +137,7 @@ export class GuestFolders {
     if (!this.#guest || mounted.deaths.length > MAX_DEATHS) return this.#events.onLost(mounted, why);
     try {
       await this.#awake();
-      await this.#letGo(mounted);
+      await this.#letGo(mounted, { again: true, dead: true });
       await this.#attach(mounted);
       if (this.#ending || this.#mounted.get(id) !== mounted) return await this.#detach(mounted); // taken out meanwhile
       this.#events.onRestarted(mounted, why);
@@ -149,16 +155,16 @@ export class GuestFolders {
     await this.#mount(mounted, agent);
   }
 
-  async #detach(mounted: Mounted): Promise<void> {
-    await this.#letGo(mounted);
+  async #detach(mounted: Mounted, how: LettingGo = {}): Promise<void> {
+    await this.#letGo(mounted, how);
     await mounted.folder.endServing();
     await rm(`${this.#streams}_${mounted.port}`, { force: true });
   }
 
-  async #letGo({ guestPath, port }: Mounted): Promise<void> {
+  async #letGo({ guestPath, port }: Mounted, how: LettingGo): Promise<void> {
     const { helper, agent } = this.#up();
     try {
-      await agent.call("unmount", { guestPath }, UNMOUNT_DEADLINE_MS);
+      await agent.call("unmount", { guestPath, ...how }, UNMOUNT_DEADLINE_MS);
     } catch {
       // the guest has unmounted it itself, is silent or refuses: the process that serves it ends next, whatever it says
     }

@@ -18,6 +18,34 @@ beforeAll(async () => {
 });
 afterAll(() => cloche.end());
 
+it("what a command writes between two share servers is on the host or has failed: nothing lands in a place that the next mount hides", async () => {
+  // root writes one new file after the other, and notes on the guest's own disk which of them went well
+  const writer = cloche.start([
+    "exec",
+    "life",
+    "--",
+    "sudo",
+    "sh",
+    "-c",
+    "rm -f /tmp/well; n=0; echo going; until [ -e /tmp/enough ]; do n=$((n+1)); echo $n > /home/you/first/n$n && echo $n >> /tmp/well; done",
+  ]);
+  await writer.saw("going");
+  const restarts = async () => (await cloche.events("life")).filter(({ kind }) => kind === "folder.restarted").length;
+  const before = await restarts();
+  await until("writes before", async () => existsSync(join(first, "n5")));
+  process.kill(pidOf(cloche, "cloche-share"), "SIGKILL");
+  await until("the restart", async () => (await restarts()) > before);
+  await inside("sleep 0.5; touch /tmp/enough");
+  const { stderr } = await writer.finished;
+  const well = (await inside("cat /tmp/well")).stdout.trim().split("\n");
+  expect(well.length).toBeGreaterThan(5);
+  expect(well.filter((n) => !existsSync(join(first, `n${n}`)))).toEqual([]);
+  expect(stderr).toMatch(/Read-only file system|Input\/output error/); // the moment was met
+  // the place itself, without what is mounted there, takes nothing
+  const bare = await inside("sudo unshare -m sh -c 'umount /home/you/first && touch /home/you/first/hidden'");
+  expect(bare.stderr).toContain("Read-only file system");
+});
+
 it("a folder is added while the task runs, and the guest sees it and writes only as far as its mode allows", async () => {
   expect((await inside("cat ~/second/b")).status).not.toBe(0);
   await cloche.ok(["folder", "add", "life", `${second}:ro`]);
@@ -68,7 +96,7 @@ it("a folder whose process is killed is served again with one event; what was op
   going.process.stdin.end("go\n");
   const { stdout, stderr } = await going.finished;
   expect(stderr).toContain("Input/output error");
-  expect((await cloche.events("life")).filter(({ kind }) => kind === "folder.restarted")).toHaveLength(1);
+  expect((await cloche.events("life")).filter(({ kind }) => kind === "folder.restarted")).toHaveLength(2); // with the test above
   expect(stdout).toContain("again 0");
   expect((await cloche.task("life")).state.at).toBe("running");
   for (const name of ["first/a", "second/b"]) expect((await inside(`cat ~/${name}`)).status).toBe(0);
@@ -80,6 +108,7 @@ it("a folder is taken out while the task runs; the guest does not see it any mor
   expect((await inside("sudo cat /home/you/second/b")).status).not.toBe(0);
   expect((await inside("cat ~/first/a")).stdout).toBe("one\n");
   await until("its process's end", () => running(cloche, "cloche-share").length < before);
+  expect((await inside("touch ~/second/own && rm ~/second/own && rmdir ~/second")).status).toBe(0); // its place is the guest's again
   expect((await cloche.task("life")).shares.map(({ name }) => name)).toEqual(["first"]);
 });
 
