@@ -77,29 +77,19 @@ func eachDirectory(root ninep.Node, depth, entries int, use func(visit) bool, be
 	return complete
 }
 
+// listNames lists a directory as far as the budget goes, which it takes from.
 func listNames(dir ninep.Node, budget *int) ([]wire.Dirent, error) {
-	f, err := dir.Open(0)
+	var all []wire.Dirent
+	if *budget <= 0 {
+		return all, nil
+	}
+	err := ninep.EachName(dir, func(d wire.Dirent) bool {
+		all = append(all, d)
+		*budget--
+		return *budget > 0
+	})
 	if err != nil {
 		return nil, err
-	}
-	defer f.Close()
-	var all []wire.Dirent
-	for cookie := uint64(0); *budget > 0; {
-		got, err := f.ReadDir(make([]byte, 0, 32<<10), cookie)
-		if err != nil {
-			return nil, err
-		}
-		entries, err := wire.Dirents(got)
-		if err != nil || len(entries) == 0 {
-			return all, err
-		}
-		for _, d := range entries {
-			cookie = d.Offset
-			if d.Name != "." && d.Name != ".." {
-				all = append(all, d)
-				*budget--
-			}
-		}
 	}
 	return all, nil
 }

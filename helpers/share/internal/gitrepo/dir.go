@@ -43,14 +43,12 @@ func FromNode(n ninep.Node) Dir { return nodeDir{n} }
 
 type nodeDir struct{ node ninep.Node }
 
-// Types of Attr.Mode and of directory entries, as Linux has them.
+// Types of Attr.Mode, as Linux has them.
 const (
 	modeType = 0o170000
 	modeDir  = 0o040000
 	modeFile = 0o100000
 	modeLink = 0o120000
-
-	openDirectory = 0o200000
 )
 
 func kindOfMode(mode uint32) Kind {
@@ -135,36 +133,23 @@ func (d nodeDir) File(name string) (File, error) {
 }
 
 func (d nodeDir) Names(max int) ([]string, error) {
-	f, err := d.node.Open(openDirectory)
+	var names []string
+	var more error
+	err := ninep.EachName(d.node, func(e wire.Dirent) bool {
+		if len(names) == max {
+			more = tooMuch("a directory with more than %d names", max)
+			return false
+		}
+		names = append(names, e.Name)
+		return true
+	})
+	if err == nil {
+		err = more
+	}
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	var names []string
-	buffer := make([]byte, 0, 32<<10)
-	for cookie := uint64(0); ; {
-		list, err := f.ReadDir(buffer[:0], cookie)
-		if err != nil {
-			return nil, err
-		}
-		if len(list) == 0 {
-			return names, nil
-		}
-		entries, err := wire.Dirents(list)
-		if err != nil {
-			return nil, err
-		}
-		for _, e := range entries {
-			cookie = e.Offset
-			if e.Name == "." || e.Name == ".." {
-				continue
-			}
-			if len(names) == max {
-				return nil, tooMuch("a directory with more than %d names", max)
-			}
-			names = append(names, e.Name)
-		}
-	}
+	return names, nil
 }
 
 type nodeFile struct {
