@@ -42,7 +42,7 @@ it("what a command writes between two share servers is on the host or has failed
   expect(well.filter((n) => !existsSync(join(first, `n${n}`)))).toEqual([]);
   expect(stderr).toMatch(/Read-only file system|Input\/output error/); // the moment was met
   // the place itself, without what is mounted there, takes nothing
-  const bare = await inside("sudo unshare -m sh -c 'umount /home/you/first && touch /home/you/first/hidden'");
+  const bare = await inside("cd / && sudo unshare -m sh -c 'umount /home/you/first && touch /home/you/first/hidden'");
   expect(bare.stderr).toContain("Read-only file system");
 });
 
