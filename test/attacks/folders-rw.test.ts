@@ -2,7 +2,20 @@
  * What a hostile guest can do to a folder that it may change: nothing that the host would obey comes into it, nothing that was in it is
  * lost. Each row is tried by the guest's user and by guest root; the verdict is what the host has in the folder, and what comes back.
  */
-import { existsSync, linkSync, lstatSync, mkdirSync, readdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import {
+  existsSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { VersionView } from "../../app/contract/index.ts";
@@ -15,7 +28,8 @@ const outside = cloche.folder("outside");
 const writes = probe("writes.py");
 const WAYS = ["unlink", "truncate", "open-truncate", "overwrite", "rename-over", "exchange", "map", "punch", "move-and-unlink", "twice"];
 const original = (who: string, way: string) => `what the user had, ${who}, ${way}\n`.repeat(50);
-const PROTECTED = [".envrc", ".git/config", ".git/hooks/pre-commit"];
+// store is a bare repository by what it has, editor is where the user's own link .vscode leads
+const PROTECTED = [".envrc", ".git/config", ".git/hooks/pre-commit", "store/config", "store/hooks/update", "editor/tasks.json"];
 
 /** Everything below the folder whose content, or whose text if it is a link, the guest planted. */
 function planted(): string[] {
@@ -42,7 +56,10 @@ async function comesBack(name: string): Promise<string[]> {
 
 beforeAll(async () => {
   writeFileSync(join(outside, "canary"), "not the guest's");
-  mkdirSync(join(work, ".git/hooks"), { recursive: true });
+  for (const name of [".git/hooks", "store/hooks", "store/objects", "store/refs", "editor"])
+    mkdirSync(join(work, name), { recursive: true });
+  writeFileSync(join(work, "store/HEAD"), "ref: refs/heads/main\n");
+  symlinkSync("editor", join(work, ".vscode"));
   for (const name of PROTECTED) writeFileSync(join(work, name), `the user's ${name}\n`);
   for (const who of WHO) {
     for (const way of WAYS) writeFileSync(join(work, `lost-${who}-${way}`), original(who, way));
@@ -84,6 +101,26 @@ describe.each(WHO)("as guest %s", (who) => {
     expect(fingerprint(join(work, ".git"))).toEqual(before);
     // for root's turn
     for (const name of PROTECTED) await inGuest(cloche, "hostile", who, RESTORE, name, `the user's ${name}\n`);
+  });
+
+  it("F10: a git directory that the guest builds in the folder runs nothing when the host's git looks at it", async () => {
+    const done = await inGuest<Record<string, Record<string, Outcome>>>(cloche, "hostile", who, writes, "repository");
+    expect(Object.keys(done)).toHaveLength(3);
+    const ran = join(outside, `ran-${who}`);
+    const status = (place: string) => {
+      const env = { ...process.env, RAN: ran, HOME: outside, GIT_CEILING_DIRECTORIES: work };
+      spawnSync("git", ["-c", "safe.directory=*", "status"], { cwd: join(work, place), env });
+      return existsSync(ran);
+    };
+    for (const [place, ways] of Object.entries(done)) {
+      expect([place, ways.config, ways.made]).toEqual([place, "ok", "ok"]);
+      expect([place, status(place)]).toEqual([place, false]);
+    }
+    // the control: with the parts that are kept back, git would have run it
+    const place = Object.keys(done)[0] as string;
+    writeFileSync(join(work, place, "HEAD"), "ref: refs/heads/main\n");
+    expect(status(place)).toBe(true);
+    rmSync(ran);
   });
 
   it("F10, control: git init, clone, remote add and switch --track work; the host gets objects and refs, no config and no hook", async () => {

@@ -146,11 +146,37 @@ export const mutants = [
     edits: [
       {
         file: share("control/served.go"),
-        search: "v.Layered, v.Carries = protected, names.Carries",
-        replace: "v.Layered, v.Carries = func([]string, bool) bool { return false && protected(nil, false) }, names.Carries",
+        search: "return s.rules().Protected(path, directory, look)",
+        replace: "return s.rules().Protected(path, directory, look) && false",
       },
     ],
     red: { folder: "./internal/control", tests: "TestInRwAProtectedNameLandsInTheLayerAndAnOrdinaryOneInTheFolder" },
+  },
+  {
+    name: "a git directory is known by its name alone",
+    promise: "no config or hook of the guest's comes into a repository, whatever its name",
+    edits: [
+      { file: share("names/protected.go"), search: 'if found && look(i, "HEAD") &&', replace: 'if found && look(i, "HEAD") && false &&' },
+    ],
+    red: { folder: "./internal/view", tests: "TestABareRepositoryOfTheHostsIsKnownByWhatItHas_WhateverItsName" },
+  },
+  {
+    name: "any HEAD below a known git directory is written through",
+    promise: "no git directory of the guest's comes into the folder",
+    edits: [
+      {
+        file: share("names/protected.go"),
+        search: 'case last == "head" && (git < 0 || !headOfGit(path[git+1:len(path)-1])):',
+        replace: 'case last == "head" && (git < 0 || false && !headOfGit(path[git+1:len(path)-1])):',
+      },
+    ],
+    red: { folder: "./internal/view", tests: "TestNoGitDirectoryOfTheGuestsComesIntoTheFolder_StepByStep" },
+  },
+  {
+    name: "what a host's link in a protected place leads to is written through",
+    promise: "what a host obeys unasked is never written by the guest",
+    edits: [{ file: share("control/links.go"), search: "rules.Follow(at, place, to)", replace: "_ = to" }],
+    red: { folder: "./internal/control", tests: "TestServed_WhatAHostsLinkLeadsToAndABareRepositoryWaitInTheLayer" },
   },
   {
     name: "names that look like secrets are shown although they shall be hidden",

@@ -95,7 +95,7 @@ def change_protected():
     """F10: what the host has at such names is changed, replaced, truncated, removed, moved."""
     os.chdir(WORK)
     done = {}
-    for name in (".envrc", ".git/config", ".git/hooks/pre-commit"):
+    for name in (".envrc", ".git/config", ".git/hooks/pre-commit", "store/config", "store/hooks/update", "editor/tasks.json"):
         done[name] = [
             outcome(lambda: put(name, mode="ab")),
             outcome(lambda: put(name, mode="r+b")),
@@ -108,6 +108,27 @@ def change_protected():
     done["moved"] = outcome(lambda: os.rename(".git/hooks", ".git/hooks-away"))
     done["removed"] = outcome(lambda: os.unlink(".envrc"))
     return done
+
+
+def repository():
+    """F10: a git directory of the guest's own, whose config runs a command, in places whose names are no git directory's."""
+    made = {}
+    config = b'[core]\n\trepositoryformatversion = 0\n\tbare = false\n\tworktree = .\n\tfsmonitor = "touch $RAN; false"\n'
+    head = b"ref: refs/heads/main\n"
+    for place in (f"evil-{os.getuid()}", f"x-{os.getuid()}.git/src", f"x-{os.getuid()}.git/refs/remotes/origin"):
+        here = f"{WORK}/{place}"
+        os.makedirs(f"{here}/objects")
+        os.makedirs(f"{here}/refs", exist_ok=True)
+        made[place] = {"config": outcome(lambda: put(f"{here}/config", config))}
+        ways = {
+            "linked": lambda: put(f"{WORK}/plain", head) or os.link(f"{WORK}/plain", f"{here}/HEAD"),
+            "moved": lambda: put(f"{WORK}/plain", head) or os.rename(f"{WORK}/plain", f"{here}/HEAD"),
+            "symlink": lambda: os.unlink(f"{here}/HEAD") or os.symlink("refs/heads/main", f"{here}/HEAD"),
+            "made": lambda: os.unlink(f"{here}/HEAD") or put(f"{here}/HEAD", head),
+        }
+        for way, do in ways.items():
+            made[place][way] = outcome(do)
+    return made
 
 
 def git():
@@ -186,4 +207,4 @@ def write(name, data):
     return "ok"
 
 
-print(json.dumps({f.__name__: f for f in (plant, change_protected, git, destroy, write)}[sys.argv[1]](*([NAMES] if sys.argv[1] == "plant" else []), *sys.argv[2:])))
+print(json.dumps({f.__name__: f for f in (plant, change_protected, repository, git, destroy, write)}[sys.argv[1]](*([NAMES] if sys.argv[1] == "plant" else []), *sys.argv[2:])))

@@ -75,6 +75,8 @@ type part struct {
 	file *unix.Stat_t // of the content
 	// binary: its beginning is no text
 	binary bool
+	// protected: programs on the host obey it
+	protected bool
 }
 
 func (c *Change) is(flag string) bool {

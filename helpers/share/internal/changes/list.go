@@ -36,6 +36,8 @@ type Options struct {
 	Write         *writeback.Folder
 	// Holder is nil when nobody is served.
 	Holder Holder
+	// Rules say what is protected; nil: the table alone.
+	Rules func() *names.Rules
 	// Task names the branches that are offered.
 	Task string
 }
@@ -72,6 +74,9 @@ type listing struct {
 
 // New makes the changes of a layer, and catches up with what an earlier process applied and could not note.
 func New(o Options) (*Set, error) {
+	if o.Rules == nil {
+		o.Rules = func() *names.Rules { return &names.Rules{} }
+	}
 	s := &Set{options: o, batches: map[string]*batch{}, settled: map[layer.ID]settledNode{}, repositories: map[string]*summarized{}, rebased: map[layer.ID]uint64{}}
 	return s, s.catchUp()
 }
@@ -245,6 +250,7 @@ func (s *Set) examine(look *lookout, p *part) bool {
 		}
 	}
 	p.now = look.base(at)
+	p.protected = s.protected(look, p)
 	return true
 }
 
@@ -308,15 +314,39 @@ func typeOf(k layer.Kind) string {
 }
 
 // protected tells whether programs on the host obey what the part would put into the folder, or would take from where it is.
-func (p *part) protected() bool {
-	to, from := layer.Components(p.path), layer.Components(p.from)
+func (s *Set) protected(look *lookout, p *part) bool {
+	rules := s.options.Rules()
+	ask := rules.Protected
 	switch p.node.Kind {
 	case layer.Directory: // what it has in it moves along
-		return names.ProtectedDirectory(to) || p.from != "" && (names.Carries(to) || names.Carries(from))
+		if p.from == "" {
+			return rules.Protected(layer.Components(p.path), true, s.has(look, p.path, p.node))
+		}
+		ask = func(path []string, directory bool, look names.Look) bool {
+			return rules.Protected(path, true, look) || rules.Carries(path, look)
+		}
 	case layer.Link:
-		return names.ProtectedLink(to) || p.from != "" && names.ProtectedLink(from)
+		ask = func(path []string, _ bool, look names.Look) bool { return rules.ProtectedLink(path, look) }
 	}
-	return names.Protected(to) || p.from != "" && names.Protected(from)
+	return ask(layer.Components(p.path), false, s.has(look, p.path, p.node)) ||
+		p.from != "" && ask(layer.Components(p.from), false, s.has(look, p.from, nil))
+}
+
+// has tells what the folder's directories on the way to a path have in them: those that are there, and those that the task moved
+// there, which are elsewhere still.
+func (s *Set) has(look *lookout, path string, n *layer.Node) names.Look {
+	parts := layer.Components(path)
+	return func(depth int, name string) bool {
+		at := strings.Join(parts[:depth], "/")
+		if look.has(at, name) {
+			return true
+		}
+		dir := n
+		for up := len(parts); dir != nil && up > depth; up-- {
+			dir = s.options.Layer.Get(dir.Parent)
+		}
+		return dir != nil && dir.Base != nil && dir.Base.Path != at && look.has(dir.Base.Path, name)
+	}
 }
 
 // mode is what the file would have in the folder.
@@ -342,7 +372,7 @@ func (s *Set) describe(c *Change, p *part) {
 	n := p.node
 	c.Path, c.From, c.Kind, c.Type, c.Seq = p.path, p.from, p.kind, typeOf(n.Kind), n.Seq
 	c.Conflict = p.conflict()
-	c.Protected = p.protected()
+	c.Protected = p.protected
 	c.Executable = n.Kind == layer.File && !n.Whiteout && p.mode()&0o111 != 0
 	if p.file != nil {
 		c.Size = p.file.Size
@@ -483,7 +513,7 @@ func (f *folds) finish(s *Set, l *listing) {
 			if c.Type == Database && c.Conflict == "" {
 				c.Conflict = p.conflict()
 			}
-			c.Protected = c.Protected || p.protected()
+			c.Protected = c.Protected || p.protected
 			if len(p.path) > MaxPath && !c.is(PathTooLong) {
 				c.Flags = append(c.Flags, PathTooLong)
 			}

@@ -72,6 +72,21 @@ func (l *lookout) base(path string) *layer.Base {
 	return b
 }
 
+// has tells whether a directory has a name as the host finds it; see names.Look.
+func (l *lookout) has(directory, name string) bool {
+	n, err := l.node(directory)
+	if err != nil {
+		return false
+	}
+	defer n.Drop()
+	object, ok := n.(view.Object)
+	if !ok {
+		return false
+	}
+	there, isDirectory := object.Has(name)
+	return there && !(isDirectory && name == "HEAD")
+}
+
 // read gives a file's bytes, at most max.
 func (l *lookout) read(path string, max int64) ([]byte, error) {
 	n, err := l.node(path)

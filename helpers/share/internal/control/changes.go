@@ -156,7 +156,7 @@ func openChanges(h *handoff, f *served) (*worked, error) {
 		return nil, writeError(err)
 	}
 	task, _, _ := strings.Cut(*h.Serving.Writer, "-")
-	set, err := changes.New(changes.Options{Layer: f.layer, Lower: f.lower, Merged: merged, Write: write, Holder: merged, Task: task})
+	set, err := changes.New(changes.Options{Layer: f.layer, Lower: f.lower, Merged: merged, Write: write, Holder: merged, Task: task, Rules: f.rules})
 	if err != nil {
 		return nil, layerError(err)
 	}

@@ -5,6 +5,7 @@ package control
 import (
 	"encoding/json"
 	"errors"
+	"sync"
 
 	"cloche/contract"
 	"cloche/share/internal/confine"
@@ -29,6 +30,8 @@ type served struct {
 	tree ninep.Tree
 	// local are the paths where the guest mounts its own disk.
 	local []string
+	// rules say what is protected in this folder, once it is looked through; nil where the task keeps no layer.
+	rules func() *names.Rules
 }
 
 // openServed makes the tree that the request asks for. An error is the answer to serve. noRoom is called when a write
@@ -72,14 +75,26 @@ func openServed(h *handoff, noRoom func(versions.Room)) (*served, error) {
 	case p.Layer == nil:
 		// Nothing is kept: the view only leaves names out.
 		v.Layer, v.ReadOnly = layer.Empty(*base, object.QID().Path), p.Mode == "ro"
-		v.Layered = func([]string, bool) bool { return false }
+		v.Layered = func([]string, bool, view.Look) bool { return false }
 	default:
 		if s.layer, err = layer.Open(confine.LayerFD, *base, object.QID().Path); err != nil {
 			return nil, layerError(err)
 		}
 		v.Layer, v.Room = s.layer, s.layer.Room
+		hostPath, err := decodeRoot(p.Root)
+		if err != nil {
+			return nil, err
+		}
+		// It is looked through while the guest boots; whoever needs the rules sooner waits.
+		s.rules = sync.OnceValue(func() *names.Rules {
+			root := lower.Root()
+			defer root.Drop()
+			return rulesOf(root, hostPath)
+		})
+		go s.rules()
 		if p.Mode == "rw" {
-			v.Layered, v.Carries = protected, names.Carries
+			v.Layered = func(path []string, directory bool, look view.Look) bool { return s.rules().Protected(path, directory, look) }
+			v.Carries = func(path []string, look view.Look) bool { return s.rules().Carries(path, look) }
 		}
 	}
 	// What an apply has under way is nobody's file yet.
@@ -91,14 +106,6 @@ func openServed(h *handoff, noRoom func(versions.Room)) (*served, error) {
 		return nil, layerError(err)
 	}
 	return s, nil
-}
-
-// protected tells whether a write in rw lands in the layer.
-func protected(path []string, directory bool) bool {
-	if directory {
-		return names.ProtectedDirectory(path)
-	}
-	return names.Protected(path)
 }
 
 // layerError says what is wrong with a layer; its files are left as they are.

@@ -199,6 +199,20 @@ func (n *node) Parent() ninep.Node {
 // Stat tells what the object is on the host.
 func (n *node) Stat(st *unix.Stat_t) error { return retry(func() error { return unix.Fstat(n.fd, st) }) }
 
+// Has tells whether a directory has a name as programs of the host find it: where the host folds case, in any spelling. What cannot be
+// looked at counts as there.
+func (n *node) Has(name string) (there, isDirectory bool) {
+	var st unix.Stat_t
+	err := retry(func() error { return unix.Fstatat(n.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) })
+	switch err {
+	case nil:
+		return true, kindOf(st.Mode) == directory
+	case unix.ENOENT, unix.ENOTDIR:
+		return false, false
+	}
+	return true, false
+}
+
 // number is the node's name in /proc/self/fd.
 func (n *node) number() string { return strconv.Itoa(n.fd) }
 

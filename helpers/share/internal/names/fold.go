@@ -104,7 +104,7 @@ func shortOf(short, long string) bool {
 	if extension != longExtension[:min(3, len(longExtension))] {
 		return false
 	}
-	long = strings.NewReplacer(".", "", " ", "").Replace(long)
+	long = strings.ReplaceAll(strings.ReplaceAll(long, ".", ""), " ", "")
 	if base == long[:min(len(long), 6, 7-len(number))] {
 		return true
 	}

@@ -58,17 +58,112 @@ func TestADirectoryMayHaveANameThatAFileMayNot(t *testing.T) {
 	}
 }
 
+// has is what a folder has, for Look: its names with the directories above them.
+func has(path string, there ...string) Look {
+	return func(depth int, name string) bool {
+		at := strings.Join(append(append([]string{}, split(path)[:depth]...), name), "/")
+		for _, one := range there {
+			if one == at || strings.HasPrefix(one, at+"/") {
+				return true
+			}
+		}
+		return false
+	}
+}
+
 func TestABareRepositoryIsProtectedWhateverItIsCalled(t *testing.T) {
+	rules := &Rules{}
 	for path, want := range map[string]bool{
-		"config": true, "hooks/update": true, "objects/info/alternates": true, "modules/x/hooks/y": true, "CONFIG ": true, ".vscode/tasks.json": true,
-		"HEAD": false, "objects/aa/bb": false, "refs/heads/config": false, "packed-refs": false, "logs/HEAD": false,
+		"store/config": true, "store/hooks/update": true, "store/hooks": true, "store/objects/info/alternates": true, "store/modules/x/hooks/y": true, "store/CONFIG ": true, "store/info/attributes": true,
+		"store/worktrees/w/commondir": true, "store/commondir": true, "store/config.worktree": true, "store/HEAD": true,
+		"store": false, "store/objects/aa/bb": false, "store/refs/heads/config": false, "store/packed-refs": false, "store/description": false, "other/config": false, "other/hooks/update": false, "config": false,
 	} {
-		if ProtectedInGitDir(split(path)) != want {
+		if rules.Protected(split(path), false, has(path, "store/HEAD")) != want {
 			t.Errorf("%s: %v", path, !want)
 		}
 	}
-	if ProtectedInGitDir(nil) {
-		t.Error("the repository itself")
+	for path, want := range map[string]bool{"config": true, "hooks/x": true, "src/config": false} { // the folder itself is one
+		if rules.Protected(split(path), false, has(path, "HEAD")) != want {
+			t.Errorf("the folder itself, %s: %v", path, !want)
+		}
+	}
+	for path, want := range map[string]bool{"store/objects": true, "store/objects/info": true, "store/hooks": true, "store/modules": true, "store/refs": true, "store": false, "store/src": false, "other/objects": false} {
+		if rules.Carries(split(path), has(path, "store/HEAD")) != want {
+			t.Errorf("moving the directory %s: %v", path, !want)
+		}
+	}
+	// a HEAD of git's own makes no repository of the directory it is in
+	for path, want := range map[string]bool{".git/refs/remotes/origin/config": false, ".git/logs/hooks": false, ".git/logs/objects": true, ".git/refs/remotes/origin/refs": true} {
+		if rules.Protected(split(path), true, has(path, ".git/refs/remotes/origin/HEAD", ".git/logs/HEAD")) != want {
+			t.Errorf("%s: %v", path, !want)
+		}
+	}
+	for path, there := range map[string][]string{".git/kept/config": {".git/kept/HEAD"}, ".git/logs/config": {".git/logs/HEAD", ".git/logs/objects/x", ".git/logs/refs/x"}} {
+		if !rules.Protected(split(path), false, has(path, there...)) || rules.Protected(split(path), false, has(path, there[1:]...)) {
+			t.Error("a git directory of the host's below another one:", path)
+		}
+	}
+}
+
+// Wherever in a git directory a HEAD is free, its directory can be no git directory with a config that a guest wrote: the config is
+// protected, or something is without which git takes it for none.
+func TestBelowAGitDirectoryNoOtherCanBeMade(t *testing.T) {
+	random := rand.New(rand.NewSource(3))
+	parts := []string{"modules", "worktrees", "logs", "refs", "remotes", "origin", "heads", "objects", "x", "x.git", "info", "modules", "sub"}
+	free := 0
+	for range 20_000 {
+		dir := []string{[]string{".git", "x.git", "a/.git"}[random.Intn(3)]}
+		for range random.Intn(7) {
+			dir = append(dir, parts[random.Intn(len(parts))])
+		}
+		in := func(name string) []string { return append(append([]string{}, dir...), split(name)...) }
+		if Protected(in("HEAD")) {
+			continue
+		}
+		free++
+		obeyed := !Protected(in("config")) || !Protected(in("hooks/x"))
+		whole := !ProtectedDirectory(in("objects")) && !ProtectedDirectory(in("refs")) || !Protected(in("commondir"))
+		if obeyed && whole {
+			t.Fatalf("%v can be made a git directory with a config of its own", dir)
+		}
+	}
+	if free < 500 {
+		t.Errorf("only %d", free)
+	}
+	for _, path := range []string{".git/HEAD", "x.git/sub/HEAD", ".git/modules/HEAD", ".git/objects/HEAD", ".git/refs/HEAD", ".git/x/HEAD", "x.git/src/deep/HEAD", ".git/refs/remotes/HEAD", ".git/logs/x/HEAD"} {
+		if Protected(split(path)) != (path != ".git/HEAD") {
+			t.Errorf("%s", path)
+		}
+	}
+}
+
+func TestWhatALinkInAProtectedPlaceLeadsToIsProtectedLikeThePlace(t *testing.T) {
+	rules := &Rules{}
+	rules.Follow(split(".vscode"), split(".vscode"), split("dotfiles/editor"))
+	rules.Follow(split(".config"), split(".config"), split("dotfiles/Config"))
+	rules.Follow(split("deep/repo/.git/hooks"), split("deep/repo/.git/hooks"), split("scripts"))
+	rules.Follow(split("bare/store/hooks"), split(".git/hooks"), split("scripts"))
+	none := func(int, string) bool { return false }
+	for path, want := range map[string]bool{
+		"dotfiles/editor/tasks.json": true, "DOTFILES/editor./tasks.json": true, "dotfiles/editor": true, "dotfiles/config/fish/x.fish": true, "scripts/pre-commit": true, "scripts/a/b": true,
+		"dotfiles/config/app.json": false, "dotfiles/other/tasks.json": false, "dotfiles": false, "editor/tasks.json": false, "scripts2/x": false, "a/scripts/x": false,
+	} {
+		if rules.Protected(split(path), false, none) != want {
+			t.Errorf("%s: %v", path, !want)
+		}
+		if (&Rules{}).Protected(split(path), false, none) {
+			t.Errorf("control: without the link %s is protected", path)
+		}
+	}
+	for path, want := range map[string]bool{"dotfiles": true, "dotfiles/config": true, "dotfiles/config/fish": true, "scripts": true, "deep": true, "Deep/repo": true, "bare": true, "bare/store": true, "dotfiles/config/app": false, "deep/other": false, "dotfiles/x": false, "src": false} {
+		if rules.Carries(split(path), none) != want {
+			t.Errorf("moving the directory %s: %v", path, !want)
+		}
+	}
+	all := &Rules{}
+	all.Follow(split(".config"), split(".config"), nil)
+	if path := split("fish/x"); !all.Protected(path, false, none) || all.Protected(split("src/x"), false, none) {
+		t.Error("a link to the folder itself")
 	}
 }
 
@@ -319,5 +414,20 @@ func BenchmarkProtected(b *testing.B) {
 	path := split("packages/app/src/components/button/index.tsx")
 	for b.Loop() {
 		Protected(path)
+	}
+}
+
+// Rules cost no look at the folder but for the few names that matter in a git directory.
+func BenchmarkRules(b *testing.B) {
+	rules := &Rules{}
+	rules.Follow(split(".vscode"), split(".vscode"), split("dotfiles/editor"))
+	path := split("src/internal/deep/er/module/file.go")
+	looked := 0
+	look := func(int, string) bool { looked++; return false }
+	for b.Loop() {
+		rules.Protected(path, false, look)
+	}
+	if looked > 0 {
+		b.Error("the folder was looked at")
 	}
 }

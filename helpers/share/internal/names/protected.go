@@ -93,6 +93,10 @@ func gitDir(name string) bool {
 	return strings.HasSuffix(name, ".git") || strings.IndexByte(name, '~') >= 0 && shortOf(name, ".git")
 }
 
+// Look tells whether the folder has, on the host, a name in the directory that the first depth components of a path lead
+// to, in whatever spelling the host takes for it. A HEAD that is a directory does not count.
+type Look func(depth int, name string) bool
+
 // Protected tells whether a path, relative to the folder, is a place that a program on the host obeys: writes to it go
 // into the layer. For what is known to be a directory, ask ProtectedDirectory.
 func Protected(components []string) bool { return reason(spread(components), false) != "" }
@@ -108,7 +112,7 @@ func ProtectedLink(components []string) bool { return Protected(components) || C
 func Reason(components []string, directory bool) string { return reason(spread(components), directory) }
 
 func reason(path []string, directory bool) string {
-	inside := false // of a git directory
+	git := -1 // where the innermost git directory is
 	for i := range path {
 		if rule, found := protected.at(path[i:], false); found {
 			return rule.reason
@@ -117,7 +121,7 @@ func reason(path []string, directory bool) string {
 			break
 		}
 		if gitDir(path[i]) {
-			inside = true
+			git = i
 			if reason := gitReason(path[i+1:]); reason != "" {
 				return reason
 			}
@@ -129,16 +133,33 @@ func reason(path []string, directory bool) string {
 	switch last := path[len(path)-1]; {
 	case last == ".git" || shortOf(last, ".git"):
 		return gitPointer
-	case last == "head" && !inside:
+	case last == "head" && (git < 0 || !headOfGit(path[git+1:len(path)-1])):
 		return bareHead
 	}
 	return ""
 }
 
-// ProtectedInGitDir is Protected for a path relative to a directory that is known to be a git directory (it has HEAD,
-// objects and refs), whatever it is called: a bare repository.
-func ProtectedInGitDir(rest []string) bool {
-	return len(rest) > 0 && reason(append([]string{".git"}, spread(rest)...), false) != ""
+// headOfGit tells that a HEAD in a directory, relative to its git directory, is one of those that git itself has. Wherever a HEAD is free, something else
+// without which its directory is no git directory, or all that git would obey there, must be protected: else a guest could
+// make a git directory of its own below one that is known, with any config.
+func headOfGit(dir []string) bool {
+	switch {
+	case len(dir) == 0:
+		return true // gitTable
+	case manyGitDirs(dir[0]):
+		return len(dir) > 1 // gitTable at any depth, see gitReason
+	case dir[0] == "logs":
+		dir = dir[1:]
+		if len(dir) == 0 {
+			return true // logs/objects, logs/commondir
+		}
+	}
+	return len(dir) == 3 && dir[0] == "refs" && dir[1] == "remotes" // refs/remotes/*/objects and others
+}
+
+// manyGitDirs tells that a folded name in a git directory is where it has the git directories of submodules or worktrees.
+func manyGitDirs(name string) bool {
+	return name == "modules" || name == "worktrees" || shortOf(name, "worktrees")
 }
 
 func gitReason(rest []string) string {
@@ -147,7 +168,7 @@ func gitReason(rest []string) string {
 	}
 	// The git directories of submodules, whose names may have several components, and of worktrees. A branch of a
 	// submodule that is called like an entry is protected needlessly.
-	if rest[0] == "modules" || rest[0] == "worktrees" || shortOf(rest[0], "worktrees") {
+	if manyGitDirs(rest[0]) {
 		for i := 2; i < len(rest); i++ {
 			if rule, found := inGitDir.at(rest[i:], false); found {
 				return rule.reason
@@ -160,14 +181,40 @@ func gitReason(rest []string) string {
 // Carries tells whether names below a directory at this path get their meaning from the directory's own name, so that
 // moving a directory there could make files protected that lie in it, and moving one away could make what is
 // protected in it look ordinary. Such a move is kept in the layer as a whole.
-func Carries(components []string) bool {
-	path := spread(components)
+func Carries(components []string) bool { return carries(spread(components)) }
+
+func carries(path []string) bool {
 	for i := range path {
 		if gitDir(path[i]) {
 			return true
 		}
 		if _, found := protected.at(path[i:], true); found {
 			return true
+		}
+	}
+	return false
+}
+
+// inRepository tells that a path, folded, is in a git directory that is one by what the host has in it, whatever its name, at a place
+// that is protected in git directories. partial: or at one that leads there.
+//
+// A HEAD alone makes one: a guest can make none (bareHead), so one that is there is the host's, and the guest could add the
+// rest. Where git has a HEAD in what is no git directory (headOfGit), the rest must be there too: branches of a remote may
+// have any name.
+func inRepository(path []string, partial bool, look Look) bool {
+	git := -1 // where the innermost git directory is that is known by its name
+	for i := range path {
+		rest := path[i:]
+		found := gitReason(rest) != ""
+		if partial && !found {
+			_, leads := inGitDir.at(rest, true)
+			found = leads || manyGitDirs(rest[0])
+		}
+		if found && look(i, "HEAD") && (git < 0 || !headOfGit(path[git+1:i]) || look(i, "objects") && look(i, "refs")) {
+			return true
+		}
+		if gitDir(path[i]) {
+			git = i
 		}
 	}
 	return false

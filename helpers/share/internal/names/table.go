@@ -303,6 +303,7 @@ var table = []entry{
 const (
 	gitPointer = "a file .git sends git on the host to a directory anywhere, whose config it obeys"
 	bareHead   = "with HEAD a directory becomes a bare repository, whose config git on the host obeys"
+	bareRest   = "with it and the HEAD beside it a directory becomes a bare repository, whose config git on the host obeys"
 )
 
 // gitTable holds what is protected inside a git directory, relative to it.
@@ -320,4 +321,14 @@ var gitTable = []entry{
 	{"rebase-merge", "`git rebase --continue` on the host runs the steps in it"},
 	{"rebase-apply", "`git am --continue` on the host runs the steps in it"},
 	{"sequencer", "`git cherry-pick --continue` on the host runs the steps in it"},
+
+	// Beside a HEAD of git's own (headOfGit) these would make a git directory of what is none.
+	{"logs/objects", bareRest},
+	{"logs/commondir", bareRest},
+	{"refs/remotes/*/objects", bareRest},
+	{"refs/remotes/*/refs", bareRest},
+	{"refs/remotes/*/commondir", bareRest},
+	{"logs/refs/remotes/*/objects", bareRest},
+	{"logs/refs/remotes/*/refs", bareRest},
+	{"logs/refs/remotes/*/commondir", bareRest},
 }

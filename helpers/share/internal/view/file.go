@@ -124,7 +124,7 @@ func (n *node) inLayer(s state) bool {
 	if s.id != 0 || s.low == nil || n.content.Load() != nil {
 		return true
 	}
-	return n.tree.options.Layered == nil || n.tree.layered(n.path(), false)
+	return n.layered(false)
 }
 
 // openContent opens the layer's file of a node once; later calls give the same.
@@ -411,7 +411,7 @@ func (n *node) SetAttr(change wire.SetAttr, open ninep.File) error {
 	}
 	s := n.now()
 	own, _ := open.(*file)
-	if !n.isDir() && !n.isLink() && !n.inLayer(s) || (n.isDir() || n.isLink()) && s.id == 0 && n.tree.options.Layered != nil && !n.tree.layered(n.path(), n.isDir()) {
+	if !n.isDir() && !n.isLink() && !n.inLayer(s) || (n.isDir() || n.isLink()) && s.id == 0 && !n.layered(n.isDir()) {
 		var low ninep.File
 		if own != nil && own.below {
 			low = own.low

@@ -22,6 +22,7 @@ import (
 
 	"cloche/share/internal/hostfs"
 	"cloche/share/internal/layer"
+	"cloche/share/internal/names"
 	"cloche/share/internal/ninep"
 	"cloche/share/internal/view"
 	"cloche/share/internal/wire"
@@ -45,6 +46,7 @@ type rig struct {
 	root, layer string
 	rw          bool
 	options     func(*view.Options)
+	rules       *names.Rules // of newRW; nil: the table alone
 
 	l     *layer.Layer
 	lower *hostfs.Tree

@@ -120,7 +120,7 @@ func (p *place) inLayer(directory bool) bool {
 		return true
 	}
 	s := p.dir.now()
-	return s.low == nil || t.opaque(s.id) || t.layered(p.path, directory)
+	return s.low == nil || t.opaque(s.id) || p.layered(directory)
 }
 
 // base is what of the folder stands at the place, as it was when the task first met it; nil: nothing.
@@ -338,7 +338,7 @@ func (n *node) makeNode(name string, kind layer.Kind, mode uint32, fill func(*la
 	if p.taken() {
 		return wire.QID{}, syscall.EEXIST
 	}
-	if !p.inLayer(kind == layer.Directory) && !(kind == layer.Link && t.carries(p.path)) {
+	if !p.inLayer(kind == layer.Directory) && !(kind == layer.Link && p.carries()) {
 		return below(n.now().low)
 	}
 	e, err := p.fresh(kind, mode)
@@ -409,7 +409,7 @@ func (n *node) Link(name string, target ninep.Node) error {
 		return syscall.EEXIST
 	}
 	s := of.now()
-	if p.inLayer(false) || of.inLayer(s) || s.gone || of.isLink() && t.carries(p.path) {
+	if p.inLayer(false) || of.inLayer(s) || s.gone || of.isLink() && p.carries() {
 		return syscall.EPERM
 	}
 	return n.now().low.Link(name, s.low)
@@ -641,8 +641,8 @@ func (n *node) rename(name string, to *node, newName string) error {
 	}
 	fromLayer, toLayer := from.inLayer(directory), dest.inLayer(directory)
 	// A link gives the meaning of a directory's name to what it leads to.
-	toLayer = toLayer || moved.isLink() && t.carries(dest.path)
-	if t.options.Layered != nil && directory && (fromLayer != toLayer || t.carries(from.path) || t.carries(dest.path)) {
+	toLayer = toLayer || moved.isLink() && dest.carries()
+	if t.options.Layered != nil && directory && (fromLayer != toLayer || from.carries() || dest.carries()) {
 		return syscall.EXDEV // across the line, or a name that gives others their meaning: file by file, then
 	}
 	switch {

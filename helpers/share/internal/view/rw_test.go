@@ -21,13 +21,12 @@ func newRW(t testing.TB) *rig {
 	r := newRig(t)
 	r.rw = true
 	r.options = func(o *view.Options) {
-		o.Layered = func(path []string, directory bool) bool {
-			if directory {
-				return names.ProtectedDirectory(path)
-			}
-			return names.Protected(path)
+		rules := &names.Rules{}
+		if r.rules != nil {
+			rules = r.rules
 		}
-		o.Carries = names.Carries
+		o.Layered = func(path []string, directory bool, look view.Look) bool { return rules.Protected(path, directory, look) }
+		o.Carries = func(path []string, look view.Look) bool { return rules.Carries(path, look) }
 	}
 	return r
 }

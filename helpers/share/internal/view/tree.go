@@ -23,10 +23,10 @@ type Options struct {
 	// UID and GID are what every file shows.
 	UID, GID uint32
 	// Layered tells whether a change at this path goes into the layer; nil: all do. directory: of a directory itself.
-	Layered func(path []string, directory bool) bool
+	Layered func(path []string, directory bool, look Look) bool
 	// Carries tells whether a directory at this path gives names below it a meaning that Layered looks at; nil: none does. A
 	// link there goes into the layer.
-	Carries func(path []string) bool
+	Carries func(path []string, look Look) bool
 	// Hidden names are not there for the guest; nil: none are.
 	Hidden func(name string) bool
 	// Local are directories that the guest mounts its own disk over, as paths: empty, and nothing can be made in them.
@@ -41,7 +41,13 @@ type Options struct {
 type Object interface {
 	ninep.Node
 	Stat(*unix.Stat_t) error
+	// Has tells whether a directory has a name as the host finds it, and of which kind.
+	Has(name string) (there, directory bool)
 }
+
+// Look tells whether the folder has a name in the directory that the first depth components of a path lead to. A HEAD that is a
+// directory does not count.
+type Look = func(depth int, name string) bool
 
 // Tree is a folder under a layer; it implements ninep.Tree.
 type Tree struct {
@@ -136,12 +142,47 @@ func (t *Tree) Root() ninep.Node {
 // StatFS tells the room of the host's filesystem.
 func (t *Tree) StatFS() (wire.StatFS, error) { return t.options.Lower.StatFS() }
 
-func (t *Tree) layered(path []string, directory bool) bool {
-	return t.options.Layered == nil || t.options.Layered(path, directory)
+// layered tells whether a change of a node itself goes into the layer.
+func (n *node) layered(directory bool) bool {
+	t := n.tree
+	if t.options.Layered == nil {
+		return true
+	}
+	path := n.path()
+	return t.options.Layered(path, directory, t.look(n, len(path)))
 }
 
-func (t *Tree) carries(path []string) bool {
-	return t.options.Carries != nil && t.options.Carries(path)
+func (p *place) layered(directory bool) bool {
+	t := p.dir.tree
+	return t.options.Layered == nil || t.options.Layered(p.path, directory, t.look(p.dir, len(p.path)-1))
+}
+
+func (p *place) carries() bool {
+	t := p.dir.tree
+	return t.options.Carries != nil && t.options.Carries(p.path, t.look(p.dir, len(p.path)-1))
+}
+
+// look answers about the directories above a node, or the node itself, at the given depth. It asks the folder's own handles, so it is
+// about the very directories that a change would be made in, whatever is renamed meanwhile.
+func (t *Tree) look(from *node, depth int) Look {
+	return func(above int, name string) bool {
+		t.mu.Lock()
+		at := from
+		for ; depth > above && at.parent != nil; above++ {
+			at = at.parent
+		}
+		low := at.low
+		if low != nil {
+			low.Hold()
+		}
+		t.mu.Unlock()
+		if low == nil {
+			return false // the task's alone: what is in it is in the layer already
+		}
+		defer low.Drop()
+		there, directory := low.Has(name)
+		return there && !(directory && name == "HEAD")
+	}
 }
 
 func (t *Tree) hidden(name string) bool { return t.options.Hidden != nil && t.options.Hidden(name) }

@@ -80,7 +80,7 @@ func (n *node) SetXattr(name string, value []byte, flags uint32) error {
 		return syscall.EROFS
 	}
 	s := n.now()
-	if s.id == 0 && s.low != nil && n.tree.options.Layered != nil && !n.tree.layered(n.path(), n.isDir()) {
+	if s.id == 0 && s.low != nil && !n.layered(n.isDir()) {
 		return s.low.SetXattr(name, value, flags)
 	}
 	if !strings.HasPrefix(name, userNamespace) || n.isLink() {
