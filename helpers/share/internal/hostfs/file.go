@@ -230,6 +230,7 @@ func (f *file) appendEntry(b []byte, inode uint64, kind uint8, name []byte) []by
 		// The kernel tells the directory above the root too, which is none of the guest's business.
 		up := f.node.Parent().(*node)
 		device, inode = up.device, up.inode
+		up.Drop()
 	}
 	if kind == unix.DT_UNKNOWN {
 		var st unix.Stat_t

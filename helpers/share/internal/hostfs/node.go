@@ -190,10 +190,12 @@ func (t *Tree) steady() func() {
 func (n *node) Parent() ninep.Node {
 	n.place.Lock()
 	defer n.place.Unlock()
-	if n.parent == nil {
-		return n
+	parent := n
+	if n.parent != nil {
+		parent = n.parent
 	}
-	return n.parent
+	parent.Hold()
+	return parent
 }
 
 // Stat tells what the object is on the host.

@@ -343,3 +343,49 @@ func TestAPartIsNotMadeWholeWithWhatTheHostWrote(t *testing.T) {
 		t.Errorf("what came back is not what was: %q", got[8192:8208])
 	}
 }
+
+// A walk of ".." and a rename beside it: the directory that the walk has come to is the walk's own.
+func TestAParentStaysWhatItIsWhenItsChildIsRenamedAway(t *testing.T) {
+	k := newKept(t, true)
+	must(t, os.Mkdir(k.host("d"), 0o755))
+	k.put("d/f", "original")
+	root := k.tree.Root()
+	defer root.Drop()
+	dir, err := root.Walk("d")
+	must(t, err)
+	child, err := dir.Walk("f")
+	must(t, err)
+	defer child.Drop()
+	dir.Drop()
+	parent := child.Parent()
+	defer parent.Drop()
+	must(t, child.RenameTo(root, "g"))
+	if _, err := parent.Attr(); err != nil {
+		t.Errorf("the parent is gone: %v", err)
+	}
+}
+
+// Attributes that are begun and never set, and ones that are read: each takes memory until its fid is clunked.
+func TestAttributesThatAGuestBeginsAreBounded(t *testing.T) {
+	k := newKept(t, true)
+	k.put("f", "content")
+	begin := func(fid uint32) error {
+		must(t, k.Walk(rootFid, fid, "f"))
+		_, err := k.Do(&wire.Txattrcreate{Fid: fid, Name: "user.x", Size: 64 << 10})
+		return err
+	}
+	held := uint32(0)
+	for ; held < 4096; held++ {
+		if err := begin(10 + held); err != nil {
+			refused(t, "one more", err, syscall.ENOMEM)
+			break
+		}
+	}
+	if held < 64 || held == 4096 {
+		t.Fatalf("%d attributes of 64 KiB were begun", held)
+	}
+	k.clunk(10, 10+held)
+	must(t, begin(10))
+	must(t, k.Attach(rootFid)) // gives all back
+	must(t, begin(10))
+}

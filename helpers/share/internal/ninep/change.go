@@ -71,6 +71,7 @@ func (s *session) change(m wire.Message) (wire.Message, error) {
 		if err != nil {
 			return nil, err
 		}
+		defer n.Drop()
 		return &wire.Rremove{}, n.Remove()
 	}
 	return nil, syscall.EOPNOTSUPP // Tauth too

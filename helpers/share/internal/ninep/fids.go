@@ -18,6 +18,7 @@ type fid struct {
 	node  Node
 	file  File   // nil until opened
 	xattr *xattr // a fid made by xattrwalk or turned by xattrcreate
+	value *value // what xattr may hold
 }
 
 func newFid(n Node) *fid {
@@ -36,6 +37,9 @@ func (f *fid) release() {
 	if f.node != nil {
 		f.node.Drop()
 	}
+	if f.value != nil {
+		f.value.of.Add(-f.value.bytes)
+	}
 }
 
 // opened gives the open file.
@@ -48,13 +52,15 @@ func (f *fid) opened() (File, error) {
 	return f.file, nil
 }
 
-// handle gives the node; EBADF for a fid that stands for an attribute.
+// handle gives the node with a reference, as a walk may give the fid another meanwhile; EBADF for a fid that stands for an
+// attribute.
 func (f *fid) handle() (Node, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.xattr != nil {
 		return nil, syscall.EBADF
 	}
+	f.node.Hold()
 	return f.node, nil
 }
 

@@ -109,6 +109,7 @@ func withNode(s *session, number uint32, do func(Node) (wire.Message, error)) (w
 	if err != nil {
 		return nil, err
 	}
+	defer n.Drop()
 	return do(n)
 }
 
@@ -168,7 +169,6 @@ func (s *session) walk(t *wire.Twalk) (wire.Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	at.Hold()
 	qids := make([]wire.QID, 0, len(t.Names))
 	for i, name := range t.Names {
 		next, err := step(at, name)
@@ -201,9 +201,7 @@ func (s *session) walk(t *wire.Twalk) (wire.Message, error) {
 // directories look like by now.
 func step(at Node, name string) (Node, error) {
 	if name == ".." {
-		parent := at.Parent()
-		parent.Hold()
-		return parent, nil
+		return at.Parent(), nil
 	}
 	if err := checkName(name); err != nil {
 		return nil, err
@@ -267,6 +265,7 @@ func (s *session) setAttr(t *wire.Tsetattr) (wire.Message, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer n.Drop()
 	file, _ := f.opened()
 	return &wire.Rsetattr{}, n.SetAttr(t.Attr, file)
 }

@@ -24,6 +24,7 @@ type session struct {
 
 	buffers  bufferPool
 	locks    lockWaits
+	values   atomic.Int64 // bytes of attributes that fids hold
 	versions sync.RWMutex // held for reading by each request; a Tversion holds it for writing
 	ready    atomic.Bool  // a version has been agreed
 	msize    atomic.Uint32

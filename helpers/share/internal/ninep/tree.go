@@ -23,7 +23,8 @@ type Node interface {
 	SetAttr(change wire.SetAttr, open File) error // open: the caller's open file on this node, or nil
 
 	Walk(name string) (Node, error)
-	// Parent is the directory the node was walked from; the root's is the root.
+	// Parent is the directory the node was walked from, with a reference, as a rename may give the node another at any time; the root's
+	// is the root.
 	Parent() Node
 	Open(flags uint32) (File, error)
 	// Create makes a regular file, or opens the one that is there unless flags has O_EXCL.

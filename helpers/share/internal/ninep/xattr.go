@@ -2,6 +2,7 @@ package ninep
 
 import (
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"cloche/share/internal/wire"
@@ -9,6 +10,24 @@ import (
 
 // maxXattr is XATTR_SIZE_MAX: the longest value that Linux keeps.
 const maxXattr = 64 << 10
+
+// maxValues bounds what all attributes that a session reads and writes at once may hold.
+const maxValues = 16 << 20
+
+// value is an attribute's share of that.
+type value struct {
+	of    *atomic.Int64
+	bytes int64
+}
+
+func (s *session) reserve(bytes int) (*value, error) {
+	v := &value{&s.values, int64(bytes)}
+	if v.of.Add(v.bytes) > maxValues {
+		v.of.Add(-v.bytes)
+		return nil, syscall.ENOMEM
+	}
+	return v, nil
+}
 
 // xattr is the state of a fid that stands for an extended attribute: one being read, or one being written, which
 // takes effect at clunk.
@@ -63,9 +82,13 @@ func (s *session) xattrWalk(t *wire.Txattrwalk) (wire.Message, error) {
 		if err != nil {
 			return nil, err
 		}
+		reserved, err := s.reserve(len(value))
+		if err != nil {
+			return nil, err
+		}
 		n.Hold()
 		f := newFid(n)
-		f.xattr = &xattr{value: value}
+		f.xattr, f.value = &xattr{value: value}, reserved
 		return &wire.Rxattrwalk{Size: uint64(len(value))}, s.fids.put(t.NewFid, f)
 	})
 }
@@ -89,6 +112,9 @@ func (s *session) xattrCreate(t *wire.Txattrcreate) (wire.Message, error) {
 	defer f.mu.Unlock()
 	if f.file != nil || f.xattr != nil {
 		return nil, syscall.EBADF
+	}
+	if f.value, err = s.reserve(int(t.Size)); err != nil {
+		return nil, err
 	}
 	// The read-only mode is the node's to know: it refuses here what it would refuse at clunk.
 	f.xattr = &xattr{name: t.Name, size: int(t.Size), flags: t.Flags, writing: true}

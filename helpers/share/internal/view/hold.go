@@ -64,7 +64,8 @@ func (n *node) settle() {
 		if s.low != nil || e.Opaque || e.Whiteout || n.parentNode() == nil {
 			return
 		}
-		parent := n.parentNode()
+		parent := n.Parent().(*node)
+		defer parent.Drop()
 		if low := t.lowerOf(parent, parent.now(), e); low != nil {
 			n.become(low, s.id)
 		}
@@ -75,7 +76,9 @@ func (n *node) settle() {
 	case n.isDir() && s.low != nil:
 		n.become(s.low, 0)
 	case n.isDir():
-		if parent := n.parentNode(); parent != nil {
+		if n.parentNode() != nil {
+			parent := n.Parent().(*node)
+			defer parent.Drop()
 			if at := parent.now(); at.low != nil && !at.gone {
 				if walked, err := at.low.Walk(n.name); err == nil {
 					n.become(walked.(Object), 0)

@@ -118,6 +118,7 @@ func (f *file) readAt(b []byte, offset uint64) ([]byte, error) {
 // dots are the two names that every directory has, where the folder's own listing does not bring them.
 func (f *file) dots(b []byte, offset uint64) []byte {
 	up := f.node.Parent().(*node)
+	defer up.Drop()
 	for i, d := range []struct {
 		name string
 		qid  wire.QID
@@ -160,7 +161,9 @@ func (f *file) readLower(b []byte, offset uint64) ([]byte, error) {
 			case d.Name == ".":
 				d.QID = n.qid
 			case d.Name == "..":
-				d.QID = n.Parent().QID()
+				up := n.Parent()
+				d.QID = up.QID()
+				up.Drop()
 			case t.hidden(d.Name) || t.isLocal(n, d.Name):
 				continue
 			default:

@@ -116,10 +116,12 @@ func (n *node) pathLocked() []string {
 func (n *node) Parent() ninep.Node {
 	n.tree.mu.Lock()
 	defer n.tree.mu.Unlock()
-	if n.parent == nil {
-		return n
+	parent := n
+	if n.parent != nil {
+		parent = n.parent
 	}
-	return n.parent
+	parent.Hold()
+	return parent
 }
 
 func (n *node) isDir() bool { return n.qid.Type&wire.QTDir != 0 }
