@@ -808,15 +808,37 @@ func (n *node) removeName(name string) error {
 	defer g.release(i)
 	i.change.Lock()
 	defer i.change.Unlock()
-	if err := unix.Fstat(v.fd, &v.st); err != nil {
+	switch err := unix.Fstatat(n.fd, name, &v.st, unix.AT_SYMLINK_NOFOLLOW); {
+	case err != nil:
 		return err
+	case objectOf(&v.st) != i.object:
+		return syscall.EAGAIN
 	}
+	return n.removeVictim(name, v, i)
+}
+
+// removeHeld is removeName where the name's file is held already: one look at the name tells what it leads to, as the
+// number of an inode that is held is nobody else's.
+func (n *node) removeHeld(name string, held *node) error {
+	i := n.tree.guard.lock(held)
+	defer i.change.Unlock()
+	v := &victim{fd: held.fd}
+	switch err := unix.Fstatat(n.fd, name, &v.st, unix.AT_SYMLINK_NOFOLLOW); {
+	case err != nil:
+		return err
+	case objectOf(&v.st) != i.object:
+		return syscall.ENOENT
+	}
+	return n.removeVictim(name, v, i)
+}
+
+// removeVictim takes away a name that was just seen to lead to the victim; i.change is held.
+func (n *node) removeVictim(name string, v *victim, i *inode) error {
+	g := n.tree.guard
+	plain := func() error { return retry(func() error { return unix.Unlinkat(n.fd, name, 0) }) }
 	ours := g.leftOf(&v.st).ours
 	part := g.part(i.object, ours)
 	if ours && part == nil {
-		if !v.stillAt(n, name) {
-			return syscall.EAGAIN
-		}
 		if err := plain(); err != nil {
 			return err
 		}

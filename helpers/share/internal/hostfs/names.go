@@ -85,16 +85,13 @@ func (n *node) createNew(name string, flags, mode uint32) (*node, *file, error) 
 	if err != nil {
 		return nil, nil, err
 	}
-	child, err := n.tree.adopt(fd)
+	child, st, err := n.tree.adopt(fd)
 	if err != nil {
 		return nil, nil, err
 	}
 	child.walkedFrom(n, name)
-	if g := n.tree.guard; g != nil {
-		var st unix.Stat_t
-		if unix.Fstat(fd, &st) == nil && st.Size == 0 {
-			g.remember(&st, true, 1)
-		}
+	if g := n.tree.guard; g != nil && st.Size == 0 {
+		g.remember(&st, true, 1)
 	}
 	child.Hold() // by the file, which uses the same descriptor
 	return child, child.opened(&file{node: child, fd: fd, shared: true}, flags), nil
@@ -239,6 +236,29 @@ func (n *node) Unlink(name string, isDirectory bool) error {
 		flags = unix.AT_REMOVEDIR
 	}
 	return retry(func() error { return unix.Unlinkat(n.fd, name, flags) })
+}
+
+// UnlinkHeld removes a name that leads to a regular file whose node is given; ENOENT when it leads to something else by now.
+func (n *node) UnlinkHeld(name string, held ninep.Node) error {
+	if err := n.changeNames(); err != nil {
+		return err
+	}
+	if err := n.exact(name); err != nil {
+		return err
+	}
+	h, ok := held.(*node)
+	if !ok || h.tree != n.tree || h.kind != regular {
+		return syscall.EINVAL
+	}
+	if n.tree.guard != nil {
+		return n.removeHeld(name, h)
+	}
+	v := &victim{fd: h.fd}
+	v.st.Dev, v.st.Ino, _ = h.Found()
+	if !v.stillAt(n, name) {
+		return syscall.ENOENT
+	}
+	return retry(func() error { return unix.Unlinkat(n.fd, name, 0) })
 }
 
 func (n *node) Rename(name string, to ninep.Node, newName string) error {

@@ -31,6 +31,7 @@ type node struct {
 	kind   kind
 	device uint64 // with inode what the guest knows it by; stays when the guard moves the node to a copy
 	inode  uint64
+	links  uint64 // names that a regular file had when the node was made
 	refs   atomic.Int32
 	held   atomic.Pointer[inode] // the guard's, for a regular file
 
@@ -44,21 +45,24 @@ type node struct {
 
 var _ ninep.Node = (*node)(nil)
 
-// adopt makes a node of a descriptor; on failure the descriptor is closed. The guard's swap is held for reading from
-// before the descriptor was opened.
-func (t *Tree) adopt(fd int) (*node, error) {
+// adopt makes a node of a descriptor, and gives what fstat told of it; on failure the descriptor is closed. The guard's
+// swap is held for reading from before the descriptor was opened.
+func (t *Tree) adopt(fd int) (*node, unix.Stat_t, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		unix.Close(fd)
-		return nil, err
+		return nil, st, err
 	}
 	n := &node{tree: t, fd: fd, kind: kindOf(st.Mode), device: st.Dev, inode: st.Ino}
+	if n.kind == regular {
+		n.links = uint64(st.Nlink)
+	}
 	n.refs.Store(1)
 	n.now = object{st.Dev, st.Ino}
 	if t.guard != nil && n.kind == regular {
 		t.guard.enter(n)
 	}
-	return n, nil
+	return n, st, nil
 }
 
 func kindOf(mode uint32) kind {
@@ -141,7 +145,7 @@ func (n *node) walk(name string) (*node, error) {
 		unix.Close(fd)
 		return nil, err
 	}
-	child, err := n.tree.adopt(fd)
+	child, _, err := n.tree.adopt(fd)
 	if err != nil {
 		return nil, err
 	}
@@ -196,6 +200,14 @@ func (n *node) Parent() ninep.Node {
 	}
 	parent.Hold()
 	return parent
+}
+
+// Found tells which object of the host the node is, and how many names it had when the node was made if it is a regular file;
+// the host is not asked.
+func (n *node) Found() (device, inode, links uint64) {
+	n.place.Lock()
+	defer n.place.Unlock()
+	return n.now.device, n.now.number, n.links
 }
 
 // Stat tells what the object is on the host.

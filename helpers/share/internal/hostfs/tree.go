@@ -44,7 +44,7 @@ func New(o Options) (*Tree, error) {
 	if o.Versions != nil && !o.ReadOnly {
 		t.guard = newGuard(t, o.Versions)
 	}
-	n, err := t.adopt(o.Root)
+	n, _, err := t.adopt(o.Root)
 	if err != nil {
 		return nil, err
 	}

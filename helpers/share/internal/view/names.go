@@ -33,6 +33,18 @@ type place struct {
 }
 
 func (n *node) place(name string) (*place, error) {
+	p, err := n.spot(name)
+	if err == nil {
+		err = p.look()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// spot is a place without a look at the folder.
+func (n *node) spot(name string) (*place, error) {
 	if !n.isDir() {
 		return nil, syscall.ENOTDIR
 	}
@@ -51,25 +63,44 @@ func (n *node) place(name string) (*place, error) {
 	}
 	p := &place{dir: n, name: name, path: append(n.path(), name), entry: n.tree.child(s.id, name)}
 	p.long = length(p.path) > maxPath
-	if s.low != nil && !n.tree.opaque(s.id) {
-		low, err := s.low.Walk(name)
+	return p, nil
+}
+
+// look finds what the folder has at the place.
+func (p *place) look() error {
+	t, s := p.dir.tree, p.dir.now()
+	if s.low != nil && !t.opaque(s.id) {
+		low, err := s.low.Walk(p.name)
 		switch err {
 		case nil:
 			p.lower = low.(Object)
 		case syscall.ENOENT:
 		default:
-			return nil, err
+			return err
 		}
 	}
-	if e := p.entry; e != nil && e.Passing() && (p.lower == nil || p.lower.QID().Type != wire.QTDir) && !n.tree.holds(e.ID) {
+	if e := p.entry; e != nil && e.Passing() && (p.lower == nil || p.lower.QID().Type != wire.QTDir) && !t.holds(e.ID) {
 		// See errNoDirectory. What was deleted in it is gone with it.
-		if err := n.tree.layer.Change(n.tree.removal(e.ID)...); err != nil {
+		if err := t.layer.Change(t.removal(e.ID)...); err != nil {
 			p.drop()
-			return nil, err
+			return err
 		}
 		p.entry, p.vanished = nil, true
 	}
-	return p, nil
+	return nil
+}
+
+// node gives what the guest sees at the place, as walk does.
+func (p *place) node() (*node, error) {
+	if p.entry != nil {
+		if child, err := p.dir.fromLayer(p.dir.now(), p.entry); err != errNoDirectory {
+			return child, err
+		}
+	}
+	if p.lower == nil {
+		return nil, syscall.ENOENT
+	}
+	return p.dir.fromLower(p.lower, p.name), nil
 }
 
 // length is a path's in bytes.
@@ -236,8 +267,20 @@ func (n *node) Create(name string, flags, mode uint32) (ninep.Node, ninep.File, 
 		return nil, nil, syscall.EROFS
 	}
 	t.names.Lock()
-	p, err := n.place(name)
+	p, err := n.spot(name)
 	if err != nil {
+		t.names.Unlock()
+		return nil, nil, err
+	}
+	if p.entry == nil && !p.inLayer(false) {
+		// The folder alone says whether the name is free, and does so best by making it.
+		child, f, err := n.createBelow(p, flags|openExcl, mode)
+		if err != syscall.EEXIST {
+			t.names.Unlock()
+			return child, f, err
+		}
+	}
+	if err := p.look(); err != nil {
 		t.names.Unlock()
 		return nil, nil, err
 	}
@@ -448,7 +491,6 @@ func (n *node) Unlink(name string, directory bool) error {
 }
 
 func (n *node) unlink(name string, directory bool) error {
-	t := n.tree
 	p, err := n.place(name)
 	if err != nil {
 		return err
@@ -457,14 +499,23 @@ func (n *node) unlink(name string, directory bool) error {
 	if p.vanished && directory {
 		return nil // what is to be removed is gone just so
 	}
+	return p.unlink(directory, nil)
+}
+
+// unlink removes what the guest sees at the place; ENOENT when that is not the one that is meant, unless any is.
+func (p *place) unlink(directory bool, meant *node) error {
+	n, t := p.dir, p.dir.tree
 	if !p.taken() {
 		return syscall.ENOENT
 	}
-	child, err := n.walk(name)
+	child, err := p.node()
 	if err != nil {
 		return err
 	}
 	defer child.Drop()
+	if meant != nil && child != meant {
+		return syscall.ENOENT
+	}
 	s := child.now()
 	switch {
 	case child.isDir() && !directory:
@@ -480,7 +531,7 @@ func (n *node) unlink(name string, directory bool) error {
 		}
 	}
 	if !p.inLayer(directory) {
-		if err := n.now().low.Unlink(name, directory); err != nil {
+		if err := n.now().low.Unlink(p.name, directory); err != nil {
 			return err
 		}
 		if p.entry != nil {
@@ -901,11 +952,28 @@ func (n *node) Remove() error {
 	t := n.tree
 	t.names.Lock()
 	defer t.names.Unlock()
-	parent, name, err := n.whereabouts()
+	parent, name, err := n.lastPlace()
 	if err != nil {
 		return err
 	}
-	return parent.unlink(name, n.isDir())
+	p, err := parent.spot(name)
+	if err != nil {
+		return err
+	}
+	if s := n.now(); n.qid.Type == wire.QTFile && s.id == 0 && s.low != nil && p.entry == nil && !p.inLayer(false) {
+		err := parent.now().low.UnlinkHeld(name, s.low)
+		if err == nil {
+			t.forget(n)
+		}
+		if err != syscall.EINVAL { // no regular file
+			return err
+		}
+	}
+	if err := p.look(); err != nil {
+		return err
+	}
+	defer p.drop()
+	return p.unlink(n.isDir(), n)
 }
 
 func (n *node) RenameTo(to ninep.Node, newName string) error {
@@ -925,6 +993,23 @@ func (n *node) RenameTo(to ninep.Node, newName string) error {
 
 // whereabouts gives the node's directory and name if the guest still sees the node there.
 func (n *node) whereabouts() (*node, string, error) {
+	parent, name, err := n.lastPlace()
+	if err != nil {
+		return nil, "", err
+	}
+	at, err := parent.walk(name)
+	if err != nil {
+		return nil, "", err
+	}
+	defer at.Drop()
+	if at != n {
+		return nil, "", syscall.ENOENT
+	}
+	return parent, name, nil
+}
+
+// lastPlace gives the directory and name that the guest knows the node by.
+func (n *node) lastPlace() (*node, string, error) {
 	n.tree.mu.Lock()
 	parent, name, gone := n.parent, n.name, n.gone
 	n.tree.mu.Unlock()
@@ -935,14 +1020,6 @@ func (n *node) whereabouts() (*node, string, error) {
 		return nil, "", syscall.ENOENT
 	case n.local:
 		return nil, "", syscall.EBUSY
-	}
-	at, err := parent.walk(name)
-	if err != nil {
-		return nil, "", err
-	}
-	defer at.Drop()
-	if at != n {
-		return nil, "", syscall.ENOENT
 	}
 	return parent, name, nil
 }

@@ -168,9 +168,14 @@ func (n *node) walk(name string) (*node, error) {
 		if s.low == nil || s.gone {
 			return nil, syscall.ENOENT
 		}
-		child, err := n.fromLower(s.low, name)
-		if err != nil || e != nil {
-			return child, err
+		walked, err := s.low.Walk(name)
+		if err != nil {
+			return nil, err
+		}
+		child := n.fromLower(walked.(Object), name)
+		walked.Drop()
+		if e != nil {
+			return child, nil
 		}
 		// Copied up, moved or deleted between the two looks: then the layer has the word.
 		if s = n.now(); t.child(s.id, name) == nil {
@@ -187,33 +192,24 @@ func (t *Tree) child(dir layer.ID, name string) *layer.Node {
 	return t.layer.Child(dir, name)
 }
 
-// fromLower gives the node of a name that the layer knows nothing of.
-func (n *node) fromLower(dir Object, name string) (*node, error) {
-	walked, err := dir.Walk(name)
-	if err != nil {
-		return nil, err
-	}
-	low := walked.(Object)
+// fromLower gives the node of what the folder has at a name that the layer knows nothing of.
+func (n *node) fromLower(low Object, name string) *node {
 	qid := n.tree.lowerQID(low)
 	if qid.Type == wire.QTFile {
 		// A file of several names would be one object for the guest, and its names part at the first write: each is a file of
 		// its own from the start. Its qid is its place's.
-		var st unix.Stat_t
-		if err := low.Stat(&st); err == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Nlink > 1 && n.tree.options.Layered == nil {
+		if _, _, links := low.Found(); links > 1 && n.tree.options.Layered == nil {
 			qid.Path = placeQID(n.qid.Path, name)
 		}
 	}
-	child := n.lowerNode(low, name, qid)
-	low.Drop()
-	return child, nil
+	return n.lowerNode(low, name, qid)
 }
 
 // lowerNode gives the node of a lower object at a name of n, under its own number, or one of its place where another file has that number
 // for the guest: the same object under another name, one that the layer has moved elsewhere or copied up, or one that is gone.
 func (n *node) lowerNode(low Object, name string, qid wire.QID) *node {
 	t := n.tree
-	var st unix.Stat_t
-	known := low.Stat(&st) == nil
+	device, inode, _ := low.Found()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for try := uint64(0); ; try++ {
@@ -226,7 +222,7 @@ func (n *node) lowerNode(low Object, name string, qid wire.QID) *node {
 			return at
 		}
 		if (at == nil || t.options.Layered != nil && at.id == 0 && at.low != nil && at.low.QID() == low.QID()) &&
-			!(known && t.layer.QIDTaken(qid.Path, st.Dev, st.Ino)) {
+			!t.layer.QIDTaken(qid.Path, device, inode) {
 			break // in rw a file's second name is the same file
 		}
 		qid.Path = placeQID(n.qid.Path+try, name)
@@ -247,11 +243,9 @@ func (t *Tree) lowerQID(low Object) wire.QID {
 	if !t.layer.Remembers() {
 		return q
 	}
-	var st unix.Stat_t
-	if low.Stat(&st) == nil {
-		if qid, known := t.layer.QIDOf(st.Dev, st.Ino); known {
-			q.Path = qid
-		}
+	device, inode, _ := low.Found()
+	if qid, known := t.layer.QIDOf(device, inode); known {
+		q.Path = qid
 	}
 	return q
 }

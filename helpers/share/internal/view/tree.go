@@ -43,6 +43,11 @@ type Object interface {
 	Stat(*unix.Stat_t) error
 	// Has tells whether a directory has a name as the host finds it, and of which kind.
 	Has(name string) (there, directory bool)
+	// Found tells which object of the host it is, and how many names that had when the node was made if it is a regular
+	// file, without asking the host.
+	Found() (device, inode, links uint64)
+	// UnlinkHeld removes a name that leads to the regular file that is held; ENOENT when it leads to something else by now.
+	UnlinkHeld(name string, held ninep.Node) error
 }
 
 // Look tells whether the folder has a name in the directory that the first depth components of a path lead to. A HEAD that is a
