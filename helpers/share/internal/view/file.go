@@ -356,8 +356,10 @@ func (f *file) WriteAt(b []byte, offset int64) (int, error) {
 		defer n.copying.Unlock()
 		offset = sizeOf(c)
 	}
-	if grows := offset + int64(len(b)) - sizeOf(c); grows > 0 {
-		if err := n.tree.room(grows); err != nil {
+	// Nearly always there is room for all of it, so how much the file grows is asked only when there is not.
+	if err := n.tree.room(int64(len(b))); err != nil {
+		grows := offset + int64(len(b)) - sizeOf(c)
+		if grows >= int64(len(b)) || grows > 0 && n.tree.room(grows) != nil {
 			return 0, err
 		}
 	}
