@@ -6,7 +6,7 @@
 import { z } from "zod";
 
 export const HELPER_PROTOCOL = 1;
-export const SHARE_PROTOCOL = 2;
+export const SHARE_PROTOCOL = 3;
 export const AGENT_PROTOCOL = 4;
 
 /** Longest line of any of the three protocols, newline included, in bytes. */
@@ -285,15 +285,7 @@ export const share = {
       params: z.discriminatedUnion("mode", [
         z.strictObject({ mode: z.literal("ro"), ...serveAlways, listen: hostPath }),
         z.strictObject({
-          mode: z.literal("rw"),
-          ...serveAlways,
-          ...serveKept,
-          layer: hostPath.optional(),
-          store: hostPath.optional(),
-          writer: writerName.optional(),
-        }),
-        z.strictObject({
-          mode: z.literal("review"),
+          mode: z.enum(["rw", "review"]),
           ...serveAlways,
           ...serveKept,
           /** directory of this task's layer for this folder */
@@ -415,11 +407,14 @@ export const share = {
     /** Without a number, the newest version of each file; what is replaced becomes a version itself. */
     restore: method(() => ({
       params: z.union([z.strictObject({ path: innerPath, number: z.int().min(1).optional(), below: z.boolean() }), more]),
-      result: z.strictObject({ ...slice, restored: count }),
+      /** `number`: the version that was brought back, where one file was asked for */
+      result: z.strictObject({ ...slice, restored: count, number: z.int().min(1).optional() }),
     })),
     /** Files whose names look like secrets, and `.git/config` where a remote's URL holds a token. */
     secrets: method(() => ({ params: nothing, result: z.strictObject({ paths: z.array(innerPath).max(100), more: z.boolean() }) })),
-    /** The user's answer to the notification `room`. */
+    /** Everything of `activity` up to this batch is written down: the guest may do as much again. */
+    recorded: method(() => ({ params: z.strictObject({ batch: z.int().min(1) }), result: nothing })),
+    /** The user's answer to the notification `room`, or another limit unasked. Without `untilBytes`, as much as there is room for. */
     room: method(() => ({
       params: z.strictObject({ answer: z.enum(["allow", "refuse"]), untilBytes: count.optional() }),
       result: nothing,
@@ -428,8 +423,12 @@ export const share = {
   notifications: {
     attached: nothing,
     detached: z.strictObject({ reason: text(512) }),
-    /** What the guest did, coalesced per open and close. */
+    /**
+     * What the guest did, coalesced per open and close. Batches count up from 1. At most 8 are under way without `recorded`; what the
+     * guest does meanwhile waits.
+     */
     activity: z.strictObject({
+      batch: z.int().min(1),
       entries: z
         .array(
           z.strictObject({
@@ -446,6 +445,23 @@ export const share = {
     }),
     /** A write waits for room for the version of what it would destroy. */
     room: z.strictObject({ neededBytes: count, limitBytes: count, usedBytes: count, path: innerPath }),
+    /**
+     * Writes failed with ENOSPC, the last one at `path`: for want of room for `versions` of what they would destroy, or for the task's
+     * own `changes`. At most once a second for each; `count` is how many since the last.
+     */
+    roomRefused: z.strictObject({
+      what: z.enum(["versions", "changes"]),
+      /**
+       * `refused`, `unanswered`: by the user, within the last ten minutes; `disk`: the host would be left with too little room; `files`: or
+       * with too few files; `names`: the layer holds as many names, paths and attributes as it may
+       */
+      why: z.enum(["refused", "unanswered", "disk", "files", "names"]),
+      path: innerPath,
+      count: z.int().min(1),
+      neededBytes: count,
+      limitBytes: count,
+      usedBytes: count,
+    }),
     /** The list of changes is another one; at most four times a second. */
     changed: z.strictObject({ revision: count, total: count.optional() }),
   },
