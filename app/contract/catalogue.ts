@@ -43,6 +43,7 @@ export const CATALOGUE = {
   "share.layer": "a task's changes cannot be read",
   "share.store": "a folder's versions cannot be read",
   "share.no-room": "no room for versions of what a task overwrites",
+  "share.changes-full": "no room for a task's changes",
   "share.server": "the share server failed",
   "share.server-died": "the share server ended while the machine ran",
   "image.missing": "no guest image is installed",

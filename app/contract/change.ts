@@ -178,3 +178,13 @@ export type FileActivity = z.infer<typeof fileActivity>;
 /** A write that waits for room for the version of what it would destroy. */
 export const roomQuestion = z.strictObject({ neededBytes: count, limitBytes: count, usedBytes: count, path: filePath });
 export type RoomQuestion = z.infer<typeof roomQuestion>;
+
+/** Writes of the task failed for want of room, the last one at `path`: for versions of what they would destroy, or for its own changes. */
+export const roomRefusal = roomQuestion.extend({
+  what: z.enum(["versions", "changes"]),
+  /** by the user, within ten minutes; or the disk, its number of files, or the number and length of names that a layer holds */
+  why: z.enum(["refused", "unanswered", "disk", "files", "names"]),
+  /** since the last time it was told */
+  count: z.int().min(1),
+});
+export type RoomRefusal = z.infer<typeof roomRefusal>;

@@ -1,6 +1,6 @@
 /** The event envelope. The keeper is the only writer; capabilities add kinds. */
 import { z } from "zod";
-import { fileActivity, folderId, opaque, roomQuestion } from "./change.ts";
+import { fileActivity, folderId, opaque, roomQuestion, roomRefusal } from "./change.ts";
 import { problemSchema } from "./problem.ts";
 import { startStep } from "./task.ts";
 
@@ -37,12 +37,14 @@ export const eventData = {
   "task.failed": carries(() => ({ problem: problemSchema })),
   "share.served": carries(() => ({ name, mode: z.string(), guestPath: z.string(), confinement: z.array(z.string().max(64)).max(16) })),
   "folder.added": carries(() => ({ ...inFolder, ...folderAccess, guestPath: z.string(), wall })),
-  "folder.changed": carries(() => ({ ...inFolder, ...folderAccess, wall })),
+  "folder.changed": carries(() => ({ ...inFolder, ...folderAccess, versionLimitBytes: count.optional(), wall })),
   "folder.removed": carries(() => ({ ...inFolder, discarded: z.boolean(), wall })),
   /** its share server had ended and another one serves it now; files that were open in the guest answer EIO */
   "folder.restarted": carries(() => ({ ...inFolder, why: z.string().max(1024) })),
   /** a write waits for room for the version of what it would destroy */
   "folder.room": carries(() => ({ ...inFolder, ...roomQuestion.shape })),
+  /** writes failed for want of room */
+  "folder.refused": carries(() => ({ ...inFolder, ...roomRefusal.shape })),
   "folder.answered": carries(() => ({ ...inFolder, answer: z.enum(["allow", "refuse"]), untilBytes: count.optional() })),
   /** what the guest did in a folder, as the share server saw it */
   "files.activity": carries(() => ({ ...inFolder, entries: z.array(fileActivity).min(1).max(200) })),

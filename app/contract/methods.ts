@@ -191,12 +191,17 @@ export const keeperProtocol = {
         mode: shareMode.optional(),
         hideSecrets: z.boolean().optional(),
         localFolders: z.boolean().optional(),
+        /** what the versions of the folder may take on this computer, whichever task made them; holds at once */
+        versionLimitBytes: z.int().min(1).optional(),
       }),
       result: taskView,
     })),
     /** Takes a folder from the task. Refused with task.changes-waiting while changes wait in it, unless `discard`. */
     "folders.remove": method(() => ({ params: byFolder.extend({ discard: z.boolean() }), result: taskView })),
-    /** The user's answer to a folder whose writes wait for room for versions. `untilBytes`: the new limit, for `allow`. */
+    /**
+     * The user's answer to a folder whose writes wait for room for versions, or were refused it. `untilBytes`: the new limit, for `allow`;
+     * absent: as much again, and what the write needs. Without a question or refusal it is refused itself.
+     */
     "folders.room": method(() => ({
       params: byFolder.extend({ answer: z.enum(["allow", "refuse"]), untilBytes: z.int().min(0).optional() }),
       result: nothing,
@@ -259,7 +264,8 @@ export const keeperProtocol = {
     /** Brings a version back; without a number the newest of each file. What it replaces becomes a version itself. */
     "files.restore": method(() => ({
       params: z.union([byFolder.extend({ path: pathBytes, number: z.int().min(1).optional(), below: z.boolean() }), moreOf]),
-      result: z.strictObject({ ...workSlice, restored: z.int().min(0) }),
+      /** `number`: the version that was brought back, where one file was asked for */
+      result: z.strictObject({ ...workSlice, restored: z.int().min(0), number: z.int().min(1).optional() }),
     })),
     doctor: method(() => ({ params: nothing, result: z.strictObject({ checks: z.array(doctorCheck).max(64) }) })),
     "images.list": method(() => ({ params: nothing, result: z.strictObject({ images: z.array(imageView).max(64) }) })),

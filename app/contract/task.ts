@@ -1,6 +1,6 @@
 /** A task as clients see it. */
 import { z } from "zod";
-import { folderId, roomQuestion } from "./change.ts";
+import { folderId, roomQuestion, roomRefusal } from "./change.ts";
 import { problemSchema } from "./problem.ts";
 
 export const MAX_SHARES = 16;
@@ -69,6 +69,11 @@ export const folderNote = z.lazy(() =>
 );
 export type FolderNote = z.infer<typeof folderNote>;
 
+/** The last write of the task in a folder that failed for want of room, until there is some. It is kept with the task. */
+export const refusedWrite = z.lazy(() =>
+  z.strictObject({ what: roomRefusal.shape.what, time: z.iso.datetime(), problem: problemSchema }),
+);
+
 export const shareView = z.lazy(() =>
   z.strictObject({
     /** the folder's name, safe to show: control characters and invalid bytes are replaced */
@@ -87,6 +92,9 @@ export const shareView = z.lazy(() =>
     notes: z.array(folderNote).max(8),
     /** a write of the task waits for room for versions, and for the user's answer */
     room: roomQuestion.optional(),
+    refused: refusedWrite.optional(),
+    /** the user's own limit for the versions kept of the folder, in bytes; absent: 10 % of the free room, at most 5 GB */
+    versionLimitBytes: z.int().min(1).optional(),
     /** why the folder does not do all it should */
     problem: problemSchema.optional(),
   }),

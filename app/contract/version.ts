@@ -4,14 +4,19 @@
  * 1: 2026-11-21, first: tasks, machines, exec streams, folders `ro` and `rw`, events, logs, doctor, images.
  * 2: 2026-11-25, mode `review`; folders added, changed and taken out while a task runs; changes, diffs, apply, discard, undo, versions;
  *    notes on folders; `tasks.remove` says whether waiting changes go with the task.
+ * 3: 2026-11-25, a folder says which write was refused for want of room and why, and what its versions may take; `files.restore` says
+ *    which version it brought back.
  */
-export const CONTRACT_VERSION = 2;
+export const CONTRACT_VERSION = 3;
 
 /** Version of machine-facts.json. 1: 2026-11-21, first. */
 export const FILE_VERSION = 1;
 
-/** Version of task.json. 1: 2026-11-21, first. 2: 2026-11-25, folders have an id, switches and the mode `review`. */
-export const TASK_FILE_VERSION = 2;
+/**
+ * Version of task.json. 1: 2026-11-21, first. 2: 2026-11-25, folders have an id, switches and the mode `review`. 3: 2026-11-25, a folder's
+ * last refused write.
+ */
+export const TASK_FILE_VERSION = 3;
 
 /** Version of the event envelope. 1: 2026-11-21, first. */
 export const EVENT_VERSION = 1;
