@@ -34,9 +34,36 @@ type Identity struct {
 
 // Attributes are what a file has beside its content.
 type Attributes struct {
-	Mode    uint32            `json:"mode"`
-	MtimeNs int64             `json:"mtimeNs"`
-	Xattrs  map[string][]byte `json:"xattrs,omitempty"`
+	Mode    uint32 `json:"mode"`
+	MtimeNs int64  `json:"mtimeNs"`
+	Xattrs  Xattrs `json:"xattrs,omitempty"`
+}
+
+// Xattrs are attributes by name. Names are bytes, which keys in JSON are not: in the journal they are a list of pairs.
+type Xattrs map[string][]byte
+
+func (x Xattrs) MarshalJSON() ([]byte, error) {
+	pairs := make([][2][]byte, 0, len(x))
+	for name, value := range x {
+		pairs = append(pairs, [2][]byte{[]byte(name), value})
+	}
+	return json.Marshal(pairs)
+}
+
+// UnmarshalJSON also reads the object by names that journals had first.
+func (x *Xattrs) UnmarshalJSON(b []byte) error {
+	if len(b) > 0 && b[0] == '{' {
+		return json.Unmarshal(b, (*map[string][]byte)(x))
+	}
+	var pairs [][2][]byte
+	if err := json.Unmarshal(b, &pairs); err != nil {
+		return err
+	}
+	*x = make(Xattrs, len(pairs))
+	for _, pair := range pairs {
+		(*x)[string(pair[0])] = pair[1]
+	}
+	return nil
 }
 
 // record is one line of the journal: exactly one of its members.

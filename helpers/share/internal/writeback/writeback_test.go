@@ -4,6 +4,7 @@ package writeback
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -479,6 +480,66 @@ func TestWhatIsThereAlreadyIsNotOverwritten(t *testing.T) {
 		}
 	}
 	same(t, "the folder", w.tree(), before)
+}
+
+// The journal is text; names of attributes are bytes.
+func TestAttributesWhoseNamesAreNoTextComeBackByAnUndoOfAnotherProcess(t *testing.T) {
+	w := newWorld(t)
+	names := map[string]string{"user.\xff\xfe": "bytes", "user.\xc3": "half a letter", "user.\u00e9": "text", "user.none": ""}
+	for _, way := range []string{"replaced", "removed", "attributes"} {
+		w.put(way, way, 0o644)
+		for name, value := range names {
+			if err := unix.Setxattr(w.path(way), name, []byte(value), 0); err != nil {
+				t.Skip("IGNORED: this filesystem has no attributes of users:", err)
+			}
+		}
+	}
+	f := w.folder()
+	steps := []Step{w.replace("replaced", "new"), w.remove("removed"),
+		{Op: SetAttributes, Path: "attributes", Kind: File, Expect: w.identity("attributes"), Attributes: Attributes{Mode: 0o600}}}
+	results, err := f.Apply("a", steps)
+	must(t, err)
+	for i, r := range results {
+		if r.Err != nil {
+			t.Fatal(steps[i].Path, r.Err)
+		}
+	}
+	if n, err := unix.Getxattr(w.path("replaced"), "user.\xff\xfe", make([]byte, 64)); err == nil {
+		t.Errorf("control: the new file has the old one's attribute, %d bytes", n)
+	}
+	f.Close()
+	undo, err := w.folder().Undo("a")
+	must(t, err)
+	backs, err := undo.Next(100)
+	must(t, err)
+	for _, back := range backs {
+		if back.Err != nil {
+			t.Error(back.Path, back.Err)
+		}
+	}
+	for _, way := range []string{"replaced", "removed", "attributes"} {
+		for name, want := range names {
+			value := make([]byte, 64)
+			n, err := unix.Getxattr(w.path(way), name, value)
+			if err != nil || string(value[:n]) != want {
+				t.Errorf("%s has %q = %q, %v; want %q", way, name, value[:max(n, 0)], err, want)
+			}
+		}
+		list := make([]byte, 1024)
+		n, err := unix.Listxattr(w.path(way), list)
+		must(t, err)
+		if got := bytes.Count(list[:n], []byte("user.")); got != len(names)+1 { // and user.kept
+			t.Errorf("%s has %d attributes: %q", way, got, list[:n])
+		}
+	}
+}
+
+func TestAJournalWithAttributesByNameIsStillRead(t *testing.T) {
+	var a Attributes
+	must(t, json.Unmarshal([]byte(`{"mode":420,"mtimeNs":1,"xattrs":{"user.a":"dg=="}}`), &a))
+	if string(a.Xattrs["user.a"]) != "v" || len(a.Xattrs) != 1 {
+		t.Errorf("%v", a.Xattrs)
+	}
 }
 
 func TestUndoRefusesWhatTheHostChangedSince_AndTakesTheRestBack(t *testing.T) {
