@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"reflect"
+	"sync"
 	"time"
 
 	"github.com/hugelgupf/p9/p9"
@@ -146,37 +147,58 @@ func startOurs(program, folder, mode string, msize uint32) (*contender, error) {
 
 // rpc asks a server over its stdio, one request at a time.
 type rpc struct {
-	in      io.Writer
-	answers chan answer
-	last    int
+	mu       sync.Mutex // guards in
+	in       io.Writer
+	answers  chan answer
+	last     int
+	recorded int
 }
+
+// Requests of ours have numbers below that; those of read, whose answers nobody waits for, have them above.
+const recordedIDs = 1_000_000_000
 
 type answer struct {
 	ID     int             `json:"id"`
+	Method string          `json:"method"`
+	Params struct {
+		Batch int `json:"batch"`
+	} `json:"params"`
 	Result map[string]any  `json:"result"`
 	Error  json.RawMessage `json:"error"`
 }
 
-// read takes all lines, notifications too, as the server waits for whoever does not read.
+// read takes all lines, notifications too, as the server waits for whoever does not read or record.
 func (r *rpc) read(out io.Reader) {
 	defer close(r.answers)
 	lines := bufio.NewScanner(out)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		var a answer
-		if err := json.Unmarshal(lines.Bytes(), &a); err == nil && a.ID != 0 {
+		switch err := json.Unmarshal(lines.Bytes(), &a); {
+		case err != nil:
+		case a.Method == "activity":
+			r.recorded++
+			_ = r.send(recordedIDs+r.recorded, "recorded", map[string]any{"batch": a.Params.Batch})
+		case a.ID != 0 && a.ID < recordedIDs:
 			r.answers <- a
 		}
 	}
 }
 
+func (r *rpc) send(id int, method string, params map[string]any) error {
+	request, err := json.Marshal(map[string]any{"jsonrpc": "2.0", "id": id, "method": method, "params": params})
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, err = r.in.Write(append(request, '\n'))
+	return err
+}
+
 func (r *rpc) call(method string, params map[string]any) (map[string]any, error) {
 	r.last++
-	request, err := json.Marshal(map[string]any{"jsonrpc": "2.0", "id": r.last, "method": method, "params": params})
-	if err != nil {
-		return nil, err
-	}
-	if _, err := r.in.Write(append(request, '\n')); err != nil {
+	if err := r.send(r.last, method, params); err != nil {
 		return nil, err
 	}
 	a, open := <-r.answers

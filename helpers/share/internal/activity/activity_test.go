@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -26,7 +27,7 @@ type log struct {
 	batches []int
 }
 
-func (l *log) tell(entries []activity.Entry) {
+func (l *log) tell(_ uint64, entries []activity.Entry) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.entries = append(l.entries, entries...)
@@ -59,7 +60,7 @@ func folder(t *testing.T, readOnly bool) (string, *activity.Tree, *log) {
 		t.Fatal(err)
 	}
 	l := &log{}
-	return dir, activity.Watch(tree, l.tell), l
+	return dir, activity.Watch(tree, l.tell, nil), l
 }
 
 func must(t *testing.T, err error) {
@@ -159,10 +160,10 @@ func TestNothingIsDroppedAndABatchHasItsBounds(t *testing.T) {
 func TestASlowReaderMakesTheGuestWait(t *testing.T) {
 	_, inner, _ := folder(t, false)
 	told, gate := make(chan struct{}, 100), make(chan struct{})
-	tree := activity.Watch(inner.Tree, func([]activity.Entry) {
+	tree := activity.Watch(inner.Tree, func(uint64, []activity.Entry) {
 		told <- struct{}{}
 		<-gate
-	})
+	}, nil)
 	root := tree.Root()
 	var made atomic.Int64
 	done := make(chan error)
@@ -182,6 +183,67 @@ func TestASlowReaderMakesTheGuestWait(t *testing.T) {
 	}
 	close(gate)
 	must(t, <-done)
+}
+
+// A reader that takes what it is told and cannot write it down (a full disk) makes the guest wait as well, and loses nothing.
+func TestAReaderThatCannotRecordMakesTheGuestWait_AndThenGetsEverything(t *testing.T) {
+	_, inner, _ := folder(t, false)
+	var mu sync.Mutex
+	told, last := map[string]bool{}, uint64(0)
+	eighth := make(chan struct{})
+	tree := activity.Watch(inner.Tree, func(batch uint64, entries []activity.Entry) {
+		mu.Lock()
+		defer mu.Unlock()
+		if batch != last+1 {
+			t.Errorf("batch %d follows %d", batch, last)
+		}
+		if last = batch; batch == 8 {
+			close(eighth)
+		}
+		for _, e := range entries {
+			told[e.Path] = true
+		}
+	}, nil)
+	root := tree.Root()
+	const acts = 4000
+	var made atomic.Int64
+	done := make(chan error, 1)
+	go func() {
+		for i := range acts {
+			if _, err := root.Mkdir(strconv.Itoa(i), 0o755); err != nil {
+				done <- err
+				return
+			}
+			made.Add(1)
+		}
+		done <- nil
+	}()
+	<-eighth
+	tree.Flush() // a look of the keeper's does not wait
+	select {
+	case <-done:
+		t.Error("the guest went on although nothing was written down")
+	case <-time.After(400 * time.Millisecond): // longer than a batch is held
+	}
+	if n := made.Load(); n > 9*200+1 {
+		t.Errorf("%d directories were made and eight batches are not written down", n)
+	}
+	for recorded := uint64(1); ; recorded++ {
+		tree.Recorded(recorded)
+		select {
+		case err := <-done:
+			must(t, err)
+			tree.Recorded(1 << 40) // more than there are counts for no more than there are
+			tree.Flush()
+			mu.Lock()
+			defer mu.Unlock()
+			if len(told) != acts {
+				t.Errorf("%d of %d acts were told", len(told), acts)
+			}
+			return
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 func TestRenamesThatTurnHandlesInACircleEnd(t *testing.T) {

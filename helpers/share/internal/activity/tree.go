@@ -19,13 +19,19 @@ type Tree struct {
 	to *recorder
 }
 
-// Watch gives a tree that answers as inner does and hands what happens to tell. tell is called by one at a time.
-func Watch(inner ninep.Tree, tell func([]Entry)) *Tree {
-	return &Tree{Tree: inner, to: newRecorder(tell)}
+// Watch gives a tree that answers as inner does and hands what happens to tell. tell is called by one at a time, with batches that
+// count up from 1. failed, which may be nil, is told each failure with the path of what failed.
+func Watch(inner ninep.Tree, tell func(batch uint64, entries []Entry), failed func(err error, path string)) *Tree {
+	t := &Tree{Tree: inner, to: newRecorder(tell)}
+	t.to.failed = failed
+	return t
 }
 
-// Flush hands over what has come so far.
+// Flush hands over what has come so far, now or as soon as earlier batches are recorded.
 func (t *Tree) Flush() { t.to.Flush() }
+
+// Recorded says that all batches up to this one are written down.
+func (t *Tree) Recorded(batch uint64) { t.to.Recorded(batch) }
 
 func (t *Tree) Root() ninep.Node { return &node{Node: t.Tree.Root(), to: t.to} }
 
@@ -72,6 +78,9 @@ func (n *node) did(what, path string) { n.to.record(Entry{What: what, Path: path
 
 // answer tells of a refusal, and of nothing else that fails: what is not there or not empty is no act.
 func (n *node) answer(err error, path string) error {
+	if n.to.failed != nil && err != nil {
+		n.to.failed(err, path)
+	}
 	var errno syscall.Errno
 	if errors.As(err, &errno) {
 		switch errno {

@@ -103,7 +103,7 @@ func (s *Set) choose(b *batch, what What, alone func(*Change) (code, message str
 		return err
 	}
 	for _, c := range l.changes {
-		if c.Seq > what.Revision {
+		if c.movedOn(what.Revision) {
 			b.refuse(c.ID, c.Path, problem.ChangeMovedOn, "It was changed after the list was shown.")
 		} else if code, message := alone(c); code != "" {
 			b.refuse(c.ID, c.Path, code, message)
@@ -112,6 +112,19 @@ func (s *Set) choose(b *batch, what What, alone func(*Change) (code, message str
 		}
 	}
 	return nil
+}
+
+// movedOn tells whether anything of the change is not as it was at a revision: what it is, or its place.
+func (c *Change) movedOn(since uint64) bool {
+	if c.Seq > since {
+		return true
+	}
+	for i := range c.parts {
+		if c.parts[i].node.Placed > since {
+			return true
+		}
+	}
+	return false
 }
 
 func (b *batch) refuse(id, path, code, message string) {
@@ -229,7 +242,7 @@ func (s *Set) plan(b *batch, what What) error {
 	}
 	left := func(dir *Change) (code, message string) {
 		switch {
-		case what.All && dir.Kind != Added && dir.Seq > what.Revision:
+		case what.All && dir.movedOn(what.Revision):
 			return problem.ChangeMovedOn, "The directory that it lies in was changed after the list was shown."
 		case !what.All && dir.Kind == Added:
 			return "", ""

@@ -455,6 +455,47 @@ func TestWhatIsShownIsWhatIsApplied(t *testing.T) {
 	}
 }
 
+// All as it was shown: a directory that is somewhere else by now puts nothing of what it holds into the folder.
+func TestAllOfAnOldListTakesNothingThatIsAtAnotherPlaceByNow(t *testing.T) {
+	for _, reopened := range []bool{false, true} {
+		r := newRig(t)
+		r.put("own/deep/file", "own")
+		r.open()
+		r.mkdir("made")
+		r.mkdir("made/deep")
+		r.guest("made/deep/file", "new")
+		r.guest("own/deep/file", "changed")
+		r.guest("stays", "stays")
+		shown := r.all()
+		r.rename("made", "elsewhere")
+		r.rename("own", "taken")
+		if reopened {
+			r.open()
+		}
+		_, done, refused := r.apply(shown)
+		if want := "elsewhere share.change-moved-on|elsewhere/deep share.change-moved-on|elsewhere/deep/file share.change-moved-on|taken share.change-moved-on|taken/deep/file share.change-moved-on"; done != 1 || strings.Join(refused, "|") != want {
+			t.Errorf("reopened %v: %d applied, refused %s", reopened, done, strings.Join(refused, "|"))
+		}
+		for _, path := range []string{"elsewhere", "made", "taken"} {
+			if _, err := os.Lstat(r.host(path)); err == nil {
+				t.Errorf("the folder has %s", path)
+			}
+		}
+		if got, err := os.ReadFile(r.host("own/deep/file")); err != nil || string(got) != "own" {
+			t.Errorf("%q, %v", got, err)
+		}
+		// Control: as it is shown now, it is applied.
+		_, done, refused = r.apply(r.all())
+		r.none(refused)
+		if got, err := os.ReadFile(r.host("elsewhere/deep/file")); err != nil || string(got) != "new" || done == 0 {
+			t.Errorf("%d applied: %q, %v", done, got, err)
+		}
+		if got, err := os.ReadFile(r.host("taken/deep/file")); err != nil || string(got) != "changed" {
+			t.Errorf("%q, %v", got, err)
+		}
+	}
+}
+
 func TestConflictsAreListedAndNeverApplied_TheThreeWayViewHasBothSides(t *testing.T) {
 	r := newRig(t)
 	for _, name := range []string{"changed", "gone", "kind", "deleted-changed", "moved-changed", "untouched"} {

@@ -89,6 +89,10 @@ type restoreParams struct {
 	Batch  string     `json:"batch,omitempty"`
 }
 
+type recordedParams struct {
+	Batch int64 `json:"batch"`
+}
+
 type roomParams struct {
 	Answer     string `json:"answer"`
 	UntilBytes *int64 `json:"untilBytes,omitempty"`
@@ -103,6 +107,7 @@ const (
 	maxContext    = 100
 	maxDiffSlice  = 262_144
 	maxBranchName = 768 // as base64 1024
+	maxBatch      = 1<<53 - 1
 )
 
 // parsed decodes a method's params and holds them against the bounds; the named fields may be absent but not empty.
@@ -174,6 +179,10 @@ func parseUndo(raw json.RawMessage) (undoParams, error) {
 	}, "apply", "batch")
 }
 
+func parseRecorded(raw json.RawMessage) (recordedParams, error) {
+	return parsed(raw, func(p *recordedParams) bool { return 1 <= p.Batch && p.Batch <= maxBatch })
+}
+
 func parseHistory(raw json.RawMessage) (historyParams, error) {
 	return parsed(raw, func(p *historyParams) bool {
 		return len(p.After) <= maxOpaque && 1 <= p.Limit && p.Limit <= maxPage
@@ -211,6 +220,7 @@ type activityEntry struct {
 }
 
 type activityNotice struct {
+	Batch   uint64          `json:"batch"`
 	Entries []activityEntry `json:"entries"`
 }
 
@@ -220,7 +230,7 @@ type secretsResult struct {
 }
 
 // folderMethods are the requests that only the serving process can answer.
-var folderMethods = []string{"changes", "diff", "apply", "discard", "applies", "undo", "history", "restore", "secrets", "room", "stats"}
+var folderMethods = []string{"changes", "diff", "apply", "discard", "applies", "undo", "history", "restore", "secrets", "room", "recorded", "stats"}
 
 // all gives every method of a list the same handler.
 func all(methods []string, handler contract.Handler) map[string]contract.Handler {

@@ -15,7 +15,7 @@ import (
 
 // The messages of `share` in helpers/contract/protocol.ts, with its bounds.
 
-const protocol = 2
+const protocol = 3
 
 type hello struct {
 	Protocol int    `json:"protocol"`
@@ -167,8 +167,7 @@ func (p *serve) checkMode() error {
 			return contract.BadParams("listen is missing")
 		}
 		return nil
-	case "rw":
-	case "review":
+	case "rw", "review":
 		if p.Layer == nil || p.Store == nil || p.Writer == nil {
 			return contract.BadParams("layer, store or writer is missing")
 		}
@@ -176,14 +175,12 @@ func (p *serve) checkMode() error {
 		return contract.BadParams("mode is none of ro, rw and review")
 	}
 	for _, path := range []*string{p.Layer, p.Store} {
-		if path != nil && (*path == "" || len(*path) > maxHostPath) {
+		if *path == "" || len(*path) > maxHostPath {
 			return contract.BadParams("layer or store is out of bounds")
 		}
 	}
 	switch {
-	case p.Store != nil && p.Writer == nil:
-		return contract.BadParams("a store without a writer")
-	case p.Writer != nil && !writerName(*p.Writer):
+	case !writerName(*p.Writer):
 		return contract.BadParams("writer is out of bounds")
 	case p.VersionLimitBytes != nil && *p.VersionLimitBytes < 0:
 		return contract.BadParams("versionLimitBytes is out of bounds")

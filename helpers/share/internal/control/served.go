@@ -35,14 +35,14 @@ type served struct {
 }
 
 // openServed makes the tree that the request asks for. An error is the answer to serve. noRoom is called when a write
-// waits for room for a version.
-func openServed(h *handoff, noRoom func(versions.Room)) (*served, error) {
+// waits for room for a version, refused when it failed for want of it.
+func openServed(h *handoff, noRoom func(versions.Room), refused func(versions.Room, string)) (*served, error) {
 	p := &h.Serving
 	o := hostfs.Options{Root: confine.RootFD, Proc: confine.ProcFD, ReadOnly: p.Mode != "rw", UID: h.UID, GID: h.GID}
 	s := &served{}
 	var err error
 	if h.Plan.Store != nil {
-		if s.kept, err = openVersions(h, noRoom); err != nil {
+		if s.kept, err = openVersions(h, noRoom, refused); err != nil {
 			return nil, err
 		}
 		o.Versions = s.kept.store

@@ -18,6 +18,7 @@ import (
 	"cloche/contract"
 	"cloche/share/internal/activity"
 	"cloche/share/internal/confine"
+	"cloche/share/internal/layer"
 	"cloche/share/internal/ninep"
 	"cloche/share/internal/stream"
 	"cloche/share/internal/versions"
@@ -31,6 +32,7 @@ type serving struct {
 	peer   *contract.Peer
 
 	answered atomic.Bool // serve has been answered
+	refusals refusals
 }
 
 func (s *serving) stats(raw json.RawMessage) (any, error) {
@@ -83,7 +85,8 @@ func serveStage() error {
 	measures := append(h.Measures, confine.Seal(h.Plan.ReadOnly))
 	sealed(h)
 	s := &serving{listen: confine.ListenFD}
-	f, problem := openServed(h, s.noRoom)
+	s.refusals.tell = func(r roomRefused) { _ = s.peer.Notify("roomRefused", r) }
+	f, problem := openServed(h, s.noRoom, s.versionRefused)
 	var watched *activity.Tree
 	var work *worked
 	if problem == nil && f.layer != nil && f.kept != nil {
@@ -91,7 +94,7 @@ func serveStage() error {
 	}
 	s.folder = f
 	if problem == nil {
-		watched = activity.Watch(f.tree, s.told)
+		watched = activity.Watch(f.tree, s.told, s.failed)
 		s.server = &ninep.Server{Tree: watched, FidLimit: fidLimit(ninep.DefaultFids)}
 	}
 	handlers := all(folderMethods, s.nothingKept)
@@ -117,10 +120,19 @@ func serveStage() error {
 		tellChanged(f.layer, s.changed)
 	}
 	if watched != nil {
+		handlers["recorded"] = func(raw json.RawMessage) (any, error) {
+			p, err := parseRecorded(raw)
+			if err != nil {
+				return nil, err
+			}
+			watched.Recorded(uint64(p.Batch))
+			return nil, nil
+		}
 		// An answer tells of no less than what came before it: the keeper that asks before it ends the process misses nothing.
 		for method, handler := range handlers {
 			handlers[method] = func(raw json.RawMessage) (any, error) {
 				watched.Flush()
+				s.refusals.flush()
 				return handler(raw)
 			}
 		}
@@ -143,8 +155,8 @@ func serveStage() error {
 }
 
 // told hands the keeper what the guest did; it waits as long as the keeper does not read.
-func (s *serving) told(entries []activity.Entry) {
-	notice := activityNotice{Entries: make([]activityEntry, len(entries))}
+func (s *serving) told(batch uint64, entries []activity.Entry) {
+	notice := activityNotice{Batch: batch, Entries: make([]activityEntry, len(entries))}
 	for i, e := range entries {
 		notice.Entries[i] = activityEntry{What: e.What, Path: innerPath(e.Path), Count: e.Count, Reason: contract.Tail(e.Reason, 256)}
 		if e.What == activity.Renamed {
@@ -166,6 +178,19 @@ func (s *serving) changed(revision uint64) {
 // noRoom tells the keeper that a write waits for its answer.
 func (s *serving) noRoom(r versions.Room) {
 	_ = s.peer.Notify("room", roomNotice{NeededBytes: r.NeededBytes, LimitBytes: r.LimitBytes, UsedBytes: r.UsedBytes, Path: innerPath(r.Path)})
+}
+
+// versionRefused tells the keeper that a write failed for want of room for versions.
+func (s *serving) versionRefused(r versions.Room, why string) {
+	s.refusals.add(roomRefused{What: "versions", Why: why, Path: innerPath(r.Path), NeededBytes: r.NeededBytes, LimitBytes: r.LimitBytes, UsedBytes: r.UsedBytes})
+}
+
+// failed tells the keeper of a write that the layer had no room for.
+func (s *serving) failed(err error, path string) {
+	var full *layer.Full
+	if errors.As(err, &full) {
+		s.refusals.add(roomRefused{What: "changes", Why: full.Why, Path: cutPath(path), NeededBytes: full.Needed, LimitBytes: full.Limit, UsedBytes: full.Used})
+	}
 }
 
 func (s *serving) outOfOrder(json.RawMessage) (any, error) {

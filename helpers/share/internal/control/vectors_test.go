@@ -27,6 +27,7 @@ var paramsOf = map[string]func(json.RawMessage) error{
 	"restore":  only(parseRestore),
 	"secrets":  only(parseNothing),
 	"room":     only(parseRoom),
+	"recorded": only(parseRecorded),
 }
 
 func failed(_ any, err error) error { return err }

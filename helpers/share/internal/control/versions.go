@@ -28,11 +28,12 @@ type kept struct {
 	measures []confine.Measure
 }
 
-// openVersions opens the folder's store for this process's writer. ask tells the keeper that there is no room.
-func openVersions(h *handoff, ask func(versions.Room)) (*kept, error) {
+// openVersions opens the folder's store for this process's writer. ask tells the keeper that there is no room, refused that a
+// write failed for that.
+func openVersions(h *handoff, ask func(versions.Room), refused func(versions.Room, string)) (*kept, error) {
 	p := &h.Serving
 	k := &kept{}
-	o := versions.Options{Store: confine.StoreFD, Proc: confine.ProcFD, Writer: *p.Writer, KeepDays: *p.KeepDays, Ask: ask}
+	o := versions.Options{Store: confine.StoreFD, Proc: confine.ProcFD, Writer: *p.Writer, KeepDays: *p.KeepDays, Ask: ask, Refused: refused}
 	if p.VersionLimitBytes != nil {
 		o.LimitBytes = max(1, *p.VersionLimitBytes)
 	}
@@ -115,6 +116,7 @@ type restoreResult struct {
 	Refused   []refusedVersion `json:"refused"`
 	Remaining int              `json:"remaining"`
 	Restored  int              `json:"restored"`
+	Number    int64            `json:"number,omitempty"`
 }
 
 type roomNotice struct {
@@ -187,6 +189,9 @@ func (k *kept) restore(raw json.RawMessage) (any, error) {
 		return nil, storeError(err)
 	}
 	result := restoreResult{Batch: slice.Batch, Refused: []refusedVersion{}, Remaining: slice.Remaining, Restored: slice.Restored}
+	if p.Batch == "" && !*p.Below {
+		result.Number = slice.Number
+	}
 	for _, r := range slice.Refused {
 		code, message := refusal(r.Err)
 		result.Refused = append(result.Refused, refusedVersion{Path: innerPath(r.Version.Path), Code: code, Message: message})

@@ -40,7 +40,7 @@ func TestWhatAGuestDestroysIsListedAndRestored(t *testing.T) {
 				}
 			}
 			p := start(t, as)
-			answer := result(t, p.call("serve", f.keeping(t, as, false)))
+			answer := result(t, p.call("serve", f.keeping(t, as)))
 			confined := map[string]bool{}
 			for _, m := range answer["confinement"].([]any) {
 				m := m.(map[string]any)
@@ -126,7 +126,7 @@ func TestWithoutRoomAWriteWaitsForTheKeeper(t *testing.T) {
 		t.Run(answer, func(t *testing.T) {
 			f := newFixture(t, "root")
 			p := start(t, nil)
-			params := f.keeping(t, nil, false)
+			params := f.serve("rw")
 			params["versionLimitBytes"] = 3000
 			result(t, p.call("serve", params))
 			c := f.mount(t)
@@ -159,7 +159,7 @@ func TestWithoutRoomAWriteWaitsForTheKeeper(t *testing.T) {
 
 func TestADamagedStoreIsNamedAndLeftAlone(t *testing.T) {
 	f := newFixture(t, "root")
-	params := f.keeping(t, nil, false)
+	params := f.serve("rw")
 	must(t, os.MkdirAll(filepath.Join(f.base, "store", "versions"), 0o700))
 	log := filepath.Join(f.base, "store", "versions", "task-1.log")
 	damaged := []byte("00000000 {}\n00000000 {}\n00000000 {}\nzzz")

@@ -5,8 +5,8 @@
 //	layer.log        records since then, in order
 //	content/<n>      bytes of a file, by number
 //
-// A record is one change of the graph, whole or not at all, and is in the log before the guest has its answer. Sync makes it
-// durable. What was being written when the machine or the process ended is cut off at the next Open (a torn tail); a
+// A change of the graph is one record, or several for one that is large: whole or not at all, and in the log before the guest has
+// its answer. Sync makes it durable. What was being written when the machine or the process ended is cut off at the next Open (a torn tail); a
 // record that is damaged and followed by others is an error that names its place, and nothing is changed then.
 //
 // A node stands for one name. It has the identity of what it was made from (Base), so that whoever applies it can see whether

@@ -330,9 +330,13 @@ func (l *Layer) take(r *record) {
 			continue
 		}
 		n := o.put
+		n.Placed = n.Seq
 		if old := l.nodes[n.ID]; old != nil {
 			l.texts -= old.texts()
 			l.unname(old)
+			if old.Parent == n.Parent && old.Name == n.Name {
+				n.Placed = old.Placed
+			}
 		}
 		l.texts += n.texts()
 		l.nodes[n.ID] = n
@@ -476,33 +480,14 @@ func (l *Layer) change(steps []Op) error {
 	if l.failed != nil {
 		return l.failed
 	}
+	if err := l.fits(steps); err != nil {
+		return err
+	}
 	r := record{seq: l.seq + 1, timeMs: time.Now().UnixMilli(), ops: make([]op, len(steps))}
-	grows, texts := 0, int64(0)
 	for i, step := range steps {
 		r.ops[i] = op(step)
 		if step.put != nil {
 			step.put.Seq = r.seq
-			texts += step.put.texts()
-			if l.nodes[step.put.ID] == nil {
-				grows++
-			}
-		}
-	}
-	if len(l.nodes)+grows > MaxNodes {
-		return syscall.ENOSPC
-	}
-	if l.texts+texts > MaxTexts { // nearly: what the change takes away counts too
-		for _, step := range steps {
-			id := step.remove
-			if step.put != nil {
-				id = step.put.ID
-			}
-			if n := l.nodes[id]; n != nil {
-				texts -= n.texts()
-			}
-		}
-		if texts > 0 && l.texts+texts > MaxTexts {
-			return syscall.ENOSPC
 		}
 	}
 	err := l.check(r.ops)
@@ -535,20 +520,63 @@ func (l *Layer) change(steps []Op) error {
 	return nil
 }
 
-func (l *Layer) append(r *record) error {
-	b, err := r.encode()
-	if err != nil {
-		return err
-	}
-	if _, err := l.log.Write(b); err != nil {
-		// A part of the record may be in the file: taken back, so that the next one does not stand behind it.
-		if undo := l.log.Truncate(l.logBytes); undo != nil {
-			l.failed = fmt.Errorf("the layer's log can be neither written nor cut: %w", undo)
+// Fits tells whether the layer may hold what a change would add; a Full when not.
+func (l *Layer) Fits(steps ...Op) error {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.fits(steps)
+}
+
+func (l *Layer) fits(steps []Op) error {
+	grows, texts := 0, int64(0)
+	for _, step := range steps {
+		if step.put != nil {
+			texts += step.put.texts()
+			if l.nodes[step.put.ID] == nil {
+				grows++
+			}
 		}
-		return unwrapErrno(err)
 	}
-	l.logBytes += int64(len(b))
-	l.records++
+	if len(l.nodes)+grows > MaxNodes {
+		return &Full{Why: Names, Needed: int64(grows), Limit: MaxNodes, Used: int64(len(l.nodes))}
+	}
+	if l.texts+texts > MaxTexts { // nearly: what the change takes away counts too
+		for _, step := range steps {
+			id := step.remove
+			if step.put != nil {
+				id = step.put.ID
+			}
+			if n := l.nodes[id]; n != nil {
+				texts -= n.texts()
+			}
+		}
+		if texts > 0 && l.texts+texts > MaxTexts {
+			return &Full{Why: Names, Needed: texts, Limit: MaxTexts, Used: l.texts}
+		}
+	}
+	return nil
+}
+
+func (l *Layer) append(r *record) error {
+	written := int64(0)
+	all := parts(r.ops)
+	for i, ops := range all {
+		part := record{seq: r.seq, timeMs: r.timeMs, ops: ops, more: i < len(all)-1}
+		b, err := part.encode()
+		if err == nil {
+			_, err = l.log.Write(b)
+		}
+		if err != nil {
+			// A part of the change may be in the file: taken back, so that the next one does not stand behind it.
+			if undo := l.log.Truncate(l.logBytes); undo != nil {
+				l.failed = fmt.Errorf("the layer's log can be neither written nor cut: %w", undo)
+			}
+			return unwrapErrno(err)
+		}
+		written += int64(len(b))
+	}
+	l.logBytes += written
+	l.records += len(all)
 	return nil
 }
 
@@ -600,24 +628,14 @@ func (l *Layer) writeSnapshot(f *os.File) error {
 	if _, err := f.WriteString(header); err != nil {
 		return err
 	}
-	// What an operation takes is estimated; twice as much would still be within maxRecord.
-	const perRecord, numbers, qidBytes = maxRecord / 4, 256, 40
-	var records [][]op
-	var ops []op
-	bytes := int64(0)
-	add := func(o op, more int64) {
-		if len(ops) > 0 && bytes+more > perRecord {
-			records, ops, bytes = append(records, ops), nil, 0
-		}
-		ops, bytes = append(ops, o), bytes+more
-	}
+	ops := make([]op, 0, len(ids)+len(l.qids))
 	for _, id := range ids {
-		add(op{put: l.nodes[id]}, numbers+l.nodes[id].texts())
+		ops = append(ops, op{put: l.nodes[id]})
 	}
 	for of, qid := range l.qids {
-		add(op{qid: &objectQID{of, qid}}, qidBytes)
+		ops = append(ops, op{qid: &objectQID{of, qid}})
 	}
-	records = append(records, ops)
+	records := parts(ops)
 	if uint64(len(records)) > l.seq {
 		return fmt.Errorf("a layer of %d nodes and %d changes", len(ids), l.seq)
 	}
@@ -786,20 +804,27 @@ func (l *Layer) path(id ID) (string, bool) {
 }
 
 // Walk calls use for every node but the root with its present path, parents before their children and by name, until use says
-// false. It looks at one moment: seq is that moment's number. use must not call the layer.
+// false. It looks at one moment: seq is that moment's number. Placed is also that of the directories above. use must not call
+// the layer.
 func (l *Layer) Walk(use func(n *Node, path string) bool) (seq uint64) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	type place struct {
-		id   ID
-		path string
+		id     ID
+		path   string
+		placed uint64
 	}
-	stack := []place{{RootID, ""}}
+	stack := []place{{RootID, "", 0}}
 	for len(stack) > 0 {
 		at := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
-		if at.id != RootID && !use(l.copy(l.nodes[at.id]), at.path) {
-			break
+		if at.id != RootID {
+			n := l.copy(l.nodes[at.id])
+			at.placed = max(at.placed, n.Placed)
+			n.Placed = at.placed
+			if !use(n, at.path) {
+				break
+			}
 		}
 		names := make([]string, 0, len(l.children[at.id]))
 		for name := range l.children[at.id] {
@@ -807,7 +832,7 @@ func (l *Layer) Walk(use func(n *Node, path string) bool) (seq uint64) {
 		}
 		sort.Sort(sort.Reverse(sort.StringSlice(names)))
 		for _, name := range names {
-			stack = append(stack, place{l.children[at.id][name], Join(at.path, name)})
+			stack = append(stack, place{l.children[at.id][name], Join(at.path, name), at.placed})
 		}
 	}
 	return l.seq

@@ -3,6 +3,7 @@
 package layer
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -43,6 +44,7 @@ func must(t testing.TB, err error) {
 func picture(l *Layer) map[string]Node {
 	all := map[string]Node{}
 	l.Walk(func(n *Node, path string) bool {
+		n.Placed = 0 // not kept
 		all[path] = *n
 		return true
 	})
@@ -284,4 +286,93 @@ func FuzzLog(f *testing.F) {
 			t.Error("a second reading gives another layer")
 		}
 	})
+}
+
+// many is a change of far more than one record: each node moves, and gets attributes.
+func many(t *testing.T, l *Layer, nodes int) []Op {
+	t.Helper()
+	var ops []Op
+	for i := range nodes {
+		n := l.Child(RootID, fmt.Sprintf("n%d", i))
+		if n == nil {
+			t.Fatalf("n%d is not there", i)
+		}
+		n.Name = fmt.Sprintf("moved%d", i)
+		n.Xattrs = map[string][]byte{"user.a": make([]byte, 400)}
+		ops = append(ops, Put(n))
+	}
+	return ops
+}
+
+func TestAChangeOfMoreThanARecordIsWhollyThereOrNotAtAllWhereverTheLogIsCut(t *testing.T) {
+	const nodes = 4000
+	dir := t.TempDir()
+	l := open(t, dir)
+	for i := range nodes {
+		must(t, l.Change(Put(&Node{ID: l.NewID(), Parent: RootID, Name: fmt.Sprintf("n%d", i), Kind: File, Made: true, QID: uint64(i)})))
+	}
+	before, seq := picture(l), l.Seq()
+	at := l.logBytes
+	must(t, l.Change(many(t, l, nodes)...))
+	if l.Seq() != seq+1 {
+		t.Errorf("one change counted as %d", l.Seq()-seq)
+	}
+	if l.logBytes-at <= maxRecord {
+		t.Fatalf("control: the change has %d bytes, which are one record", l.logBytes-at)
+	}
+	after := picture(l)
+	l.Close()
+	log := filepath.Join(dir, "layer.log")
+	whole, err := os.ReadFile(log)
+	must(t, err)
+	cuts := []int64{at, at + 3, int64(len(whole)) - 1}
+	for place := at; place < int64(len(whole)); place += 150_000 {
+		cuts = append(cuts, place)
+	}
+	for _, cut := range cuts {
+		must(t, os.WriteFile(log, whole[:cut], 0o600))
+		l = open(t, dir)
+		if !reflect.DeepEqual(picture(l), before) {
+			t.Fatalf("cut at %d of %d, something of the change is there", cut, len(whole))
+		}
+		must(t, l.Change(Put(&Node{ID: l.NewID(), Parent: RootID, Name: "later", Kind: File, Made: true})))
+		l.Close()
+		l = open(t, dir) // what came after the cut is read again
+		if l.Child(RootID, "later") == nil || l.Child(RootID, "n0") == nil {
+			t.Fatalf("cut at %d: the log does not go on", cut)
+		}
+		l.Close()
+	}
+	must(t, os.WriteFile(log, whole, 0o600))
+	l = open(t, dir)
+	if !reflect.DeepEqual(picture(l), after) {
+		t.Error("control: the whole change is not there")
+	}
+	l.Close()
+	// Damage in the middle of it, with whole records behind, is told and nothing is cut.
+	damaged := bytes.Clone(whole)
+	damaged[at+100] ^= 1
+	must(t, os.WriteFile(log, damaged, 0o600))
+	var corrupt *CorruptError
+	if _, err := tryOpen(dir); !errors.As(err, &corrupt) {
+		t.Errorf("damage: %v", err)
+	}
+}
+
+func TestALargeChangeThatCannotBeWrittenLeavesNothingOfItself(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, dir)
+	const nodes = 4000
+	for i := range nodes {
+		must(t, l.Change(Put(&Node{ID: l.NewID(), Parent: RootID, Name: fmt.Sprintf("n%d", i), Kind: File, Made: true, QID: uint64(i)})))
+	}
+	before, size := picture(l), l.logBytes
+	ops := many(t, l, nodes)
+	broken := &Node{ID: 1 << 40, Parent: 1 << 41, Name: "x", Kind: File}
+	if err := l.Change(append(ops, Put(broken))...); err == nil {
+		t.Error("a node in no directory was taken")
+	}
+	if !reflect.DeepEqual(picture(l), before) || l.logBytes != size {
+		t.Error("something of a refused change is there")
+	}
 }

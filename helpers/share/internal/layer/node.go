@@ -75,6 +75,8 @@ type Node struct {
 	Xattrs map[string][]byte
 	// Seq is the number of the last record that changed the node.
 	Seq uint64
+	// Placed is the number of the record that gave it its name and directory, or a later one: it is not kept over an Open.
+	Placed uint64
 }
 
 // Passing tells whether the node only leads to others: it is no change itself.

@@ -13,6 +13,7 @@ import (
 //	header   "cloche-layer 1\n"
 //	record   u32 length of payload, u32 CRC-32C of payload, payload
 //	payload  uvarint seq, uvarint time (ms since 1970), uvarint count of operations, operations
+//	more     4, the last operation of a record whose change goes on in the next one, under the same seq
 //	put      1, the node's fields in the order of Node
 //	remove   2, uvarint id
 //	qid      3, uvarint device, inode, qid: what an applied node was for the guest, by the object it became
@@ -20,12 +21,13 @@ import (
 // Numbers are uvarints (times zig-zag varints), strings have their length before them, a Base or a map that is absent is 0.
 const (
 	header = "cloche-layer 1\n"
-	// maxRecord bounds a payload; the longest real one is a few nodes with names, link texts and attributes.
+	// maxRecord bounds a payload. A longer change is several records, which count only when the last one is there.
 	maxRecord   = 1 << 20
 	frameBytes  = 8
 	opPut       = 1
 	opRemove    = 2
 	opQID       = 3
+	opMore      = 4
 	maxLinkText = 4096
 	maxName     = 255
 )
@@ -50,6 +52,31 @@ type record struct {
 	seq    uint64
 	timeMs int64
 	ops    []op
+	more   bool // the change goes on in the next record
+}
+
+// size is what an operation takes in a record, estimated: less than twice as much is right.
+func (o op) size() int64 {
+	const numbers, qidBytes = 256, 40
+	if o.put != nil {
+		return numbers + o.put.texts()
+	}
+	return qidBytes
+}
+
+// parts cuts operations so that each part is surely within a record.
+func parts(ops []op) [][]op {
+	const perRecord = maxRecord / 4
+	var all [][]op
+	begin, bytes := 0, int64(0)
+	for i, o := range ops {
+		more := o.size()
+		if i > begin && bytes+more > perRecord {
+			all, begin, bytes = append(all, ops[begin:i]), i, 0
+		}
+		bytes += more
+	}
+	return append(all, ops[begin:])
 }
 
 type encoder struct{ b []byte }
@@ -119,7 +146,11 @@ func (r *record) encode() ([]byte, error) {
 	e := encoder{b: make([]byte, frameBytes, 256)}
 	e.uint(r.seq)
 	e.uint(uint64(r.timeMs))
-	e.uint(uint64(len(r.ops)))
+	count := len(r.ops)
+	if r.more {
+		count++
+	}
+	e.uint(uint64(count))
 	for _, o := range r.ops {
 		switch {
 		case o.put != nil:
@@ -134,6 +165,9 @@ func (r *record) encode() ([]byte, error) {
 			e.uint(opRemove)
 			e.uint(uint64(o.remove))
 		}
+	}
+	if r.more {
+		e.uint(opMore)
 	}
 	payload := e.b[frameBytes:]
 	if len(payload) > maxRecord {
@@ -255,7 +289,12 @@ func decodeRecord(payload []byte) (*record, error) {
 		return nil, errors.New("a count that cannot be")
 	}
 	for range count {
+		if r.more {
+			return nil, errors.New("something behind the end of a part")
+		}
 		switch kind := d.uint(); kind {
+		case opMore:
+			r.more = true
 		case opPut:
 			r.ops = append(r.ops, op{put: d.node()})
 		case opRemove:
@@ -286,8 +325,8 @@ func (e *CorruptError) Error() string {
 	return fmt.Sprintf("%s is damaged at byte %d: %s", e.File, e.Offset, e.What)
 }
 
-// readRecords calls use for each whole record and gives the offset behind the last one. A torn tail ends the reading; damage
-// before the tail is a CorruptError.
+// readRecords calls use for each whole change and gives the offset behind the last one. A torn tail ends the reading, and a change
+// of several records of which the last is missing is one; damage before the tail is a CorruptError.
 func readRecords(file string, data []byte, use func(*record) error) (int64, error) {
 	if len(data) < len(header) {
 		if string(data) == header[:len(data)] {
@@ -299,17 +338,19 @@ func readRecords(file string, data []byte, use func(*record) error) (int64, erro
 		return 0, &CorruptError{File: file, What: "no header of a layer, or a layer of a newer version"}
 	}
 	at := int64(len(header))
+	whole := at
+	var begun *record // a change whose last part is to come
 	for rest := data[at:]; len(rest) > 0; rest = data[at:] {
 		torn := func(what string) (int64, error) {
 			// Only what reaches to the end can be an interrupted write; zeros are blocks that never reached the disk. A whole
 			// record behind it proves that the damage is another one, and cutting it off would lose that record.
 			if allZero(rest) || !holdsRecord(rest[1:]) {
-				return at, nil
+				return whole, nil
 			}
 			return at, &CorruptError{File: file, Offset: at, What: what}
 		}
 		if len(rest) < frameBytes {
-			return at, nil
+			return whole, nil
 		}
 		length := int64(binary.LittleEndian.Uint32(rest))
 		if length == 0 || length > maxRecord || length > int64(len(rest)-frameBytes) {
@@ -323,12 +364,24 @@ func readRecords(file string, data []byte, use func(*record) error) (int64, erro
 		if err != nil {
 			return at, &CorruptError{File: file, Offset: at, What: err.Error()}
 		}
-		if err := use(r); err != nil {
-			return at, &CorruptError{File: file, Offset: at, What: err.Error()}
+		if begun != nil {
+			if r.seq != begun.seq {
+				return at, &CorruptError{File: file, Offset: at, What: "a change without its end"}
+			}
+			r.ops = append(begun.ops, r.ops...)
+			begun = nil
 		}
 		at += frameBytes + length
+		if r.more {
+			begun = r
+			continue
+		}
+		if err := use(r); err != nil {
+			return whole, &CorruptError{File: file, Offset: whole, What: err.Error()}
+		}
+		whole = at
 	}
-	return at, nil
+	return whole, nil
 }
 
 func allZero(b []byte) bool {

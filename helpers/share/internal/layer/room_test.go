@@ -3,6 +3,7 @@
 package layer
 
 import (
+	"errors"
 	"math"
 	"syscall"
 	"testing"
@@ -15,10 +16,10 @@ func TestTheHostKeepsAReserve(t *testing.T) {
 	var st unix.Statfs_t
 	must(t, unix.Fstatfs(l.content, &st))
 	free := int64(st.Bavail) * int64(st.Bsize)
-	if err := l.Room(free); err != syscall.ENOSPC {
+	if err := l.Room(free); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("all that is free: %v", err)
 	}
-	if err := l.Room(math.MaxInt64); err != syscall.ENOSPC {
+	if err := l.Room(math.MaxInt64); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("more than there is: %v", err)
 	}
 	reserve := min(int64(maxReserve), int64(st.Blocks)*int64(st.Bsize)/reserveShare)
@@ -27,7 +28,7 @@ func TestTheHostKeepsAReserve(t *testing.T) {
 		return
 	}
 	must(t, l.Room(4096))
-	if err := l.Room(free); err != syscall.ENOSPC {
+	if err := l.Room(free); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("all that is free, after a small write: %v", err)
 	}
 	must(t, l.Room(4096))

@@ -35,6 +35,7 @@ type Refused struct {
 type Slice struct {
 	Batch     string
 	Restored  int
+	Number    int64 // of the last version that was restored
 	Refused   []Refused
 	Remaining int
 }
@@ -114,6 +115,7 @@ func (r *Restorer) step(b *batch) (Slice, error) {
 			b.directories = append(b.directories, v)
 		} else {
 			s.Restored++
+			s.Number = v.Number
 		}
 	}
 	if len(b.left) == 0 {

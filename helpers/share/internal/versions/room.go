@@ -3,7 +3,7 @@
 package versions
 
 import (
-	"fmt"
+	"cmp"
 	"sync"
 	"time"
 
@@ -15,6 +15,12 @@ type Room struct {
 	NeededBytes, LimitBytes, UsedBytes int64
 	Path                               string
 }
+
+// Why a write was refused for want of room.
+const (
+	UserRefused = "refused"
+	Unanswered  = "unanswered"
+)
 
 // patience is how long a write waits for the user.
 const patience = 60 * time.Second
@@ -31,7 +37,8 @@ type room struct {
 	allowed int64         // the user's own answer; 0: none
 	asked   chan struct{} // closed by the answer; nil: nobody is asked
 	refused time.Time     // when the last no was said
-	reason  string        // of the last refusal, kept for the user to see
+	why     string        // of that no
+	said    bool          // the question under way was answered
 }
 
 func (r *room) init(s *Store) { r.store = s }
@@ -82,15 +89,16 @@ func (r *room) take(path string, bytes int64) (release func(), err error) {
 func (r *room) wait(about Room) bool {
 	r.mu.Lock()
 	if r.store.o.Ask == nil || time.Since(r.refused) < askAgainAfter {
-		r.refuse(about)
+		why := cmp.Or(r.why, Unanswered)
 		r.mu.Unlock()
+		r.tell(about, why)
 		return false
 	}
 	asked := r.asked
 	first := asked == nil
 	if first {
 		asked = make(chan struct{})
-		r.asked = asked
+		r.asked, r.said = asked, false
 	}
 	r.mu.Unlock()
 	if first {
@@ -107,21 +115,31 @@ func (r *room) wait(about Room) bool {
 	case <-timer.C:
 	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	if r.asked == asked { // no answer
 		r.asked = nil
 		close(asked)
 	}
 	if r.allowed >= about.UsedBytes+about.NeededBytes {
+		r.mu.Unlock()
 		return true
 	}
-	r.refused = time.Now() // also when the answer was a yes to less
-	r.refuse(about)
+	if r.why = Unanswered; r.said { // also by a yes to less
+		r.why = UserRefused
+	}
+	r.refused = time.Now()
+	if r.allowed > 0 {
+		about.LimitBytes = r.allowed
+	}
+	why := r.why
+	r.mu.Unlock()
+	r.tell(about, why)
 	return false
 }
 
-func (r *room) refuse(about Room) {
-	r.reason = fmt.Sprintf("No room for older versions: %d bytes were needed for %q, and %d of %d are used.", about.NeededBytes, about.Path, about.UsedBytes, about.LimitBytes)
+func (r *room) tell(about Room, why string) {
+	if r.store.o.Refused != nil {
+		r.store.o.Refused(about, why)
+	}
 }
 
 // Answer is the user's: limitBytes is what all versions may take from now on, 0 is a no.
@@ -130,21 +148,15 @@ func (s *Store) Answer(limitBytes int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if limitBytes > 0 {
-		r.allowed, r.refused, r.reason = limitBytes, time.Time{}, ""
+		r.allowed, r.refused = limitBytes, time.Time{}
 	} else {
-		r.refused = time.Now()
+		r.refused, r.why = time.Now(), UserRefused
 	}
+	r.said = true
 	if r.asked != nil {
 		close(r.asked)
 		r.asked = nil
 	}
-}
-
-// RoomRefused tells why the last write failed for want of room; empty when none did since the last yes.
-func (s *Store) RoomRefused() string {
-	s.room.mu.Lock()
-	defer s.room.mu.Unlock()
-	return s.room.reason
 }
 
 // Limit is what the folder's versions may take now.

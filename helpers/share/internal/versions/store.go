@@ -81,6 +81,8 @@ type Options struct {
 	Broker Broker
 	// Ask tells the user that the limit is reached and gives the answer; nil: refused. It returns after Patience.
 	Ask func(Room)
+	// Refused is told of each write that failed for want of room, and why; nil: nobody is.
+	Refused func(about Room, why string)
 	// PartsAbove is for tests, and the size of a block too; 0: the package's PartsAbove.
 	PartsAbove int64
 	// Patience is how long a write waits for an answer; 0: 60 s.

@@ -249,16 +249,18 @@ func TestNearTheLimitAWriteWaitsForTheUser(t *testing.T) {
 		answer func(*Store)
 		want   error
 		keeps  bool
+		why    string
 	}{
-		"allowed":   {func(s *Store) { s.Answer(1e6) }, nil, true},
-		"too small": {func(s *Store) { s.Answer(12_000) }, unix.ENOSPC, false},
-		"refused":   {func(s *Store) { s.Answer(0) }, unix.ENOSPC, false},
-		"no answer": {func(*Store) {}, unix.ENOSPC, false},
+		"allowed":   {func(s *Store) { s.Answer(1e6) }, nil, true, ""},
+		"too small": {func(s *Store) { s.Answer(12_000) }, unix.ENOSPC, false, UserRefused},
+		"refused":   {func(s *Store) { s.Answer(0) }, unix.ENOSPC, false, UserRefused},
+		"no answer": {func(*Store) {}, unix.ENOSPC, false, Unanswered},
 	} {
 		t.Run(what, func(t *testing.T) {
 			f := newFixture(t, t.TempDir())
 			var s *Store
-			asked := 0
+			asked, why := 0, ""
+			f.options.Refused = func(_ Room, reason string) { why = reason }
 			f.options.LimitBytes, f.options.Patience = 10_000, 100*time.Millisecond
 			f.options.Ask = func(r Room) {
 				asked++
@@ -281,8 +283,8 @@ func TestNearTheLimitAWriteWaitsForTheUser(t *testing.T) {
 			if _, err := os.Stat(filepath.Join(f.root, "a")); !c.keeps && err != nil {
 				t.Error(err)
 			}
-			if c.keeps == (s.RoomRefused() != "") {
-				t.Errorf("the reason that is kept: %q", s.RoomRefused())
+			if why != c.why {
+				t.Errorf("the reason that is told: %q", why)
 			}
 			if asked != 1 {
 				t.Errorf("the user was asked %d times", asked)

@@ -278,7 +278,7 @@ func (n *node) nameContent(number, base uint64, was *layer.Base) error {
 		e.Mode, e.ModeSet = was.Mode, e.Base == nil
 	}
 	e.MtimeSet = false // the content's own time from now on
-	return t.layer.Change(layer.Put(e))
+	return t.change(layer.Put(e))
 }
 
 // truncate sets a file's size in the layer.
@@ -478,7 +478,7 @@ func (n *node) SetAttr(change wire.SetAttr, open ninep.File) error {
 	if !changed {
 		return nil
 	}
-	return t.layer.Change(layer.Put(e))
+	return t.change(layer.Put(e))
 }
 
 // setTimes acts on the open file itself: utimensat without a path.

@@ -217,7 +217,7 @@ func (n *node) ensure() (*layer.Node, error) {
 		return nil, err
 	}
 	e := &layer.Node{ID: t.layer.NewID(), Parent: parent.ID, Name: n.name, Kind: b.Kind, QID: n.qid.Path, Base: b}
-	if err := t.layer.Change(layer.Put(e)); err != nil {
+	if err := t.change(layer.Put(e)); err != nil {
 		return nil, err
 	}
 	t.mu.Lock()
@@ -352,7 +352,7 @@ func (n *node) createFile(p *place, mode uint32) (*node, error) {
 		return nil, err
 	}
 	e.Content = number
-	if err := t.layer.Change(append(p.touched(), layer.Put(e))...); err != nil {
+	if err := t.change(append(p.touched(), layer.Put(e))...); err != nil {
 		content.Close()
 		t.layer.DropContent(number)
 		return nil, err
@@ -394,7 +394,7 @@ func (n *node) makeNode(name string, kind layer.Kind, mode uint32, fill func(*la
 	if err := fill(e); err != nil {
 		return wire.QID{}, err
 	}
-	if err := t.layer.Change(append(p.touched(), layer.Put(e))...); err != nil {
+	if err := t.change(append(p.touched(), layer.Put(e))...); err != nil {
 		t.layer.DropContent(e.Content)
 		return wire.QID{}, err
 	}
@@ -552,7 +552,11 @@ func (p *place) unlink(directory bool, meant *node) error {
 	if err != nil {
 		return err
 	}
-	if err := t.layer.Change(append(p.touched(), ops...)...); err != nil {
+	change := t.change
+	if p.lower == nil || p.entry != nil && p.entry.Content != 0 {
+		change = t.layer.Change // nothing is added but a name's end
+	}
+	if err := change(append(p.touched(), ops...)...); err != nil {
 		return err
 	}
 	t.forget(child)
@@ -715,12 +719,7 @@ func (n *node) parentNode() *node {
 
 // renameBelow moves in the folder itself; the passing nodes of a directory follow.
 func (t *Tree) renameBelow(from, dest *place, moved, replaced *node) error {
-	if err := from.dir.now().low.Rename(from.name, dest.dir.now().low, dest.name); err != nil {
-		return err
-	}
-	if replaced != nil {
-		t.forget(replaced)
-	}
+	var ops []layer.Op
 	if id := moved.now().id; id != 0 {
 		dir, err := dest.dir.ensure()
 		if err != nil {
@@ -728,13 +727,26 @@ func (t *Tree) renameBelow(from, dest *place, moved, replaced *node) error {
 		}
 		e := t.layer.Get(id)
 		old, fresh := e.Base.Path, layer.Join(dest.dir.lowerPath(), dest.name)
-		e.Parent, e.Name = dir.ID, dest.name
-		ops := []layer.Op{layer.Put(e)}
+		e.Parent, e.Name, e.Base.Path = dir.ID, dest.name, fresh
 		if dest.entry != nil && dest.entry.ID != id {
-			ops = append(t.removal(dest.entry.ID), ops...)
+			ops = t.removal(dest.entry.ID)
 		}
-		e.Base.Path = fresh
-		ops = append(ops, t.rebased(id, old, fresh)...)
+		ops = append(append(ops, layer.Put(e)), t.rebased(id, old, fresh)...)
+		// Whether the layer takes it is known before anything of the folder is moved.
+		if err := t.room(layer.Growth(ops...)); err != nil {
+			return err
+		}
+		if err := t.layer.Fits(ops...); err != nil {
+			return err
+		}
+	}
+	if err := from.dir.now().low.Rename(from.name, dest.dir.now().low, dest.name); err != nil {
+		return err
+	}
+	if replaced != nil {
+		t.forget(replaced)
+	}
+	if len(ops) > 0 {
 		if err := t.layer.Change(ops...); err != nil {
 			return err
 		}
@@ -813,7 +825,7 @@ func (t *Tree) carryUp(from, dest *place, moved, replaced *node) error {
 		err = t.keepBase(e, dest.lower)
 	}
 	if err == nil {
-		err = t.layer.Change(append(dest.touched(), layer.Put(e))...)
+		err = t.change(append(dest.touched(), layer.Put(e))...)
 	}
 	if err != nil {
 		if content != nil {
@@ -934,7 +946,7 @@ func (t *Tree) renameInLayer(from, dest *place, moved, replaced *node) error {
 	}
 	e.Parent, e.Name = dir.ID, dest.name
 	ops = append(ops, layer.Put(e))
-	if err := t.layer.Change(append(dest.touched(), ops...)...); err != nil {
+	if err := t.change(append(dest.touched(), ops...)...); err != nil {
 		return err
 	}
 	if replaced != nil {

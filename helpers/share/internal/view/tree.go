@@ -33,7 +33,7 @@ type Options struct {
 	Local []string
 	// ReadOnly makes everything that would change anything fail with EROFS.
 	ReadOnly bool
-	// Room is asked before a content file grows by that many bytes; an error is the guest's. nil: always.
+	// Room is asked before a content file or the layer's log grows by that many bytes; an error is the guest's. nil: always.
 	Room func(bytes int64) error
 }
 
@@ -197,6 +197,15 @@ func (t *Tree) room(bytes int64) error {
 		return nil
 	}
 	return t.options.Room(bytes)
+}
+
+// change makes a change of the guest's that adds to the layer. What only takes away is made without asking for room, so that a full
+// disk can be made emptier.
+func (t *Tree) change(steps ...layer.Op) error {
+	if err := t.room(layer.Growth(steps...)); err != nil {
+		return err
+	}
+	return t.layer.Change(steps...)
 }
 
 // found gives the node of a qid with a reference for the caller, made by make when nobody has one. make must not call the tree.

@@ -120,5 +120,5 @@ func (n *node) SetXattr(name string, value []byte, flags uint32) error {
 	if size > maxXattrs {
 		return syscall.ENOSPC
 	}
-	return t.layer.Change(layer.Put(e))
+	return t.change(layer.Put(e))
 }
