@@ -121,6 +121,15 @@ export function memoryMib(text: string, option: string): number {
   return Number(match[1]) * ((match[2] ?? "m").toLowerCase() === "g" ? 1024 : 1);
 }
 
+/** `10g`, `500m`, `64k` or a number of bytes, in bytes: the units are powers of 1024. */
+export function byteSize(text: string, option: string): number {
+  const match = /^([0-9]{1,12})([kmgt])?(i?b)?$/.exec(text.toLowerCase());
+  const value = Number(match?.[1] ?? 0) * 1024 ** " kmgt".indexOf(match?.[2] ?? " ");
+  if (!match || value === 0 || !Number.isSafeInteger(value))
+    throw usage(`${option} takes a size such as 500m or 10g, not ${JSON.stringify(text)}.`);
+  return value;
+}
+
 export interface ShareArgument {
   readonly path: Buffer;
   readonly mode?: "ro" | "rw" | "review";

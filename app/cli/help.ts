@@ -11,7 +11,7 @@ export const VERBS: readonly (readonly [string, string, string])[] = [
   ["rm", "TASK… [--discard]", "remove it, with its own disk; refused while changes wait; your folders stay"],
   ["ls", "[--json|-q]", "the tasks there are"],
   ["show", "TASK [--json]", "one task: state, wall, folders, steps of its start"],
-  ["folder", "add|set|rm|ls TASK DIR[:mode]", "its folders and what it may do in them, also while it runs"],
+  ["folder", "add|set|rm|ls|room TASK DIR[:mode]", "its folders and what it may do in them, also while it runs"],
   ["changes", "TASK [--json]", "what it wants to change in your folders"],
   ["diff", "TASK [PATH…]", "what is in those changes"],
   ["apply", "TASK PATH…|--all [--hunks 1,3]", "write changes into your folders"],
@@ -67,7 +67,7 @@ export function completionScript(shell: string): string | undefined {
   case \${COMP_WORDS[1]} in
     ${onTask}) COMPREPLY=($(compgen -W "$(cloche ls -q 2>/dev/null)" -- "$word")) ;;
     folder)
-      if [ "$COMP_CWORD" -eq 2 ]; then COMPREPLY=($(compgen -W "add set rm ls" -- "$word"))
+      if [ "$COMP_CWORD" -eq 2 ]; then COMPREPLY=($(compgen -W "add set rm ls room" -- "$word"))
       elif [ "$COMP_CWORD" -eq 3 ]; then COMPREPLY=($(compgen -W "$(cloche ls -q 2>/dev/null)" -- "$word"))
       else COMPREPLY=($(compgen -f -- "$word")); fi ;;
     *) COMPREPLY=($(compgen -f -- "$word")) ;;
@@ -81,7 +81,7 @@ _cloche() {
   case $words[2] in
     ${onTask}) compadd \${(f)"$(cloche ls -q 2>/dev/null)"} ;;
     folder)
-      if (( CURRENT == 3 )); then compadd add set rm ls
+      if (( CURRENT == 3 )); then compadd add set rm ls room
       elif (( CURRENT == 4 )); then compadd \${(f)"$(cloche ls -q 2>/dev/null)"}
       else _files; fi ;;
     *) _files ;;
@@ -90,8 +90,8 @@ _cloche() {
 compdef _cloche cloche`;
     case "fish":
       return `complete -c cloche -f -n "__fish_use_subcommand" -a "${verbs}"
-complete -c cloche -f -n "__fish_seen_subcommand_from folder; and not __fish_seen_subcommand_from add set rm ls" -a "add set rm ls"
-complete -c cloche -n "__fish_seen_subcommand_from folder; and __fish_seen_subcommand_from add set rm ls" -a "(cloche ls -q 2>/dev/null)"
+complete -c cloche -f -n "__fish_seen_subcommand_from folder; and not __fish_seen_subcommand_from add set rm ls room" -a "add set rm ls room"
+complete -c cloche -n "__fish_seen_subcommand_from folder; and __fish_seen_subcommand_from add set rm ls room" -a "(cloche ls -q 2>/dev/null)"
 complete -c cloche -f -n "__fish_seen_subcommand_from ${TASK_VERBS.join(" ")}" -a "(cloche ls -q 2>/dev/null)"`;
     default:
       return undefined;

@@ -2,8 +2,8 @@
 import { type ShareView, visible } from "../contract/index.ts";
 import { size, waitingWords } from "./show-changes.ts";
 
-export function folderFacts(share: ShareView): string[] {
-  const { secrets, room, problem, notes, hideSecrets } = share;
+export function folderFacts(task: string, share: ShareView): string[] {
+  const { secrets, room, refused, problem, notes, hideSecrets, versionLimitBytes } = share;
   const facts: string[] = [];
   const waiting = waitingWords([share]);
   if (waiting !== "") facts.push(waiting);
@@ -13,7 +13,15 @@ export function folderFacts(share: ShareView): string[] {
   } else if (hideSecrets) facts.push("names that look like secrets are hidden");
   if (!share.localFolders && share.mode !== "ro") facts.push("dependency folders are kept here");
   facts.push(...notes.map(({ text }) => text));
-  if (room) facts.push(`a write to ${room.path.text} waits for ${size(room.neededBytes)} more room for versions: allow or refuse it`);
-  if (problem) facts.push(`${problem.message} [${problem.code}]`);
+  if (versionLimitBytes !== undefined) facts.push(`its versions may take ${size(versionLimitBytes)}`);
+  if (room) {
+    facts.push(
+      `a write to ${room.path.text} waits up to a minute: what it would destroy needs ${size(room.neededBytes)}, and versions take ${size(room.usedBytes)} of the ${size(room.limitBytes)} they may`,
+      `→ \`cloche folder room ${task} ${share.name} allow\` (or refuse)`,
+    );
+  }
+  for (const one of [refused?.problem, problem]) {
+    if (one) facts.push(`${one.message} [${one.code}]`, ...one.next.map((step) => `→ ${step}`));
+  }
   return facts.map((fact) => visible(fact).replaceAll("\n", " "));
 }

@@ -266,6 +266,7 @@ export class Keeper {
       } catch (error) {
         this.#toError(error); // machines end with their helpers' stdin, whatever went wrong here
       }
+      this.#audit.end();
       this.#audit.report("keeper.ended", { reason });
       // the socket goes first: a client that finds none starts a new keeper, which waits for the lock
       this.#server?.close();

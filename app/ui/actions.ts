@@ -50,7 +50,7 @@ export interface Actions {
   apply(task: string, folder: string, what: ChosenChanges): Promise<Outcome | undefined>;
   discard(task: string, folder: string, what: ChosenChanges): Promise<Outcome | undefined>;
   undo(task: string, folder: string, apply: string): Promise<Outcome | undefined>;
-  answerRoom(task: string, folder: string, answer: "allow" | "refuse", untilBytes?: number): Promise<void>;
+  answerRoom(task: string, folder: string, answer: "allow" | "refuse"): Promise<void>;
 }
 
 /** Changes per page. */
@@ -145,9 +145,6 @@ export function makeActions(store: Store, link: Link): Actions {
           ({ restored }) => restored,
         ),
       ),
-    answerRoom: async (task, folder, answer, untilBytes) =>
-      void (await attempt(task, () =>
-        client().call("folders.room", { task, folder, answer, ...(untilBytes === undefined ? {} : { untilBytes }) }),
-      )),
+    answerRoom: async (task, folder, answer) => void (await attempt(task, () => client().call("folders.room", { task, folder, answer }))),
   };
 }

@@ -195,6 +195,7 @@ export const text = {
     line: { same: "", added: "added", removed: "removed" },
     room: (path: string, used: string, limit: string) =>
       `The task waits to change ${visible(path)}: what it would overwrite has to be kept, and kept versions already take ${used} of the ${limit} they may.`,
+    roomRefused: "A write was refused room",
     roomAllow: "Allow more room",
     roomRefuse: "Refuse the write",
   },
@@ -301,6 +302,8 @@ const sentences: Sentences = {
   "folder.restarted": ({ name, why }) => `Folder ${clean(name)} is served again: ${clean(why)}`,
   "folder.room": ({ name, path, usedBytes, limitBytes }) =>
     `A write to ${clean(path.text)} in ${clean(name)} waits for room: ${bytes(usedBytes)} of ${bytes(limitBytes)} are taken by kept versions`,
+  "folder.refused": ({ name, what, path, count: writes }) =>
+    `${count(writes, "write", "writes")} in ${clean(name)} failed for want of room for ${what === "versions" ? "kept versions" : "changes"}, the last one to ${clean(path.text)}`,
   "folder.answered": ({ name, answer }) => `More room for versions of ${clean(name)} ${answer === "allow" ? "allowed" : "refused"}`,
   "files.activity": ({ name, entries }) => `In ${clean(name)}: ${activity(entries)}`,
   "files.refused": ({ name, entries }) => `Refused in ${clean(name)}: ${activity(entries)}`,

@@ -19,6 +19,8 @@ export interface DoubleLayer {
   /** sent when the folder is served */
   activity?: z.input<Notices["activity"]>["entries"];
   room?: z.input<Notices["room"]>;
+  /** sent when the user has refused, and then each time the folder is served */
+  roomRefused?: z.input<Notices["roomRefused"]>;
 }
 
 /** Writes a program that core can run; answers with its path. */
@@ -76,18 +78,19 @@ function main(): void {
       mode = params.mode;
       const identity = identityOf(params.root);
       if (params.identity && params.identity.file !== identity.file) throw refused("share.identity", "another folder");
-      if (params.mode !== "ro" && params.layer !== undefined) {
+      if (params.mode !== "ro") {
         const held = join(params.layer, "held");
         if (existsSync(held)) throw refused("share.layer", `process ${readFileSync(held, "utf8")} holds the layer`);
         writeFileSync(held, String(pid));
         layer = params.layer;
         store = params.store;
       }
-      const { activity, room } = read();
+      const { activity, room, roomRefused } = read();
       setImmediate(() => {
         if (params.listen === undefined) return;
-        if (activity) peer.notify("activity", { entries: activity });
+        if (activity) peer.notify("activity", { batch: 1, entries: activity });
         if (room) peer.notify("room", room);
+        else if (roomRefused) peer.notify("roomRefused", roomRefused);
       });
       return { identity, confinement: [{ name: mode, active: true, reason: "" }], localFolders: [] };
     },
@@ -118,7 +121,12 @@ function main(): void {
     },
     restore: async () => ({ batch: "batch", refused: [], remaining: 0, restored: 1 }),
     secrets: async () => ({ paths: [base64(".env"), base64("keys/id_rsa\n")], more: false }),
-    room: async () => ({}),
+    recorded: async () => ({}),
+    room: async ({ answer }) => {
+      const { roomRefused } = read();
+      if (answer === "refuse" && roomRefused) peer.notify("roomRefused", roomRefused);
+      return {};
+    },
   };
   const peer = new RpcPeer({
     transport: lineTransport(stdin, stdout, () => {

@@ -224,12 +224,16 @@ export async function restore(session: Session, args: readonly Buffer[]): Promis
   const outcome: Outcome = { done: 0, refused: [] };
   const what = { path: path.toString("base64"), below, ...(number === undefined ? {} : { number }) };
   let slice = await keeper.call("files.restore", { task: task.id, folder, ...what });
+  const brought = slice.number;
   take(outcome, slice.restored, slice.refused);
   while (slice.remaining > 0) {
     slice = await keeper.call("files.restore", { task: task.id, folder, batch: slice.batch });
     take(outcome, slice.restored, slice.refused);
   }
-  return tell(parsed, task, "restored", outcome);
+  if (brought !== undefined && number === undefined && !parsed.flags.has("--json")) {
+    note(`cloche: this is version @${brought}, the newest that is kept; see all with \`cloche history\`.`);
+  }
+  return tell(parsed, task, "restored", outcome, brought === undefined ? {} : { version: brought });
 }
 
 /** `FILE@N`; a name that itself ends so is written with the version after it. */
@@ -272,8 +276,14 @@ async function each(
   return outcome;
 }
 
-async function tell(parsed: Parsed, task: TaskView, what: "applied" | "discarded" | "restored", outcome: Outcome): Promise<number> {
-  if (parsed.flags.has("--json")) await printJson({ task: task.name, [what]: outcome.done, refused: outcome.refused });
+async function tell(
+  parsed: Parsed,
+  task: TaskView,
+  what: "applied" | "discarded" | "restored",
+  outcome: Outcome,
+  more: { version?: number } = {},
+): Promise<number> {
+  if (parsed.flags.has("--json")) await printJson({ task: task.name, [what]: outcome.done, refused: outcome.refused, ...more });
   else tellOutcome(what, outcome);
   return outcome.refused.length > 0 ? 125 : 0;
 }

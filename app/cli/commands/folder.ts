@@ -1,7 +1,8 @@
 /** `cloche folder`: a task's folders, also while it runs. */
 import type { Params, TaskView } from "../../contract/index.ts";
-import { type OptionTable, type Parsed, parse, shareArgument, usage } from "../args.ts";
+import { byteSize, type OptionTable, type Parsed, parse, shareArgument, usage } from "../args.ts";
 import { columns, note, print, printJson, type Session } from "../session.ts";
+import { size } from "../show-changes.ts";
 import { folderFacts } from "../show-folder.ts";
 import { absolutePath } from "./options.ts";
 
@@ -22,10 +23,12 @@ export async function folder(session: Session, args: readonly Buffer[]): Promise
       return set(session, rest);
     case "rm":
       return remove(session, rest);
+    case "room":
+      return room(session, rest);
     case "ls":
       return list(session, rest);
     default:
-      throw usage("`cloche folder` takes add, set, rm or ls: cloche folder add TASK DIR[:mode].");
+      throw usage("`cloche folder` takes add, set, rm, room or ls: cloche folder add TASK DIR[:mode].");
   }
 }
 
@@ -40,9 +43,11 @@ async function add(session: Session, args: readonly Buffer[]): Promise<number> {
 }
 
 async function set(session: Session, args: readonly Buffer[]): Promise<number> {
-  const { task, word, parsed } = taskAndFolder(args, "set", SWITCHES);
+  const { task, word, parsed } = taskAndFolder(args, "set", { ...SWITCHES, "--versions": "value" });
   const { path, mode } = shareArgument(word);
-  const wanted = { ...(mode ? { mode } : {}), ...switches(parsed) };
+  const versions = parsed.values["--versions"];
+  const limit = versions === undefined ? {} : { versionLimitBytes: byteSize(versions, "--versions") };
+  const wanted = { ...(mode ? { mode } : {}), ...switches(parsed), ...limit };
   if (Object.keys(wanted).length === 0) throw usage("`cloche folder set` needs a mode or a switch: cloche folder set TASK FOLDER:ro.");
   const keeper = await session.keeper();
   return told(parsed, await keeper.call("folders.set", { task, folder: folderName(path), ...wanted }));
@@ -54,6 +59,29 @@ async function remove(session: Session, args: readonly Buffer[]): Promise<number
   return told(parsed, await keeper.call("folders.remove", { task, folder: folderName(word), discard: parsed.flags.has("--discard") }));
 }
 
+/** The answer to a write that waits for room for versions, or was refused it. */
+async function room(session: Session, args: readonly Buffer[]): Promise<number> {
+  const parsed = parse(args, { "--versions": "value" });
+  const [task, , answer, ...rest] = parsed.words;
+  const [, word] = parsed.rawWords;
+  const versions = parsed.values["--versions"];
+  if (task === undefined || word === undefined || (answer !== "allow" && answer !== "refuse") || rest.length > 0) {
+    throw usage("`cloche folder room` needs a task, a folder and an answer: cloche folder room TASK FOLDER allow|refuse [--versions 10g].");
+  }
+  if (versions !== undefined && answer === "refuse") throw usage("--versions goes with allow.");
+  const until = versions === undefined ? {} : { untilBytes: byteSize(versions, "--versions") };
+  const keeper = await session.keeper();
+  const name = folderName(word);
+  await keeper.call("folders.room", { task, folder: name, answer, ...until });
+  const limit = (await keeper.call("tasks.get", { task })).shares.find((share) => [share.name, share.guestPath].includes(name));
+  note(
+    answer === "refuse"
+      ? "cloche: the write fails; what it would have destroyed is as it was."
+      : `cloche: versions of ${name} may take ${size(limit?.versionLimitBytes ?? 0)} from now on. A write that failed has to be done again.`,
+  );
+  return 0;
+}
+
 async function list(session: Session, args: readonly Buffer[]): Promise<number> {
   const parsed = parse(args, { "--json": "flag" });
   const [task, ...rest] = parsed.words;
@@ -61,16 +89,16 @@ async function list(session: Session, args: readonly Buffer[]): Promise<number> 
   const view = await (await session.keeper()).call("tasks.get", { task });
   if (parsed.flags.has("--json")) await printJson({ folders: view.shares });
   else if (view.shares.length === 0) note(`cloche: ${view.name} has no folder of yours.`);
-  else await print(columns([["FOLDER", "MODE", "IN THE TASK", "WAITING", "ABOUT"], ...view.shares.map(row)]));
+  else await print(columns([["FOLDER", "MODE", "IN THE TASK", "WAITING", "ABOUT"], ...view.shares.map((share) => row(view.name, share))]));
   return 0;
 }
 
-const row = (share: TaskView["shares"][number]) => [
+const row = (task: string, share: TaskView["shares"][number]) => [
   share.name,
   share.mode,
   share.guestPath,
   share.waiting === undefined ? "?" : String(share.waiting),
-  folderFacts(share).join("; "),
+  folderFacts(task, share).join("; "),
 ];
 
 async function told(parsed: Parsed, task: TaskView): Promise<number> {

@@ -104,7 +104,7 @@ export async function show(session: Session, args: readonly Buffer[]): Promise<n
     ["wall", task.wall],
     ...task.shares.flatMap((share) => [
       ["folder", `${share.name} (${share.mode}) at ${share.guestPath}`],
-      ...folderFacts(share).map((fact) => ["", `  ${fact}`]),
+      ...folderFacts(task.name, share).map((fact) => ["", `  ${fact}`]),
     ]),
     ["machine", `${task.cpus} CPU, ${task.memoryMib} MiB memory, ${task.diskGib} GiB disk (sparse), sudo ${task.sudo ? "on" : "off"}`],
     ["commands", `${task.running} running`],

@@ -4,21 +4,17 @@
  * A record is a line of JSON, written with one append before `record` returns. Ids count up over all files. A line that a crash
  * cut short was never acknowledged and is cut off when its file is opened next. Readers pull: the newest records are kept in
  * memory, older ones are read from the files, so a slow reader costs nothing.
+ *
+ * What a guest does is kept (`keep`) rather than reported: on a full disk it waits in memory, and so does the guest, until it is
+ * written. A reserve of the disk is left to what the user does.
  */
 import { createHash } from "node:crypto";
-import { closeSync, existsSync, fstatSync, ftruncateSync, openSync, readdirSync, readFileSync, readSync, writeSync } from "node:fs";
+import { closeSync, existsSync, fstatSync, ftruncateSync, openSync, readdirSync, readSync, statfsSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import type { z } from "zod";
-import {
-  type Actor,
-  EVENT_VERSION,
-  type EventEnvelope,
-  type EventKind,
-  eventData,
-  eventEnvelope,
-  ProblemError,
-} from "../../contract/index.ts";
+import { type Actor, EVENT_VERSION, type EventEnvelope, type EventKind, eventData, ProblemError } from "../../contract/index.ts";
 import type { Paths } from "../paths.ts";
+import { merged, parseRecord, recordsFrom } from "./reading.ts";
 
 /** Records kept in memory for followers. */
 const RECENT = 8192;
@@ -28,6 +24,12 @@ const TAIL_BYTES = 262_144;
 /** A page of events is one line of the contract, which ends at 1 MiB. */
 const PAGE_BYTES = 524_288;
 
+/** What guests do may fill the disk up to this much: 256 MiB, or a fiftieth of a smaller disk. */
+const RESERVE_BYTES = 268_435_456;
+const RESERVE_SHARE = 50;
+/** how often what could not be written is tried again */
+const RETRY_MS = 1_000;
+
 export interface Recorded {
   readonly task?: string;
   readonly actor?: Actor;
@@ -36,21 +38,27 @@ export interface Recorded {
 }
 
 type OpenFile = { fd: number; chain: string };
+type Disk = { readonly bsize: number; readonly blocks: number; readonly bavail: number };
 
 export class AuditLog {
   readonly #paths: Paths;
   readonly #now: () => Date;
   readonly #files = new Map<string, OpenFile>();
   readonly #waiting = new Set<() => void>();
+  readonly #disk: (directory: string) => Disk;
+  /** what is kept and could not be written yet, in its order */
+  #kept: { write: () => void; written: () => void }[] = [];
+  #retry: NodeJS.Timeout | undefined;
   #recent: EventEnvelope[] = [];
   #nextId = 1;
   /** reported events that could not be written, until one tells of them */
   #lost = 0;
   #whyLost = "";
 
-  constructor(paths: Paths, now: () => Date = () => new Date()) {
+  constructor(paths: Paths, now: () => Date = () => new Date(), disk: (directory: string) => Disk = statfsSync) {
     this.#paths = paths;
     this.#now = now;
+    this.#disk = disk;
     for (const file of this.#allFiles()) {
       const last = lastRecord(file);
       if (last) this.#nextId = Math.max(this.#nextId, last.id + 1);
@@ -59,13 +67,17 @@ export class AuditLog {
 
   /** Writes one event and wakes the followers. Throws disk.full when it cannot be written: what is not recorded must not happen. */
   record<K extends EventKind>(kind: K, data: z.input<(typeof eventData)[K]>, about: Recorded = {}): EventEnvelope {
+    return this.#write(kind, data, about, this.#now());
+  }
+
+  #write<K extends EventKind>(kind: K, data: z.input<(typeof eventData)[K]>, about: Recorded, time: Date): EventEnvelope {
     // task.removed outlives the task's folder, so it stands in the keeper's file
     const file = about.task === undefined || kind === "task.removed" ? this.#paths.audit : this.#paths.task(about.task).audit;
     const open = this.#open(file);
     const body = {
       version: EVENT_VERSION,
       id: this.#nextId,
-      time: this.#now().toISOString(),
+      time: time.toISOString(),
       ...(about.task === undefined ? {} : { task: about.task }),
       kind,
       source: about.source ?? "host",
@@ -104,8 +116,7 @@ export class AuditLog {
     try {
       this.record(kind, data, about);
     } catch (error) {
-      this.#lost++;
-      this.#whyLost = `${kind}: ${error instanceof ProblemError ? `${error.message} ${error.problem.evidence ?? ""}` : String(error)}`;
+      this.#lose(kind, error);
       return;
     }
     if (this.#lost === 0) return;
@@ -116,6 +127,61 @@ export class AuditLog {
     } catch {
       this.#lost = count; // told with the next one
     }
+  }
+
+  /**
+   * Tells of something that a guest did; resolves when it is written, with the time of now. While it cannot be it waits in memory, tried
+   * again every second: whoever tells of more must wait for it.
+   */
+  keep<K extends EventKind>(kind: K, data: z.input<(typeof eventData)[K]>, about: Recorded = {}): Promise<void> {
+    const time = this.#now();
+    const write = () => {
+      try {
+        this.#write(kind, data, about, time);
+      } catch (error) {
+        if (error instanceof ProblemError && error.problem.code === "disk.full") throw error;
+        this.#lose(kind, error); // the task is gone, or it is no event: waiting helps neither
+      }
+    };
+    return new Promise((written) => {
+      this.#kept.push({ write, written });
+      if (this.#kept.length === 1) this.#writeKept();
+    });
+  }
+
+  /** Whether something waits for room on the disk. */
+  get holding(): boolean {
+    return this.#kept.length > 0;
+  }
+
+  /** Writes what waits, with the reserve; what even that has no room for is lost with the process. */
+  end(): void {
+    clearTimeout(this.#retry);
+    this.#writeKept(false);
+    clearTimeout(this.#retry);
+  }
+
+  #writeKept(leaveReserve = true): void {
+    try {
+      while (this.#kept[0]) {
+        if (leaveReserve && this.#inReserve()) break;
+        this.#kept[0].write();
+        this.#kept.shift()?.written();
+      }
+    } catch (error) {
+      if (!(error instanceof ProblemError)) throw error;
+    }
+    if (this.#kept.length > 0) this.#retry = setTimeout(() => this.#writeKept(), RETRY_MS).unref();
+  }
+
+  #inReserve(): boolean {
+    const { bsize, blocks, bavail } = this.#disk(dirname(this.#paths.audit));
+    return bavail * bsize < Math.min(RESERVE_BYTES, (blocks * bsize) / RESERVE_SHARE);
+  }
+
+  #lose(kind: EventKind, error: unknown): void {
+    this.#lost++;
+    this.#whyLost = `${kind}: ${error instanceof ProblemError ? `${error.message} ${error.problem.evidence ?? ""}` : String(error)}`;
   }
 
   /** Events after an id, oldest first; waits up to `waitMs` for the first one. */
@@ -146,13 +212,13 @@ export class AuditLog {
     const first = this.#recent[0];
     const inMemory = first !== undefined ? query.after >= first.id - 1 : query.after >= this.#nextId - 1;
     const files = query.task === undefined ? this.#allFiles() : [this.#paths.task(query.task).audit, this.#paths.audit];
-    const from = inMemory ? this.#recent : files.flatMap(readAll).sort((a, b) => a.id - b.id);
     const since = query.sinceMs === undefined ? undefined : new Date(this.#now().getTime() - query.sinceMs).toISOString();
+    const wanted = ({ id, time }: EventEnvelope) => id > query.after && (since === undefined || time >= since);
+    const from = inMemory ? this.#recent : merged(files.map((file) => recordsFrom(file, wanted)));
     const found: EventEnvelope[] = [];
     let bytes = 0;
     for (const event of from) {
-      if (event.id <= query.after || (query.task !== undefined && event.task !== query.task)) continue;
-      if (since !== undefined && event.time < since) continue;
+      if (!wanted(event) || (query.task !== undefined && event.task !== query.task)) continue;
       bytes += eventBytes(event);
       if (found.length > 0 && bytes > PAGE_BYTES) break;
       found.push(event);
@@ -213,27 +279,9 @@ function readTail(fd: number): { tail: Buffer; size: number } {
 function lastRecord(file: string): EventEnvelope | undefined {
   const fd = openSync(file, "r");
   try {
-    return parseLines(readTail(fd).tail.toString("utf8")).at(-1);
+    const lines = readTail(fd).tail.toString("utf8").split("\n");
+    return lines.map(parseRecord).findLast((event) => event !== undefined);
   } finally {
     closeSync(fd);
   }
-}
-
-function readAll(file: string): EventEnvelope[] {
-  return existsSync(file) ? parseLines(readFileSync(file, "utf8")) : [];
-}
-
-/** Lines that are not whole records are left out here; telling of them is the verifier's work. */
-function parseLines(text: string): EventEnvelope[] {
-  const events: EventEnvelope[] = [];
-  for (const line of text.split("\n")) {
-    if (line === "") continue;
-    try {
-      const event = eventEnvelope.safeParse(JSON.parse(line));
-      if (event.success) events.push(event.data);
-    } catch {
-      // a cut line; see above
-    }
-  }
-  return events;
 }

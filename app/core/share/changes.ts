@@ -83,7 +83,7 @@ export class Changes {
 
   async restore(wanted: About<"files.restore">): Promise<Result<"files.restore">> {
     const done = await this.#folder.use((server) => server.ask("restore", wanted));
-    return { ...sliceOf(done), restored: done.restored };
+    return { ...sliceOf(done), restored: done.restored, ...(done.number === undefined ? {} : { number: done.number }) };
   }
 }
 

@@ -8,22 +8,22 @@
 import { existsSync, mkdirSync, statSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import { type Problem, ProblemError, type RoomQuestion } from "../../contract/index.ts";
+import type { Problem, RoomQuestion, RoomRefusal } from "../../contract/index.ts";
 import type { Paths } from "../paths.ts";
 import { fileOf } from "./changes.ts";
-import { type Activity, type FolderSpec, type Kept, type RoomNotice, ShareServer } from "./server.ts";
-import { FolderStore } from "./store.ts";
+import { type Activity, type FolderSpec, type Kept, type RefusedNotice, type RoomNotice, ShareServer } from "./server.ts";
+import { FolderStore, folderKey } from "./store.ts";
 
 /** what a process may take to finish the work under way, or to count, before it is ended all the same: a stop always works */
 const PATIENCE_MS = 1_500;
 /** a worker that nobody asked for that long ends */
 const WORKER_IDLE_MS = 15_000;
-/** how long a write waits for its user's answer, plus what the server needs to tell */
-const ROOM_WAIT_MS = 60_000;
 
 export interface FolderEvents {
-  onActivity(entries: Activity): void;
+  /** resolves when it is written down */
+  onActivity(entries: Activity): Promise<void>;
   onRoom(question: RoomQuestion): void;
+  onRefused(refusal: RoomRefusal): void;
 }
 
 export interface FolderOptions {
@@ -54,7 +54,9 @@ export class Folder {
   #turn: Promise<unknown> = Promise.resolve();
   #counted: Counted | undefined;
   #room: RoomQuestion | undefined;
-  #roomTimer: NodeJS.Timeout | undefined;
+  /** the sizes of the last write that was refused room for versions, for an answer that comes later */
+  #refused: RoomRefusal | undefined;
+  #versionLimit: number | undefined;
   /** why it does not do all it should; told by `cloche show` */
   problem: Problem | undefined;
 
@@ -62,6 +64,7 @@ export class Folder {
     this.#options = options;
     this.#spec = options.spec;
     this.#layer = join(options.paths.task(options.task).layers, options.spec.id);
+    this.#versionLimit = FolderStore.limitOf(options.paths, options.spec);
   }
 
   get spec(): FolderSpec {
@@ -76,6 +79,14 @@ export class Folder {
   }
   get room(): RoomQuestion | undefined {
     return this.#room;
+  }
+  /** The user's own limit for versions of this folder. */
+  get versionLimit(): number | undefined {
+    return this.#versionLimit;
+  }
+  /** The same for two tasks with the same folder. */
+  get key(): string {
+    return folderKey(this.#spec.identity);
   }
   /** Directories below it that the guest has on its own disk, as the server that serves it found them. */
   get localFolders(): readonly string[] {
@@ -110,7 +121,9 @@ export class Folder {
       this.#serving = server;
       this.problem = undefined;
       void server.exited.then(() => {
-        if (this.#serving === server) this.#serving = undefined;
+        if (this.#serving !== server) return;
+        this.#serving = undefined;
+        this.#room = undefined; // what waited failed with it
       });
       return server;
     });
@@ -157,11 +170,31 @@ export class Folder {
     return this.#inTurn(() => this.#retireWorker());
   }
 
-  /** The user's answer to a write that waits for room. */
-  async answerRoom(answer: "allow" | "refuse", untilBytes: number | undefined): Promise<void> {
-    if (untilBytes !== undefined) FolderStore.open(this.#options.paths, this.#spec).setVersionLimit(untilBytes);
-    await this.use((server) => server.ask("room", { answer, ...(untilBytes === undefined ? {} : { untilBytes }) }));
-    this.#roomAnswered(answer === "allow" ? undefined : "its user refused more room");
+  /** The limit that an unqualified yes stands for: as much again as there is, and what the write needs. Undefined: nothing was asked. */
+  get roomWanted(): number | undefined {
+    const about = this.#room ?? this.#refused;
+    return about && Math.max(about.limitBytes, about.usedBytes) * 2 + about.neededBytes;
+  }
+
+  /** The user refuses more room to the write that waits. */
+  async refuseRoom(): Promise<void> {
+    await this.use((server) => server.ask("room", { answer: "refuse" }));
+    this.#room = undefined;
+  }
+
+  /** What versions of the folder may take: written down, and told to the processes that work on it now. */
+  async limitVersions(bytes: number): Promise<void> {
+    FolderStore.open(this.#options.paths, this.#spec).setVersionLimit(bytes);
+    await this.versionsLimited(bytes);
+  }
+
+  /** The same, written down already. */
+  async versionsLimited(bytes: number): Promise<void> {
+    this.#versionLimit = bytes;
+    this.#room = undefined;
+    this.#refused = undefined;
+    const serving = this.#keeps ? this.#serving : undefined;
+    if (serving ?? this.#worker) await this.use((server) => server.ask("room", { answer: "allow", untilBytes: bytes }));
   }
 
   /** Removes the layer and with it what nobody applied. */
@@ -222,6 +255,7 @@ export class Folder {
       events: {
         onActivity: (entries) => events.onActivity(entries),
         onRoom: (notice) => this.#roomAsked(notice),
+        onRefused: (notice) => this.#roomRefused(notice),
         onChanged: (total) => {
           this.#counted = total === undefined ? undefined : { changes: total, stamp: this.#stamp() };
         },
@@ -253,23 +287,15 @@ export class Folder {
   #roomAsked({ path, ...sizes }: RoomNotice): void {
     this.#room = { ...sizes, path: fileOf(path) };
     this.#options.events.onRoom(this.#room);
-    clearTimeout(this.#roomTimer);
-    this.#roomTimer = setTimeout(() => this.#roomAnswered("nobody answered for a minute"), ROOM_WAIT_MS).unref();
   }
 
-  #roomAnswered(refusedAs: string | undefined): void {
-    clearTimeout(this.#roomTimer);
-    const asked = this.#room;
-    this.#room = undefined;
-    if (refusedAs === undefined) this.problem = undefined;
-    else if (asked) {
-      this.problem = new ProblemError({
-        code: "share.no-room",
-        message: `A write to ${asked.path.text} in the folder ${JSON.stringify(this.#spec.name)} failed in the task: there is no room for the version that it would overwrite, and ${refusedAs}. The file is as it was.`,
-        evidence: `${asked.usedBytes} bytes of versions, at most ${asked.limitBytes}, ${asked.neededBytes} more needed`,
-        next: ["Allow more room when you are asked again, or make room on the disk that holds Cloche's data."],
-      }).problem;
+  #roomRefused({ path, ...about }: RefusedNotice): void {
+    const refusal: RoomRefusal = { ...about, path: fileOf(path) };
+    if (refusal.what === "versions") {
+      this.#room = undefined;
+      this.#refused = refusal;
     }
+    this.#options.events.onRefused(refusal);
   }
 
   async #untilQuiet(): Promise<void> {

@@ -1,6 +1,6 @@
 /** What a share server answered, and what is refused about folders before one is asked, in the user's words. */
 import { errorData } from "../../../helpers/contract/protocol.ts";
-import { type ProblemCode, ProblemError, RpcError } from "../../contract/index.ts";
+import { type Problem, type ProblemCode, ProblemError, type RoomRefusal, RpcError } from "../../contract/index.ts";
 
 type Words = { code: ProblemCode; says: (name: string) => string; next: string };
 
@@ -92,6 +92,54 @@ const WORDS: Readonly<Record<string, Words>> = {
     next: "Make room on that disk (`cloche doctor` names it), then try again.",
   },
 };
+
+/** Why a task's write failed for want of room: which one, why, what still holds and what to do. `folder` is the folder's name. */
+export function roomProblem(task: string, folder: string, { what, why, path, count, ...sizes }: RoomRefusal): Problem {
+  const { neededBytes, limitBytes, usedBytes } = sizes;
+  const more = count > 1 ? ` (and ${count - 1} more just before)` : "";
+  const place = `A write to ${path.text} in the folder ${JSON.stringify(folder)}${more} failed in the task`;
+  const where = `${task} ${folder}`;
+  if (what === "versions") {
+    const who = why === "refused" ? "more room for it was refused" : "nobody answered for a minute when more room for it was asked for";
+    return {
+      code: "share.no-room",
+      message: `${place}: the version of what it would have destroyed had no room, and ${who}. The file is as it was. Writes that need room fail for ten minutes after that.`,
+      evidence: `${usedBytes} bytes of versions are kept, at most ${limitBytes}, ${neededBytes} more were needed`,
+      next: [
+        `Allow more room with \`cloche folder room ${where} allow\`, or say how much: \`cloche folder set ${where} --versions 10g\`.`,
+        "Or make room on the disk that holds Cloche's data, and let the task write again.",
+      ],
+    };
+  }
+  const full = {
+    names: "it has as many changed names, paths and attributes in this folder as a task may have",
+    files: "the disk that holds Cloche's data has hardly room for another file",
+  }[why as string];
+  return {
+    code: "share.changes-full",
+    message: `${place}: ${full ?? "the disk that holds Cloche's data is nearly full"}. What it changed before waits as it was, and your folder too.`,
+    evidence: `${why}: ${usedBytes} of ${limitBytes} are used, ${neededBytes} more were needed`,
+    next: [
+      `Apply or discard what waits (\`cloche changes ${task}\`), which makes room.`,
+      ...(why === "names" ? [] : ["Or make room on that disk (`cloche doctor` names it)."]),
+    ],
+  };
+}
+
+/** Why a task's writes wait: what it did cannot be written down. */
+export const activityWaits = (): Problem => ({
+  code: "disk.full",
+  message:
+    "The disk that holds Cloche's data is nearly full, so that what the task does in this folder cannot be written down: its writes wait until there is room.",
+  next: ["Make room on that disk (`cloche doctor` names it); the task then goes on by itself."],
+});
+
+export const nothingAsked = (folder: string, task: string) =>
+  new ProblemError({
+    code: "task.state",
+    message: `No write in the folder ${JSON.stringify(folder)} waits for room, and none was refused it. Nothing was changed.`,
+    next: [`Say what its versions may take with \`cloche folder set ${task} ${folder} --versions 10g\`.`],
+  });
 
 /** What a call of a share server threw, as the user is told. */
 export function shareProblem(error: unknown, name: string): ProblemError {

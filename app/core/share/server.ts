@@ -18,6 +18,7 @@ const OWNER = { uid: 1000, gid: 1000 };
 type Requests = (typeof share)["requests"];
 type Served = z.infer<Requests["serve"]["result"]>;
 export type Activity = z.infer<(typeof share.notifications)["activity"]>["entries"];
+export type RefusedNotice = z.infer<(typeof share.notifications)["roomRefused"]>;
 export type RoomNotice = z.infer<(typeof share.notifications)["room"]>;
 
 /** A folder in a task, as its share server needs to know it. */
@@ -43,12 +44,14 @@ export interface Kept {
 }
 
 export interface ServerEvents {
-  onActivity(entries: Activity): void;
+  /** resolves when it is written down; until then the guest may not do much more */
+  onActivity(entries: Activity): Promise<void>;
   onRoom(notice: RoomNotice): void;
+  onRefused(notice: RefusedNotice): void;
   /** how many changes there are now, where the server has counted them */
   onChanged(total: number | undefined): void;
 }
-const NOBODY: ServerEvents = { onActivity: () => {}, onRoom: () => {}, onChanged: () => {} };
+const NOBODY: ServerEvents = { onActivity: async () => {}, onRoom: () => {}, onRefused: () => {}, onChanged: () => {} };
 
 export class ShareServer {
   readonly #program: Program<typeof share>;
@@ -137,7 +140,7 @@ export async function identifyFolder(options: {
 
 async function spawnServer(file: string, log: string, events: ServerEvents): Promise<Program<typeof share>> {
   try {
-    const program = await Program.spawn({
+    const program: Program<typeof share> = await Program.spawn({
       file,
       args: [],
       protocol: share,
@@ -145,7 +148,11 @@ async function spawnServer(file: string, log: string, events: ServerEvents): Pro
         // the guest's own mount answer is what tells that a folder is seen, so these two are for the server's log
         attached: () => {},
         detached: () => {},
-        activity: ({ entries }) => events.onActivity(entries),
+        activity: async ({ batch, entries }) => {
+          await events.onActivity(entries);
+          await program.peer.call("recorded", { batch }).catch(() => {}); // it has ended: nobody waits any more
+        },
+        roomRefused: (notice) => events.onRefused(notice),
         room: (notice) => events.onRoom(notice),
         changed: ({ total }) => events.onChanged(total),
       },

@@ -51,6 +51,16 @@ export class FolderStore {
     return store;
   }
 
+  /** The user's own limit for a folder's versions; nothing is made. */
+  static limitOf(paths: Paths, folder: FolderSpec): number | undefined {
+    try {
+      return readStore(paths.folder(folderKey(folder.identity)).file)?.versionLimitBytes;
+    } catch (error) {
+      if (error instanceof ProblemError) return undefined; // told by whoever opens it
+      throw error;
+    }
+  }
+
   get versionLimitBytes(): number | undefined {
     return this.#content.versionLimitBytes;
   }

@@ -236,18 +236,61 @@ describe("a folder that is served", () => {
 
   it("a write that waits for room is shown until it is answered, and why it failed stays", async () => {
     const made = await task({ folder: "a", mode: "rw" });
-    changed(made, { paths: [], room: { neededBytes: 5, limitBytes: 10, usedBytes: 9, path: "Yg==" } });
+    const about = { neededBytes: 5, limitBytes: 10, usedBytes: 9, path: "Yg==" };
+    changed(made, { paths: [], room: about, roomRefused: { ...about, what: "versions", why: "refused", count: 2 } });
     const { folder } = await served(made);
     await folder.use(async (server) => server.ask("stats", {}));
     expect(folders.views(made)[0]?.room?.path.text).toBe("b");
     await folders.answerRoom({ task: "t", folder: "a", answer: "refuse" }, actor);
-    expect(folders.views(made)[0]).toMatchObject({ problem: { code: "share.no-room" } });
-    expect(folders.views(made)[0]?.room).toBeUndefined();
-    await folders.answerRoom({ task: "t", folder: "a", answer: "allow", untilBytes: 1000 }, actor);
-    expect(folders.views(made)[0]?.problem).toBeUndefined();
+    await folder.use(async (server) => server.ask("stats", {}));
+    const shown = folders.views(made)[0];
+    expect(shown?.room).toBeUndefined();
+    expect(shown?.refused).toMatchObject({ what: "versions", problem: { code: "share.no-room" } });
+    expect(shown?.refused?.problem.message).toContain('to b in the folder "a" (and 1 more just before) failed');
+    expect(shown?.refused?.problem.next[0]).toContain("cloche folder room t a allow");
+    await store.save(made); // after the one under way
+    expect(new TaskStore(paths).get(made.id)?.shares[0]?.refused, "the next keeper knows it too").toEqual(shown?.refused);
+    await folders.answerRoom({ task: "t", folder: "a", answer: "allow" }, actor);
+    expect(folders.views(made)[0]).toMatchObject({ versionLimitBytes: 25 });
+    expect(folders.views(made)[0]?.refused).toBeUndefined();
+    expect(new TaskStore(paths).get(made.id)?.shares[0]?.refused).toBeUndefined();
     const [key] = readdirSync(join(paths.home, "folders"));
-    expect(JSON.parse(readFileSync(paths.folder(key ?? "").file, "utf8")).versionLimitBytes).toBe(1000);
-    expect((await kinds()).filter((kind) => kind.startsWith("folder."))).toEqual(["folder.room", "folder.answered", "folder.answered"]);
+    expect(JSON.parse(readFileSync(paths.folder(key ?? "").file, "utf8")).versionLimitBytes).toBe(25);
+    expect((await kinds()).filter((kind) => kind.startsWith("folder."))).toEqual([
+      "folder.room",
+      "folder.answered",
+      "folder.refused",
+      "folder.answered",
+    ]);
+    await folder.endServing();
+  });
+
+  it("an answer that nobody asked for is refused; the user's own limit holds for every task with the folder, and outlives the keeper", async () => {
+    const made = await task({ folder: "a", mode: "rw" });
+    for (const answer of ["allow", "refuse"] as const) {
+      expect(await codeOf(folders.answerRoom({ task: "t", folder: "a", answer }, actor))).toBe("task.state");
+    }
+    const { id: _, version: __, created: ___, ...same } = made;
+    const other = await store.create({ ...same, name: "u", shares: await folders.take([{ grant: await picked("a") }]) }, new Date());
+    expect(folders.views(other)[0]?.versionLimitBytes).toBeUndefined();
+    await folders.set({ task: "t", folder: "a", versionLimitBytes: 5000 }, actor);
+    expect([made, other].map((each) => folders.views(each)[0]?.versionLimitBytes)).toEqual([5000, 5000]);
+    await folders.endAll();
+    expect(folders.views(made)[0]?.versionLimitBytes).toBe(5000);
+  });
+
+  it("a task whose changes have no room is told so until something is taken out of its layer", async () => {
+    const made = await task({ folder: "a" });
+    const about = { neededBytes: 5, limitBytes: 10, usedBytes: 9, path: "Yg==" };
+    changed(made, { paths: ["1"], roomRefused: { ...about, what: "changes", why: "disk", count: 1 } });
+    const { folder } = await served(made);
+    await folder.use(async (server) => server.ask("stats", {}));
+    expect(folders.views(made)[0]?.refused).toMatchObject({ what: "changes", problem: { code: "share.changes-full" } });
+    expect(await codeOf(folders.answerRoom({ task: "t", folder: "a", answer: "allow" }, actor)), "there is nothing to allow").toBe(
+      "task.state",
+    );
+    await folders.discard({ task: "t", folder: "a", what: { all: true, revision: 1 } }, actor);
+    expect(folders.views(made)[0]?.refused).toBeUndefined();
     await folder.endServing();
   });
 

@@ -6,6 +6,7 @@ import {
   type Params,
   ProblemError,
   type Result,
+  type RoomRefusal,
   type ShareMode,
   type ShareView,
 } from "../../contract/index.ts";
@@ -14,14 +15,18 @@ import type { Paths } from "../paths.ts";
 import {
   type Activity,
   activityEvents,
+  activityWaits,
   Changes,
   changesWait,
   Folder,
   type FolderSpec,
+  folderKey,
   folderUnknown,
   type Grants,
   guestPathFor,
+  nothingAsked,
   refuseOverlaps,
+  roomProblem,
 } from "../share/index.ts";
 import type { PlacedFolder } from "./guest-folders.ts";
 import type { Machine } from "./machine.ts";
@@ -50,6 +55,8 @@ export class TaskFolders {
   readonly #held = new Map<string, Map<string, Folder>>();
   /** one change of a task's folders at a time */
   readonly #turns = new Map<string, Promise<unknown>>();
+  /** folders, by id, whose tasks wait for what they did to be written down */
+  readonly #unrecorded = new Map<string, number>();
 
   constructor(options: TaskFoldersOptions) {
     this.#options = options;
@@ -99,11 +106,14 @@ export class TaskFolders {
       const { path: _, identity: __, counted, ...seen } = share;
       const folder = this.#folder(task, share);
       const waiting = folder.waiting(counted);
-      const { room, problem } = folder;
+      const { room, versionLimit } = folder;
+      const stuck = this.#options.audit.holding && this.#unrecorded.has(share.id);
+      const problem = folder.problem ?? (stuck ? activityWaits() : undefined);
       return {
         ...seen,
         ...(waiting === undefined ? {} : { waiting }),
         ...(room === undefined ? {} : { room }),
+        ...(versionLimit === undefined ? {} : { versionLimitBytes: versionLimit }),
         ...(problem === undefined ? {} : { problem }),
       };
     });
@@ -176,7 +186,13 @@ export class TaskFolders {
     const task = this.#options.resolve(params.task);
     return this.#inTurn(task, async () => {
       const share = find(task, params.folder);
-      const { mode = share.mode, hideSecrets = share.hideSecrets, localFolders = share.localFolders } = params;
+      const { mode = share.mode, hideSecrets = share.hideSecrets, localFolders = share.localFolders, versionLimitBytes } = params;
+      if (versionLimitBytes !== undefined) await this.#limitVersions(task, share, versionLimitBytes);
+      if (params.mode === undefined && params.hideSecrets === undefined && params.localFolders === undefined) {
+        const data = { folder: share.id, name: share.name, mode, hideSecrets, localFolders, wall: wallSentence(task.shares) };
+        this.#options.audit.report("folder.changed", { ...data, versionLimitBytes }, { task: task.id, actor });
+        return task;
+      }
       const changed: TaskShare = { ...share, mode, hideSecrets, localFolders };
       const shares = task.shares.map((one) => (one === share ? changed : one));
       await refuseOverlaps(shares.map(specOf));
@@ -200,7 +216,8 @@ export class TaskFolders {
         throw error;
       }
       const data = { folder: share.id, name: share.name, mode, hideSecrets, localFolders, wall: wallSentence(shares) };
-      this.#options.audit.record("folder.changed", data, { task: task.id, actor });
+      const limit = versionLimitBytes === undefined ? {} : { versionLimitBytes };
+      this.#options.audit.record("folder.changed", { ...data, ...limit }, { task: task.id, actor });
       await this.#save(task, shares);
       return task;
     });
@@ -234,10 +251,15 @@ export class TaskFolders {
 
   async answerRoom(params: Params<"folders.room">, actor: Actor): Promise<void> {
     const { task, share, folder } = this.#find(params);
-    const { answer, untilBytes } = params;
+    const { answer } = params;
+    if (answer === "refuse" ? !folder.room : params.untilBytes === undefined && folder.roomWanted === undefined) {
+      throw nothingAsked(share.name, task.name);
+    }
+    const untilBytes = answer === "refuse" ? undefined : Math.max(1, params.untilBytes ?? folder.roomWanted ?? 1);
     const data = { folder: share.id, name: share.name, answer, ...(untilBytes === undefined ? {} : { untilBytes }) };
     this.#options.audit.record("folder.answered", data, { task: task.id, actor });
-    await folder.answerRoom(answer, untilBytes);
+    if (untilBytes === undefined) await folder.refuseRoom();
+    else await this.#limitVersions(task, share, untilBytes);
   }
 
   async list({ task: ref, folder, after, limit }: Params<"changes.list">): Promise<Result<"changes.list">> {
@@ -322,6 +344,7 @@ export class TaskFolders {
     const { refused, remaining } = done;
     report(done, { task: task.id }, { folder: share.id, name: share.name, refused: refused.length, remaining });
     if (remaining === 0) {
+      if (share.refused?.what === "changes") delete share.refused; // what was taken out of the layer made room
       // the list of changes is another one now
       await folder.recount();
       await this.remember(task);
@@ -364,14 +387,56 @@ export class TaskFolders {
       paths,
       program,
       events: {
-        onActivity: (entries: Activity) => {
-          for (const { kind, entries: part } of activityEvents(entries)) audit.report(kind, { ...about, entries: part }, { task: task.id });
+        onActivity: async (entries: Activity) => {
+          this.#unrecorded.set(share.id, (this.#unrecorded.get(share.id) ?? 0) + 1);
+          await Promise.all(
+            [...activityEvents(entries)].map(({ kind, entries: part }) => audit.keep(kind, { ...about, entries: part }, { task: task.id })),
+          );
+          const left = (this.#unrecorded.get(share.id) ?? 1) - 1;
+          if (left > 0) this.#unrecorded.set(share.id, left);
+          else this.#unrecorded.delete(share.id);
         },
         onRoom: (question) => audit.report("folder.room", { ...about, ...question }, { task: task.id }),
+        onRefused: (refusal) => {
+          audit.report("folder.refused", { ...about, ...refusal }, { task: task.id });
+          void this.#refused(task.id, share.id, refusal);
+        },
       },
     });
     held.set(share.id, folder);
     return folder;
+  }
+
+  /** Notes why a write failed, for as long as it is so. */
+  async #refused(id: string, shareId: string, refusal: RoomRefusal): Promise<void> {
+    const task = this.#options.store.get(id);
+    const share = task?.shares.find((one) => one.id === shareId);
+    if (!task || !share) return;
+    const problem = roomProblem(task.name, share.name, refusal);
+    share.refused = { what: refusal.what, time: new Date().toISOString(), problem };
+    await this.#remembered(task);
+  }
+
+  /** Writes down what the next keeper should know. On a full disk this one knows it all the same. */
+  async #remembered(task: TaskFile): Promise<void> {
+    try {
+      await this.#options.store.save(task);
+    } catch (error) {
+      if (!(error instanceof ProblemError) && this.#options.store.get(task.id)) throw error;
+    }
+  }
+
+  /** Versions belong to the folder: every task that has it is told. */
+  async #limitVersions(task: TaskFile, share: TaskShare, bytes: number): Promise<void> {
+    const folder = this.#folder(task, share);
+    await folder.limitVersions(bytes);
+    const others = [...this.#held.values()].flatMap((held) => [...held.values()]).filter((one) => one !== folder && one.key === folder.key);
+    await Promise.all(others.map((one) => one.versionsLimited(bytes)));
+    for (const each of this.#options.store.all()) {
+      const refused = each.shares.filter((one) => one.refused?.what === "versions" && folderKey(one.identity) === folder.key);
+      for (const one of refused) delete one.refused;
+      if (refused.length > 0) await this.#remembered(each);
+    }
   }
 
   #inTurn<T>(task: TaskFile, work: () => Promise<T>): Promise<T> {

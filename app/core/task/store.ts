@@ -13,6 +13,7 @@ import {
   ProblemError,
   problemSchema,
   shareMode,
+  shareView,
   TASK_FILE_VERSION,
   taskName,
 } from "../../contract/index.ts";
@@ -27,7 +28,7 @@ const shareV1 = z.strictObject({
   guestPath: z.string(),
 });
 
-const taskShare = shareV1.extend({
+const shareV2 = shareV1.extend({
   /** names its layer, and with the task's id its logs in the folder's store; never given twice in a task */
   id: folderId,
   mode: shareMode,
@@ -38,6 +39,10 @@ const taskShare = shareV1.extend({
   counted: z.strictObject({ changes: z.int().min(0), stamp: z.string().max(256) }).optional(),
   /** names in it that look like secrets, as they were when it was first looked through */
   secrets: z.strictObject({ names: z.array(z.string().max(256)).max(16), more: z.boolean() }).optional(),
+});
+const taskShare = shareV2.extend({
+  /** the last write in it that failed for want of room */
+  refused: shareView.shape.refused,
 });
 export type TaskShare = z.infer<typeof taskShare>;
 
@@ -58,6 +63,7 @@ const fields = {
   failure: problemSchema.optional(),
 };
 const taskFileV1 = z.strictObject({ version: z.literal(1), ...fields, shares: z.array(shareV1).max(16) });
+const taskFileV2 = z.strictObject({ version: z.literal(2), ...fields, shares: z.array(shareV2).max(16) });
 const taskFile = z.strictObject({ version: z.literal(TASK_FILE_VERSION), ...fields, shares: z.array(taskShare).max(16) });
 export type TaskFile = z.infer<typeof taskFile>;
 
@@ -67,6 +73,8 @@ const KEPT_RUNS = 50;
 export class TaskStore {
   readonly #paths: Paths;
   readonly #tasks = new Map<string, TaskFile>();
+  /** one write of a task's file at a time */
+  readonly #saving = new Map<string, Promise<void>>();
   /** task folders that cannot be read; they are left as they are and named in `doctor` */
   readonly unreadable: { id: string; why: string }[] = [];
 
@@ -116,7 +124,18 @@ export class TaskStore {
   }
 
   /** Durable when it resolves. */
-  async save(task: TaskFile): Promise<void> {
+  save(task: TaskFile): Promise<void> {
+    const write = () => this.#write(task);
+    const saved = (this.#saving.get(task.id) ?? Promise.resolve()).then(write, write);
+    const settled = saved.catch(() => {});
+    this.#saving.set(task.id, settled);
+    void settled.then(() => {
+      if (this.#saving.get(task.id) === settled) this.#saving.delete(task.id);
+    });
+    return saved;
+  }
+
+  async #write(task: TaskFile): Promise<void> {
     const { file } = this.#paths.task(task.id);
     try {
       await using handle = await open(`${file}.new`, "w", 0o600);
@@ -162,6 +181,11 @@ function readTask(text: string): { task: TaskFile; older?: number } {
     const added = { hideSecrets: false, localFolders: false, notes: [] };
     const shares = first.data.shares.map((share) => ({ ...share, ...added, id: newShareId() }));
     return { task: { ...first.data, version: TASK_FILE_VERSION, shares }, older: version };
+  }
+  if (version === 2) {
+    const second = taskFileV2.safeParse(json);
+    if (!second.success) throw unfit(second.error);
+    return { task: { ...second.data, version: TASK_FILE_VERSION }, older: version };
   }
   const task = taskFile.safeParse(json);
   if (task.success) return { task: task.data };

@@ -4,6 +4,7 @@ import type { ChosenChanges, EventEnvelope, RefusedChange, ShareView, TaskView }
 import type { Outcome } from "../actions.ts";
 import { useActions, usePageState } from "../page.ts";
 import { ConfirmButton } from "../parts/ConfirmButton.tsx";
+import { ProblemNote } from "../parts/ProblemNote.tsx";
 import type { FolderChanges } from "../store/changes.ts";
 import { bytes, text } from "../text.ts";
 import { visible } from "../visible.ts";
@@ -80,6 +81,7 @@ function FolderPane({ task, share, changes }: FolderProps) {
         )}
       </header>
       {share.room && <RoomQuestion task={task} share={share} room={share.room} />}
+      {!share.room && share.refused && <RoomRefusal task={task} share={share} refused={share.refused} />}
       {outcome && (
         <div className="outcome" role="status">
           <p>{text.changes.outcome(outcome.did, outcome.done)}</p>
@@ -140,16 +142,32 @@ function RoomQuestion({ task, share, room }: RoomProps) {
     <div className="room" role="alert">
       <p>{text.changes.room(room.path.text, bytes(room.usedBytes), bytes(room.limitBytes))}</p>
       <span className="buttons">
-        <button
-          type="button"
-          onClick={() => answerRoom(task.id, share.id, "allow", room.usedBytes + 2 * room.neededBytes + room.limitBytes)}
-        >
+        <button type="button" onClick={() => answerRoom(task.id, share.id, "allow")}>
           {text.changes.roomAllow}
         </button>
         <button type="button" onClick={() => answerRoom(task.id, share.id, "refuse")}>
           {text.changes.roomRefuse}
         </button>
       </span>
+    </div>
+  );
+}
+
+type RefusalProps = Readonly<{ task: TaskView; share: ShareView; refused: NonNullable<ShareView["refused"]> }>;
+
+/** Why a write of the task failed, for as long as the next one would too. */
+function RoomRefusal({ task, share, refused: { what, problem } }: RefusalProps) {
+  const { answerRoom } = useActions();
+  return (
+    <div className="room" role="alert" aria-label={text.changes.roomRefused}>
+      <ProblemNote problem={problem} />
+      {what === "versions" && (
+        <span className="buttons">
+          <button type="button" onClick={() => answerRoom(task.id, share.id, "allow")}>
+            {text.changes.roomAllow}
+          </button>
+        </span>
+      )}
     </div>
   );
 }

@@ -86,6 +86,58 @@ describe.skipIf(!isRoot)("no room on the disk (needs root: it mounts a small fil
     expect((await cloche.ok(["exec", "t", "--", "cat", "kept"])).stdout).toBe("kept\n");
   });
 
+  it("fills while a guest works in a folder: it waits, which `show` says, and with room it goes on; every act is told, none is lost", async () => {
+    const made = 2500; // more than the batches that may be under way
+    const lostBefore = historyIsWhole(cloche).filter(({ kind }) => kind === "events.lost").length;
+    fill(3 << 20);
+    const going = cloche.start(["exec", "t", "--", "sh", "-ec", `mkdir many; cd many; for n in $(seq ${made}); do : > f$n; done`]);
+    going.process.stdin.end();
+    await until("the reason", async () => (await cloche.task("t")).shares[0]?.problem?.code === "disk.full");
+    let count = -1;
+    await until("the guest to wait", async () => {
+      const before = count;
+      count = existsSync(join(folder, "many")) ? readdirSync(join(folder, "many")).length : 0;
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      return count > 0 && count === before;
+    });
+    expect(count).toBeLessThan(made);
+    rmSync(filler);
+    expect((await going.finished).status).toBe(0);
+    expect(readdirSync(join(folder, "many"))).toHaveLength(made);
+    const created = () =>
+      historyIsWhole(cloche)
+        .filter(({ kind }) => kind === "files.activity")
+        .flatMap(({ data }) => data.entries as { what: string; path: { text: string } }[])
+        .filter(({ what, path }) => what === "created" && path.text.startsWith("many/f"));
+    await until("all of it", () => new Set(created().map(({ path }) => path.text)).size === made);
+    expect(historyIsWhole(cloche).filter(({ kind }) => kind === "events.lost")).toHaveLength(lostBefore);
+    expect((await cloche.task("t")).shares[0]?.problem).toBeUndefined();
+  });
+
+  it("a guest fills its layer: it gets ENOSPC and `show` the reason, a reserve is left, and what is discarded makes room", async () => {
+    const reviewed = cloche.folder("reviewed");
+    await cloche.ok(["folder", "add", "t", reviewed]);
+    const at = "/home/you/reviewed";
+    const inside = (script: string) => cloche.run(["exec", "t", "--", "sh", "-c", script]);
+    fill(36 << 20); // the reserve of this disk is 20 MiB
+    const big = await inside(`head -c 30M /dev/zero > ${at}/big`);
+    expect(big.status).not.toBe(0);
+    expect(big.stderr).toMatch(/No space left on device/);
+    expect(freeBytes(), "the host keeps its reserve").toBeGreaterThan(16 << 20);
+    const empty = await inside(`: > ${at}/empty`);
+    expect(empty.stderr, "not even a name").toMatch(/No space left on device/);
+    const share = async () => (await cloche.task("t")).shares.find(({ name }) => name === "reviewed");
+    const refused = await until("the reason", async () => (await share())?.refused);
+    const { message } = wellFormed(refused.problem, "share.changes-full");
+    expect(message).toContain('in the folder "reviewed"');
+    expect((await cloche.ok(["show", "t"])).stdout).toContain("[share.changes-full]");
+    await cloche.ok(["discard", "t", "--all"]);
+    expect((await share())?.refused).toBeUndefined();
+    expect((await inside(`: > ${at}/empty`)).status).toBe(0);
+    rmSync(filler);
+    await cloche.ok(["folder", "rm", "t", "reviewed", "--discard"]);
+  });
+
   it("fills while a command prints: its output goes on whole, only the log loses", async () => {
     fill(0);
     const ended = await cloche.run(["exec", "t", "--", "sh", "-c", "yes | head -c 5M"]);
