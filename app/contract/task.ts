@@ -70,9 +70,7 @@ export const folderNote = z.lazy(() =>
 export type FolderNote = z.infer<typeof folderNote>;
 
 /** The last write of the task in a folder that failed for want of room, until there is some. It is kept with the task. */
-export const refusedWrite = z.lazy(() =>
-  z.strictObject({ what: roomRefusal.shape.what, time: z.iso.datetime(), problem: problemSchema }),
-);
+export const refusedWrite = z.lazy(() => z.strictObject({ what: roomRefusal.shape.what, time: z.iso.datetime(), problem: problemSchema }));
 
 export const shareView = z.lazy(() =>
   z.strictObject({

@@ -12,8 +12,8 @@ import {
   folderNote,
   ProblemError,
   problemSchema,
+  refusedWrite,
   shareMode,
-  shareView,
   TASK_FILE_VERSION,
   taskName,
 } from "../../contract/index.ts";
@@ -42,7 +42,7 @@ const shareV2 = shareV1.extend({
 });
 const taskShare = shareV2.extend({
   /** the last write in it that failed for want of room */
-  refused: shareView.shape.refused,
+  refused: refusedWrite.optional(),
 });
 export type TaskShare = z.infer<typeof taskShare>;
 
