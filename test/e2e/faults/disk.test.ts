@@ -86,9 +86,33 @@ describe.skipIf(!isRoot)("no room on the disk (needs root: it mounts a small fil
     expect((await cloche.ok(["exec", "t", "--", "cat", "kept"])).stdout).toBe("kept\n");
   });
 
+  it("fills while a command prints: its output goes on whole, only the log loses", async () => {
+    fill(0);
+    const ended = await cloche.run(["exec", "t", "--", "sh", "-c", "yes | head -c 5M"]);
+    rmSync(filler);
+    if (ended.status === 125) refusedWith(ended, "disk.full");
+    else expect(ended.bytes.length).toBe(5 << 20);
+    await until("no command", async () => (await cloche.task("t")).running === 0);
+    expect(existsSync(filler)).toBe(false);
+  });
+
+  it("a copy out onto a full disk fails, keeps what was there and leaves no part", async () => {
+    await cloche.ok(["exec", "t", "--", "sh", "-c", "head -c 8M /dev/urandom > ~/copy"]);
+    const target = join(cloche.home, "copied");
+    writeFileSync(target, "as it was");
+    fill(1 << 20);
+    refusedWith(await cloche.run(["cp", "t:copy", target]), "copy.failed");
+    rmSync(filler);
+    expect(readFileSync(target, "utf8")).toBe("as it was");
+    expect(existsSync(`${target}.cloche-part`)).toBe(false);
+    await cloche.ok(["cp", "t:copy", target]);
+  });
+
   it("fills while a guest works in a folder: it waits, which `show` says, and with room it goes on; every act is told, none is lost", async () => {
     const made = 2500; // more than the batches that may be under way
     const lostBefore = historyIsWhole(cloche).filter(({ kind }) => kind === "events.lost").length;
+    await cloche.ok(["stop", "t"]); // with all that the guest had for its own disk
+    await cloche.ok(["start", "t"]);
     fill(3 << 20);
     const going = cloche.start(["exec", "t", "--", "sh", "-ec", `mkdir many; cd many; for n in $(seq ${made}); do : > f$n; done`]);
     going.process.stdin.end();
@@ -136,27 +160,5 @@ describe.skipIf(!isRoot)("no room on the disk (needs root: it mounts a small fil
     expect((await inside(`: > ${at}/empty`)).status).toBe(0);
     rmSync(filler);
     await cloche.ok(["folder", "rm", "t", "reviewed", "--discard"]);
-  });
-
-  it("fills while a command prints: its output goes on whole, only the log loses", async () => {
-    fill(0);
-    const ended = await cloche.run(["exec", "t", "--", "sh", "-c", "yes | head -c 5M"]);
-    rmSync(filler);
-    if (ended.status === 125) refusedWith(ended, "disk.full");
-    else expect(ended.bytes.length).toBe(5 << 20);
-    await until("no command", async () => (await cloche.task("t")).running === 0);
-    expect(existsSync(filler)).toBe(false);
-  });
-
-  it("a copy out onto a full disk fails, keeps what was there and leaves no part", async () => {
-    await cloche.ok(["exec", "t", "--", "sh", "-c", "head -c 8M /dev/urandom > ~/copy"]);
-    const target = join(cloche.home, "copied");
-    writeFileSync(target, "as it was");
-    fill(1 << 20);
-    refusedWith(await cloche.run(["cp", "t:copy", target]), "copy.failed");
-    rmSync(filler);
-    expect(readFileSync(target, "utf8")).toBe("as it was");
-    expect(existsSync(`${target}.cloche-part`)).toBe(false);
-    await cloche.ok(["cp", "t:copy", target]);
   });
 });
