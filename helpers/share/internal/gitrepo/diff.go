@@ -162,13 +162,11 @@ func (r *Repository) diffRef(w io.Writer, c *refChange, text TextDiff) error {
 	}
 	from := c.old.id
 	if c.kind == New {
-		// A new branch shows what its own commits changed: from where the oldest of them began.
+		// A new branch shows all that its own commits changed: from the host's commit that they began with.
 		if len(c.ahead) == 0 || c.more {
 			return nil
 		}
-		if oldest := c.ahead[len(c.ahead)-1]; len(oldest.parents) > 0 && !r.boundary[oldest.id] {
-			from = oldest.parents[0]
-		}
+		from = r.began(c)
 	}
 	old, err := tree(from)
 	if err != nil {
@@ -180,6 +178,26 @@ func (r *Repository) diffRef(w io.Writer, c *refChange, text TextDiff) error {
 	}
 	d := &treeDiff{r: r, w: w, text: text}
 	return d.trees(old, now, "", 0)
+}
+
+// began gives the commit of the host's that a new branch grew from, by first parents; empty for a history of its own. Dates tell
+// nothing here: a guest that dates its first commit last would have that one's changes left out.
+func (r *Repository) began(c *refChange) ID {
+	own := make(map[ID]*walked, len(c.ahead))
+	for _, w := range c.ahead {
+		own[w.id] = w
+	}
+	at, _, err := r.peel(c.new.id)
+	if err != nil {
+		return "" // then everything is shown, or the reason why it cannot be
+	}
+	for w := own[at]; w != nil; w = own[at] {
+		if len(w.parents) == 0 || r.boundary[w.id] {
+			return ""
+		}
+		at = w.parents[0]
+	}
+	return at
 }
 
 func writeCommit(w io.Writer, c *walked) error {

@@ -575,3 +575,39 @@ func TestGitDirectoriesAreFoundWhateverTheyAreCalled(t *testing.T) {
 		}
 	}
 }
+
+// A branch's own commits may have any date: dated last, the first of them would be taken for the last, and its changes for the
+// host's.
+func TestANewBranchShowsAllItsChangesWhateverItsCommitsAreDated(t *testing.T) {
+	s := withHistory(t)
+	s.begin()
+	main := s.git(s.host, "rev-parse", "main")
+	dated := func(parent, file, content string, seconds int) string {
+		tree := s.object("tree", "100644 "+file+"\x00"+raw(s.object("blob", content)))
+		return s.object("commit", fmt.Sprintf("tree %s\nparent %s\nauthor A <a@b> 1700000000 +0000\ncommitter A <a@b> %d +0000\n\nx\n", tree, parent, seconds))
+	}
+	first := dated(main, "planted.sh", "planted\n", 1900000000)
+	s.write(s.guest+"/.git/refs/heads/topic", dated(first, "planted.sh", "planted\nharmless\n", 1000000000)+"\n")
+	var diff strings.Builder
+	s.must(s.open().Diff(&diff, lines))
+	if !strings.Contains(diff.String(), "--- /dev/null\n+++ b/planted.sh") {
+		t.Errorf("what the first commit planted is not shown:\n%s", diff.String())
+	}
+}
+
+// What was taken over as an ordinary file is in the host's store then, where nothing looks at it again.
+func TestAHarmfulModulesFileIsRefusedThoughTheHostHasItsBytesAlready(t *testing.T) {
+	s := withHistory(t)
+	s.begin()
+	command := s.object("blob", "[submodule \"b\"]\n\tpath = b\n\turl = https://example.org/\n\tupdate = !touch /tmp/owned\n")
+	s.guestMain(s.commitOf(s.object("tree", "100644 notes\x00"+raw(command))))
+	s.mustApply(false) // the control: a file of another name may say what it likes
+	s.guestMain(s.commitOf(s.object("tree", "100644 .gitmodules\x00"+raw(command))))
+	s.refused("a command")
+	// Staged only, with the host's index naming the bytes elsewhere.
+	s = withHistory(t)
+	s.commit(s.host, "notes", "[submodule \"b\"]\n\tpath = b\n\turl = https://example.org/\n\tupdate = !touch /tmp/owned\n", "notes")
+	s.begin()
+	s.git(s.guest, "update-index", "--add", "--cacheinfo", "100644,"+command+",.gitmodules")
+	s.refused("a command")
+}

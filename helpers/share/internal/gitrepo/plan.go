@@ -178,8 +178,10 @@ func (p *Plan) direct() ([]taken, error) {
 			host[r.hostIndex.entries[i].id] = true
 		}
 		for i := range r.guestIndex.entries {
-			if e := &r.guestIndex.entries[i]; e.mode != treeSub && e.extended&intentToAdd == 0 && !host[e.id] {
-				want = append(want, taken{id: e.id, kind: blobType, special: specialOf(e.path[strings.LastIndexByte(e.path, '/')+1:])})
+			if e := &r.guestIndex.entries[i]; e.mode != treeSub && e.extended&intentToAdd == 0 {
+				if special := specialOf(e.path[strings.LastIndexByte(e.path, '/')+1:]); special != 0 || !host[e.id] {
+					want = append(want, taken{id: e.id, kind: blobType, special: special})
+				}
 			}
 		}
 		step := Step{Do: Create, Path: []string{"index"}, Content: r.format.take(r.hostIndex, r.guestIndex), Mode: 0o644, Lock: "index.lock"}
@@ -308,8 +310,12 @@ func (p *Plan) closure(want []taken) error {
 			return malformed("a ref without a commit")
 		}
 		has, err := r.lower.store.has(t.id)
-		if err != nil || has {
+		if err != nil {
 			return err
+		}
+		if has {
+			// Taken before, it may have been under a name that means nothing to git.
+			return p.checkSpecial(r.lower.store, t)
 		}
 		if len(seen) == maxTaken {
 			return tooMuch("more than %d new objects", maxTaken)
@@ -519,18 +525,9 @@ func (p *Plan) writeObject(out *counted, z *zlib.Writer, t taken) error {
 		return malformed("it is a %s", kind)
 	}
 	if kind == blobType && t.special != 0 {
-		if size > 1<<20 {
-			return tooMuch(".gitmodules or .gitattributes has more than 1 MiB")
-		}
-		b, err := readSized(r, size)
+		b, err := readSpecial(r, size, t.special)
 		if err != nil {
 			return err
-		}
-		if why := harmfulModules(b); why != "" && t.special&modulesFile != 0 {
-			return malformed(".gitmodules has %s", why)
-		}
-		if why := harmfulAttributes(b); why != "" && t.special&attributesFile != 0 {
-			return malformed(".gitattributes has %s", why)
 		}
 		r = bytes.NewReader(b)
 	}
@@ -552,6 +549,42 @@ func (p *Plan) writeObject(out *counted, z *zlib.Writer, t taken) error {
 		return malformed("other content than its name says")
 	}
 	return z.Close()
+}
+
+// checkSpecial reads what stands under a name that git obeys.
+func (p *Plan) checkSpecial(from *store, t taken) error {
+	if t.kind != blobType || t.special == 0 {
+		return nil
+	}
+	kind, size, r, err := from.open(t.id)
+	if err != nil {
+		return err
+	}
+	if c, ok := r.(*closing); ok {
+		defer c.abandon()
+	}
+	if kind != blobType {
+		return malformed("%s is a %s", t.id.short(), kind)
+	}
+	_, err = readSpecial(r, size, t.special)
+	return err
+}
+
+func readSpecial(r io.Reader, size int64, special special) ([]byte, error) {
+	if size > 1<<20 {
+		return nil, tooMuch(".gitmodules or .gitattributes has more than 1 MiB")
+	}
+	b, err := readSized(r, size)
+	if err != nil {
+		return nil, err
+	}
+	if why := harmfulModules(b); why != "" && special&modulesFile != 0 {
+		return nil, malformed(".gitmodules has %s", why)
+	}
+	if why := harmfulAttributes(b); why != "" && special&attributesFile != 0 {
+		return nil, malformed(".gitattributes has %s", why)
+	}
+	return b, nil
 }
 
 type packLine struct {
