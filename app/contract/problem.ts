@@ -61,9 +61,12 @@ export function toProblem(error: unknown): Problem {
   };
 }
 
-/** Text of any origin for a terminal: control and direction characters as pictures; newlines and tabs stay. */
+// Besides controls and formatting: separators of lines, and letters and marks that show nothing, of which a variable's name may be made.
+const UNSEEN = /[\p{Cc}\p{Cf}\u2028\u2029\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\uffa0\u{e0100}-\u{e01ef}]/gu;
+
+/** Text of any origin for a terminal: control, direction and unseen characters as pictures; newlines and tabs stay. */
 export function visible(text: string): string {
-  return text.replaceAll("\r\n", "\n").replace(/[\p{Cc}\p{Cf}]/gu, (char) => {
+  return text.replaceAll("\r\n", "\n").replace(UNSEEN, (char) => {
     if (char === "\n" || char === "\t") return char;
     const code = char.codePointAt(0) ?? 0;
     return code < 0x20 ? String.fromCodePoint(0x2400 + code) : "\uFFFD";

@@ -18,6 +18,7 @@ const event = (kind: string, data: Record<string, unknown>, source: "host" | "gu
 test("what would move, hide or reorder text is spelled out; ordinary text of any language stays", () => {
   expect(visible("invoice\u202Efdp.exe")).toBe("invoice‹U+202E›fdp.exe");
   expect(visible("a\u0000b\u001b[31mc\u200bd\u2066e\u{E0041}")).toBe("a‹U+0000›b‹U+001B›[31mc‹U+200B›d‹U+2066›e‹U+E0041›");
+  expect(visible("const {x,\u3164} = q;\u2028e\u{E0101}\uFFA0")).toBe("const {x,‹U+3164›} = q;‹U+2028›e‹U+E0101›‹U+FFA0›");
   expect(visible("Rechnungen März – 請求書 – فواتير – 🧾")).toBe("Rechnungen März – 請求書 – فواتير – 🧾");
 });
 

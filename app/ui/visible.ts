@@ -2,9 +2,9 @@
  * Text that a guest or a file name brought, made safe to read: characters that would move, hide or reorder what stands beside
  * them are spelled out. React shows it as text; nothing here or elsewhere makes HTML of it.
  */
-// Controls, line and paragraph separators, zero-width and bidirectional formatting, tag characters.
-const UNSEEN =
-  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
+// Controls, all formatting (zero-width, bidirectional, tags), line and paragraph separators, and letters and marks that show nothing:
+// a name of a variable may be made of those. The selectors of an emoji's look (U+FE00 to U+FE0F) stay.
+const UNSEEN = /(?![\t\n])[\p{Cc}\p{Cf}\u2028\u2029\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\uffa0\u{e0100}-\u{e01ef}]/gu;
 
 export function visible(text: string): string {
   return text.replace(UNSEEN, (character) => `‹U+${(character.codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, "0")}›`);

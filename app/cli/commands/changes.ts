@@ -106,8 +106,13 @@ async function wholeDiff(
 
 async function printDiff(name: string, side: "change" | "theirs", change: ChangeView, slice: DiffSlice, bytes: Buffer): Promise<void> {
   const whose = side === "theirs" ? " (in the folder, since the task began with it)" : change.conflict ? " (in the task)" : "";
-  if (slice.kind !== "text") return print(visible(`${name}${whose}: ${diffSummary(slice)}`));
-  if (process.stdout.isTTY) return print(`${visible(`${name}${whose}`)}\n${terminalDiff(bytes.toString("utf8"))}`);
+  const about = slice.kind === "text" ? "" : `: ${diffSummary(slice)}`;
+  if (process.stdout.isTTY) {
+    // modes, names and a link's text stand in the bytes whatever the content is
+    const shown = bytes.length > 0 ? `\n${terminalDiff(bytes.toString("utf8"))}` : "";
+    return print(`${visible(`${name}${whose}${about}`)}${shown}`);
+  }
+  if (slice.kind !== "text") await print(visible(`${name}${whose}${about}`));
   // a file or a program gets the diff's own bytes, as `patch` wants them
   await new Promise<void>((resolve) => process.stdout.write(bytes, () => resolve()));
 }

@@ -97,6 +97,8 @@ function Content({ loaded, choose }: ContentProps) {
             // biome-ignore lint/suspicious/noArrayIndexKey: before and after, always in this order
             hash === undefined ? null : <code key={at}>{text.changes.hash(at === 0, hash)}</code>,
           )}
+          {/* modes and names stand there whatever the content is */}
+          {rows.length > 0 && <Hunks rows={rows} count={0} token={first.token} choose={undefined} />}
         </>
       );
     }

@@ -77,6 +77,15 @@ type part struct {
 	binary bool
 	// protected: programs on the host obey it
 	protected bool
+	// leaves: it is a link whose way goes through a link of the folder's, and out of it
+	leaves bool
+}
+
+// flag notes how a part is to be warned of, once.
+func (c *Change) flag(flag string) {
+	if flag != "" && !c.is(flag) {
+		c.Flags = append(c.Flags, flag)
+	}
 }
 
 func (c *Change) is(flag string) bool {

@@ -9,6 +9,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sort"
+
+	"golang.org/x/sys/unix"
 
 	"cloche/share/internal/diff"
 	"cloche/share/internal/layer"
@@ -187,6 +190,9 @@ func (s *Set) compare(c *Change, side string, context int) (*Diff, error) {
 			d.Hunks = d.Hunks[:min(len(d.Hunks), MaxHunks)]
 		}
 	}
+	if d.Kind == "none" && len(head) > 0 {
+		d.Kind = "text" // of no hunk: whoever shows it shows these lines
+	}
 	d.Bytes = append(head, d.Bytes...)
 	d.Total = int64(len(d.Bytes))
 	return d, nil
@@ -195,17 +201,38 @@ func (s *Set) compare(c *Change, side string, context int) (*Diff, error) {
 // headLines tell what is no content, as git does above a diff.
 func headLines(p *part) []byte {
 	var head []byte
+	n := p.node
 	if p.kind == MovedTo {
 		head = fmt.Appendf(head, "rename from %s\nrename to %s\n", diff.Quoted(p.from), diff.Quoted(p.path))
+		if n.Over != nil {
+			head = fmt.Appendf(head, "replaces what the folder has at %s\n", diff.Quoted(p.path))
+		}
 	}
-	switch n := p.node; {
-	case n.Kind != layer.File:
+	kind := map[layer.Kind]uint32{layer.File: unix.S_IFREG, layer.Directory: unix.S_IFDIR}[n.Kind]
+	switch {
+	case kind == 0:
 	case p.kind == Added:
-		head = fmt.Appendf(head, "new file mode 100%03o\n", p.mode())
+		head = fmt.Appendf(head, "new file mode %06o\n", kind|p.mode())
 	case p.kind == Deleted:
-		head = fmt.Appendf(head, "deleted file mode 100%03o\n", p.base.Mode)
-	case n.ModeSet && p.base != nil && n.Mode != p.base.Mode:
-		head = fmt.Appendf(head, "old mode 100%03o\nnew mode 100%03o\n", p.base.Mode, n.Mode)
+		head = fmt.Appendf(head, "deleted file mode %06o\n", kind|p.base.Mode)
+	case p.base != nil && (p.base.Kind != n.Kind || p.mode() != p.base.Mode):
+		was := map[layer.Kind]uint32{layer.File: unix.S_IFREG, layer.Directory: unix.S_IFDIR, layer.Link: unix.S_IFLNK}[p.base.Kind]
+		head = fmt.Appendf(head, "old mode %06o\nnew mode %06o\n", was|p.base.Mode, kind|p.mode())
+	}
+	if p.kind == Deleted {
+		return head
+	}
+	names := make([]string, 0, len(n.Xattrs))
+	for name := range n.Xattrs {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	for _, name := range names {
+		what := fmt.Sprintf("set, %d bytes", len(n.Xattrs[name]))
+		if n.Xattrs[name] == nil {
+			what = "removed"
+		}
+		head = fmt.Appendf(head, "attribute %s %s\n", diff.Quoted(name), what)
 	}
 	return head
 }

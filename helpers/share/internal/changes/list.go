@@ -251,6 +251,9 @@ func (s *Set) examine(look *lookout, p *part) bool {
 	}
 	p.now = look.base(at)
 	p.protected = s.protected(look, p)
+	if n.Kind == layer.Link && !n.Whiteout && n.Target != "" && linkFlag(p.path, n.Target) == "" {
+		p.leaves = look.leaves(p.path, n.Target)
+	}
 	return true
 }
 
@@ -349,6 +352,29 @@ func (s *Set) has(look *lookout, path string, n *layer.Node) names.Look {
 	}
 }
 
+// linkFlag tells of a link that may lead out of the folder.
+func (p *part) linkFlag() string {
+	n := p.node
+	switch {
+	case n.Kind != layer.Link || n.Whiteout:
+		return ""
+	case n.Target == "":
+		if p.kind == MovedTo {
+			return EscapingLink // its text is the folder's own, but means another place from here
+		}
+		return ""
+	}
+	if flag := linkFlag(p.path, n.Target); flag != "" || !p.leaves {
+		return flag
+	}
+	return EscapingLink
+}
+
+// executable tells whether the folder would have a program of it.
+func (p *part) executable() bool {
+	return p.node.Kind == layer.File && !p.node.Whiteout && p.mode()&0o111 != 0
+}
+
 // mode is what the file would have in the folder.
 func (p *part) mode() uint32 {
 	switch {
@@ -373,7 +399,7 @@ func (s *Set) describe(c *Change, p *part) {
 	c.Path, c.From, c.Kind, c.Type, c.Seq = p.path, p.from, p.kind, typeOf(n.Kind), n.Seq
 	c.Conflict = p.conflict()
 	c.Protected = p.protected
-	c.Executable = n.Kind == layer.File && !n.Whiteout && p.mode()&0o111 != 0
+	c.Executable = p.executable()
 	if p.file != nil {
 		c.Size = p.file.Size
 		c.Binary = p.binary
@@ -382,13 +408,8 @@ func (s *Set) describe(c *Change, p *part) {
 	}
 	if n.Kind == layer.Link && !n.Whiteout && n.Target != "" {
 		c.LinkTarget = n.Target
-		if flag := linkFlag(p.path, n.Target); flag != "" {
-			c.Flags = append(c.Flags, flag)
-		}
 	}
-	if n.Kind == layer.Link && p.kind == MovedTo && n.Target == "" {
-		c.Flags = append(c.Flags, EscapingLink) // its text is the folder's own, but means another place from here
-	}
+	c.flag(p.linkFlag())
 	if len(p.path) > MaxPath || len(p.from) > MaxPath {
 		c.Flags = append(c.Flags, PathTooLong)
 	}
@@ -514,8 +535,10 @@ func (f *folds) finish(s *Set, l *listing) {
 				c.Conflict = p.conflict()
 			}
 			c.Protected = c.Protected || p.protected
-			if len(p.path) > MaxPath && !c.is(PathTooLong) {
-				c.Flags = append(c.Flags, PathTooLong)
+			c.Executable = c.Executable || p.executable()
+			c.flag(p.linkFlag())
+			if len(p.path) > MaxPath {
+				c.flag(PathTooLong)
 			}
 		}
 		c.Token = d.token()

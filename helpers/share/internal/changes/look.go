@@ -5,6 +5,7 @@ package changes
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"cloche/share/internal/layer"
@@ -162,6 +163,48 @@ func (l *lookout) leads(from, to string, left *int) bool {
 	}
 	return found
 }
+
+// leaves tells whether the way of a link's text from where the link is goes out of the folder through links that the folder has. Those
+// of the task's are changes of their own. linkFlag has seen to the text itself, so that `..` behind a name is a link's of the folder's.
+func (l *lookout) leaves(path, target string) bool {
+	at := layer.Components(parentOf(path))
+	todo := strings.Split(target, "/")
+	for links := 0; len(todo) > 0; {
+		step := todo[0]
+		todo = todo[1:]
+		switch step {
+		case "", ".":
+			continue
+		case "..":
+			if len(at) == 0 {
+				return true
+			}
+			at = at[:len(at)-1]
+			continue
+		}
+		at = append(at[:len(at):len(at)], step)
+		n, err := l.node(strings.Join(at, "/"))
+		if err != nil {
+			return slices.Contains(todo, "..") // the folder has nothing further down
+		}
+		text := ""
+		if n.QID().Type&wire.QTSymlink != 0 {
+			text, err = n.Readlink()
+		}
+		n.Drop()
+		if text == "" && err == nil {
+			continue
+		}
+		if links++; err != nil || links > maxLinks || strings.HasPrefix(text, "/") {
+			return true
+		}
+		at, todo = at[:len(at)-1], append(strings.Split(text, "/"), todo...)
+	}
+	return false
+}
+
+// maxLinks are followed on one way, as Linux does.
+const maxLinks = 40
 
 func parentOf(path string) string {
 	if at := strings.LastIndexByte(path, '/'); at >= 0 {
