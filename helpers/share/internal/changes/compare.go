@@ -213,7 +213,7 @@ func headLines(p *part) []byte {
 	case kind == 0:
 	case p.kind == Added:
 		head = fmt.Appendf(head, "new file mode %06o\n", kind|p.mode())
-	case p.kind == Deleted:
+	case p.kind == Deleted && p.base != nil:
 		head = fmt.Appendf(head, "deleted file mode %06o\n", kind|p.base.Mode)
 	case p.base != nil && (p.base.Kind != n.Kind || p.mode() != p.base.Mode):
 		was := map[layer.Kind]uint32{layer.File: unix.S_IFREG, layer.Directory: unix.S_IFDIR, layer.Link: unix.S_IFLNK}[p.base.Kind]

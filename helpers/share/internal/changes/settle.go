@@ -124,7 +124,7 @@ func (s *Set) settle(raw json.RawMessage, made *writeback.Identity, kept uint64)
 			ops = append(ops, s.whiteoutOf(n)...)
 		}
 		switch {
-		case made == nil && n.Whiteout && same:
+		case made == nil && n.Whiteout: // also one that the guest made and deleted again meanwhile
 			ops = append(ops, removal(l, n)...)
 			drop = contentsOf(l, n)
 		case made == nil:
