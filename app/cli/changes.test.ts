@@ -102,7 +102,8 @@ describe("a change as a terminal shows it", () => {
     expect(shown).toContain("[hunk 2]");
   });
   it("a letter that shows nothing is seen in a diff", () => {
-    for (const unseen of ["\u3164", "\u115f", "\uffa0", "\u2028", "\u{e0101}", "\u202e"]) expect(terminalDiff(`+a${unseen}b\n`)).toContain("a\ufffdb");
+    for (const unseen of ["\u3164", "\u115f", "\uffa0", "\u2028", "\u{e0101}", "\u202e"])
+      expect(terminalDiff(`+a${unseen}b\n`)).toContain("a\ufffdb");
     expect(terminalDiff("+請求書 🧾 März\tx\n")).toContain("+請求書 🧾 März\tx"); // control
   });
   it("what waits is said in one line", () => {

@@ -62,7 +62,7 @@ export function toProblem(error: unknown): Problem {
 }
 
 // Besides controls and formatting: separators of lines, and letters and marks that show nothing, of which a variable's name may be made.
-const UNSEEN = /[\p{Cc}\p{Cf}\u2028\u2029\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\uffa0\u{e0100}-\u{e01ef}]/gu;
+const UNSEEN = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\u115f\u1160\u2800\u3164\uffa0]|\u034f|\u17b4|\u17b5|[\u180b-\u180f]|[\u{e0100}-\u{e01ef}]/gu;
 
 /** Text of any origin for a terminal: control, direction and unseen characters as pictures; newlines and tabs stay. */
 export function visible(text: string): string {
