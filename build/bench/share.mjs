@@ -131,6 +131,7 @@ async function measure(section, guest, work, { rounds, log, warm = true }) {
           try {
             const us = Number(await guest.root(timed, guest.mounts[name], before, command));
             if (round > 0) samples[workload][name].push(us / 1000);
+            if (!warm) log(`${section}: ${workload}: ${name} ${(us / 1e6).toFixed(2)} s`); // each takes minutes
           } catch (error) {
             if (!PEERS.includes(name)) throw error;
             // A peer that cannot do it has no number: virtiofsd holds a descriptor for each file and may meet the host's limit.
