@@ -3,6 +3,8 @@
  * socket it is spawned first, and both go on beside each other.
  */
 import { existsSync, readFileSync } from "node:fs";
+import { enableCompileCache } from "node:module";
+import { join } from "node:path";
 import { endpoint, isFreeForKeeper } from "../contract/node/place.ts";
 import { type Spawned, spawnKeeper } from "../contract/node/spawn.ts";
 
@@ -24,6 +26,8 @@ function beginKeeper(): Promise<Spawned> | undefined {
 }
 
 const begun = beginKeeper();
+// beside the bundle, where only a new build can be
+enableCompileCache(join(import.meta.dirname, "compiled"));
 const { main } = await import("./program.ts");
 process.exitCode = await main(begun);
 // streams that are still open (a terminal's input, a pipe nobody writes to) must not hold the process
