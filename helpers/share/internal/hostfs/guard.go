@@ -1059,8 +1059,7 @@ func (g *guard) renamed(source *victim, from *node, name string, to *node, newNa
 	var moved []*node
 	if i := g.inodes[objectOf(&source.st)]; i != nil {
 		for n := range i.nodes {
-			if n.isAt(from, name) {
-				n.Hold()
+			if n.isAt(from, name) && n.tryHold() {
 				moved = append(moved, n)
 			}
 		}

@@ -79,6 +79,19 @@ func kindOf(mode uint32) kind {
 
 func (n *node) Hold() { n.refs.Add(1) }
 
+// tryHold is for whoever found the node without having a reference: one that is given up stays so.
+func (n *node) tryHold() bool {
+	for {
+		refs := n.refs.Load()
+		if refs <= 0 {
+			return false
+		}
+		if n.refs.CompareAndSwap(refs, refs+1) {
+			return true
+		}
+	}
+}
+
 // Drop walks up instead of recursing: a guest may nest directories deeper than a stack should be.
 func (n *node) Drop() {
 	for n != nil && n.refs.Add(-1) == 0 {
