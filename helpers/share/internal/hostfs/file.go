@@ -23,9 +23,10 @@ type file struct {
 	writable bool
 	appends  bool
 
-	locking sync.Mutex // guards flocked and ranged
+	locking sync.Mutex // guards flocked, ranged and spans
 	flocked uint8      // the flock(2) lock that is held, in wire's kinds
 	ranged  bool       // fcntl locks of less than the whole file may be held
+	spans   []span     // what fcntl locks cover
 
 	listing sync.Mutex // guards cookie and the descriptor's position, for a directory
 	cookie  uint64     // what the position is
@@ -112,6 +113,7 @@ func (f *file) Close() {
 		unix.Close(f.fd)
 	}
 	n.place.Unlock()
+	f.unlocked()
 	n.Drop()
 }
 

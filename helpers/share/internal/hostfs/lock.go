@@ -73,8 +73,86 @@ func isBlocked(err error) (bool, error) {
 	return false, err
 }
 
+// span is a range of bytes that a file has locked; end is exclusive.
+type span struct {
+	start, end uint64
+	kind       uint8
+}
+
+const (
+	// maxSpans bounds what one open file may hold, and maxAllSpans all of a folder: each is memory of the host's kernel, and the more
+	// there are, the longer it looks through them.
+	maxSpans    = 1024
+	maxAllSpans = 1 << 16
+)
+
+// fcntl sets a lock, and keeps what is held as the kernel does.
 func (f *file) fcntl(host unix.Flock_t) error {
-	return retry(func() error { return unix.FcntlFlock(uintptr(f.fd), unix.F_OFD_SETLK, &host) })
+	want := span{uint64(host.Start), uint64(host.Start + host.Len), wire.LockUnlock}
+	if host.Len == 0 {
+		want.end = math.MaxUint64
+	}
+	switch host.Type {
+	case unix.F_RDLCK:
+		want.kind = wire.LockRead
+	case unix.F_WRLCK:
+		want.kind = wire.LockWrite
+	}
+	next := with(f.spans, want)
+	more := int64(len(next) - len(f.spans))
+	all := &f.node.tree.spans
+	if total := all.Add(more); more > 0 && (len(next) > maxSpans || total > maxAllSpans) {
+		all.Add(-more)
+		return syscall.ENOLCK
+	}
+	err := retry(func() error { return unix.FcntlFlock(uintptr(f.fd), unix.F_OFD_SETLK, &host) })
+	if err != nil {
+		all.Add(-more)
+		return err
+	}
+	f.spans = next
+	return nil
+}
+
+// with gives the spans after one more was set, in order, those that touch and are of one kind as one.
+func with(held []span, s span) []span {
+	var next []span
+	add := func(h span) {
+		if h.start >= h.end || h.kind == wire.LockUnlock {
+			return
+		}
+		if last := len(next) - 1; last >= 0 && next[last].end == h.start && next[last].kind == h.kind {
+			next[last].end = h.end
+			return
+		}
+		next = append(next, h)
+	}
+	placed := false
+	place := func() {
+		if !placed {
+			add(s)
+		}
+		placed = true
+	}
+	for _, h := range held {
+		if h.end <= s.start {
+			add(h)
+			continue
+		}
+		add(span{h.start, min(h.end, s.start), h.kind})
+		place()
+		add(span{max(h.start, s.end), h.end, h.kind})
+	}
+	place()
+	return next
+}
+
+// unlocked takes what a closed file held out of the count.
+func (f *file) unlocked() {
+	f.locking.Lock()
+	defer f.locking.Unlock()
+	f.node.tree.spans.Add(-int64(len(f.spans)))
+	f.spans = nil
 }
 
 // flock takes, converts or drops the flock(2) lock, and keeps what is held.

@@ -247,3 +247,31 @@ func TestLocksAndFlushesInAnyOrderLeaveNothing(t *testing.T) {
 		s.tryLock(fid, wire.LockUnlock, 0, 0)
 	}
 }
+
+// Each range is memory of the host's kernel.
+func TestTheRangesThatAGuestLocksAreBounded(t *testing.T) {
+	s := lockShare(t, 2, 3)
+	lock := func(fid uint32, at uint64) error {
+		_, err := s.Do(&wire.Tlock{Fid: fid, Kind: wire.LockWrite, Start: at, Length: 1})
+		return err
+	}
+	held := uint64(0)
+	for ; held < 5000; held++ {
+		if err := lock(2, 2*held); err != nil {
+			refused(t, "one more range", err, syscall.ENOLCK)
+			break
+		}
+	}
+	if held < 100 || held == 5000 {
+		t.Fatalf("%d ranges were locked", held)
+	}
+	// Controls: another file, ranges that touch and so are one, and after an unlock.
+	for i := range uint64(5000) {
+		must(t, lock(3, 1<<20+i))
+	}
+	must(t, lock(2, 1))
+	if s.tryLock(2, wire.LockUnlock, 0, 0) != wire.LockSuccess {
+		t.Error("unlock")
+	}
+	must(t, lock(2, 100))
+}

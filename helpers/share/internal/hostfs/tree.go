@@ -3,6 +3,7 @@
 package hostfs
 
 import (
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -34,6 +35,7 @@ type Tree struct {
 	oldKernel bool
 	guard     *guard // nil without Options.Versions
 	folding   folding
+	spans     atomic.Int64 // of all open files
 }
 
 var _ ninep.Tree = (*Tree)(nil)

@@ -403,7 +403,7 @@ func (f *file) Close() {
 	if f.listing != nil {
 		f.listing.close()
 	}
-	f.node.locks().drop(f)
+	f.node.locks().drop(&f.node.tree.locked, f)
 	f.node.Drop()
 }
 

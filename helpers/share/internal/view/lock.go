@@ -5,6 +5,7 @@ package view
 import (
 	"math"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"cloche/share/internal/wire"
@@ -23,8 +24,11 @@ type heldLock struct {
 	start, end uint64 // end is exclusive
 }
 
-// maxLocks bounds what a guest can make one file hold.
-const maxLocks = 1024
+// maxLocks bounds what a guest can make one file hold, and maxAllLocks all of them.
+const (
+	maxLocks    = 1024
+	maxAllLocks = 1 << 16
+)
 
 func (n *node) locks() *lockTable { return &n.lockTable }
 
@@ -48,7 +52,7 @@ func (t *lockTable) conflict(owner *file, kind uint8, start, end uint64) *heldLo
 	return nil
 }
 
-func (t *lockTable) set(owner *file, kind uint8, start, end uint64) (blocked bool, err error) {
+func (t *lockTable) set(all *atomic.Int64, owner *file, kind uint8, start, end uint64) (blocked bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if kind != wire.LockUnlock && t.conflict(owner, kind, start, end) != nil {
@@ -70,14 +74,16 @@ func (t *lockTable) set(owner *file, kind uint8, start, end uint64) (blocked boo
 	if kind != wire.LockUnlock {
 		kept = append(kept, heldLock{owner, kind, start, end})
 	}
-	if len(kept) > maxLocks && len(kept) > len(t.held) {
+	more := int64(len(kept) - len(t.held))
+	if total := all.Add(more); more > 0 && (len(kept) > maxLocks || total > maxAllLocks) {
+		all.Add(-more)
 		return false, syscall.ENOLCK
 	}
 	t.held = kept
 	return false, nil
 }
 
-func (t *lockTable) drop(owner *file) {
+func (t *lockTable) drop(all *atomic.Int64, owner *file) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	kept := t.held[:0]
@@ -86,6 +92,7 @@ func (t *lockTable) drop(owner *file) {
 			kept = append(kept, h)
 		}
 	}
+	all.Add(int64(len(kept) - len(t.held)))
 	t.held = kept
 }
 
@@ -97,7 +104,7 @@ func (f *file) Lock(l wire.Lock) (blocked bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	return f.node.locks().set(f, l.Type, start, end)
+	return f.node.locks().set(&f.node.tree.locked, f, l.Type, start, end)
 }
 
 func (f *file) GetLock(l wire.Lock) (wire.Lock, error) {

@@ -70,6 +70,8 @@ type Tree struct {
 
 	// listed is what open listings of mixed directories hold, in bytes.
 	listed atomic.Int64
+	// locked is how many record locks the layer's files hold.
+	locked atomic.Int64
 }
 
 var _ ninep.Tree = (*Tree)(nil)
