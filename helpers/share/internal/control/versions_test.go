@@ -153,8 +153,97 @@ func TestWithoutRoomAWriteWaitsForTheKeeper(t *testing.T) {
 			if _, err := os.Stat(filepath.Join(f.root, "file")); (err == nil) != (want != nil) {
 				t.Errorf("the file: %v", err)
 			}
+			if want == nil {
+				return
+			}
+			told := p.until("roomRefused")
+			if told["what"] != "versions" || told["why"] != "refused" || told["path"] != inner("file") || told["count"] != float64(1) {
+				t.Errorf("%v", told)
+			}
+			// The no stands: more writes fail at once, and are told together.
+			for range 50 {
+				if _, err := c.Do(&wire.Tunlinkat{Dir: 1, Name: "file"}); err != want {
+					t.Errorf("%v, want %v", err, want)
+				}
+			}
+			if told = p.until("roomRefused"); told["count"].(float64) < 2 {
+				t.Errorf("%v", told)
+			}
 		})
 	}
+}
+
+// until reads notifications up to one, and gives its params.
+func (p *program) until(method string) map[string]any {
+	p.t.Helper()
+	for {
+		if m := p.line(); m["method"] == method {
+			return m["params"].(map[string]any)
+		}
+	}
+}
+
+// L06: a layer on a disk that is nearly full.
+func TestWithoutRoomForTheLayerTheGuestGetsENOSPC_TheKeeperTheReason_AndADiscardMakesRoom(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("IGNORED: a small filesystem needs root")
+	}
+	f := newFixture(t, "root")
+	params := f.serve("review")
+	if err := syscall.Mount("tmpfs", params["layer"].(string), "tmpfs", 0, "size=4m,mode=0700"); err != nil {
+		t.Skipf("IGNORED: a small filesystem cannot be mounted here: %v", err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(params["layer"].(string), syscall.MNT_DETACH) })
+	p := start(t, nil)
+	p.result("serve", params)
+	c := f.mount(t)
+	defer c.Close()
+	write(t, c, 10, "kept", "kept")
+	must(t, c.Walk(1, 11))
+	_, err := c.Do(&wire.Tlcreate{Fid: 11, Name: "big", Flags: 1, Mode: 0o644})
+	must(t, err)
+	piece := make([]byte, 64<<10)
+	for at := 0; ; at += len(piece) {
+		if at > 4<<20 {
+			t.Fatal("a disk of 4 MiB took more")
+		}
+		if _, err = c.Do(&wire.Twrite{Fid: 11, Offset: uint64(at), Data: piece}); err != nil {
+			break
+		}
+	}
+	if err != syscall.ENOSPC {
+		t.Errorf("%v", err)
+	}
+	told := p.until("roomRefused")
+	if told["what"] != "changes" || told["why"] != "disk" || told["path"] != inner("big") {
+		t.Errorf("%v", told)
+	}
+	// Names alone are refused as well: they would go into the log.
+	for i := range 20_000 {
+		if _, err = c.Do(&wire.Tsymlink{Fid: 1, Name: fmt.Sprint("link", i), Target: "x"}); err != nil {
+			break
+		}
+	}
+	if err != syscall.ENOSPC {
+		t.Errorf("links without end: %v", err)
+	}
+	var st syscall.Statfs_t
+	must(t, syscall.Statfs(params["layer"].(string), &st))
+	if left := int64(st.Bavail) * st.Bsize; left < 150<<10 {
+		t.Errorf("%d bytes are left of the reserve of 200 KiB", left)
+	}
+	if got := read(t, c, 12, "kept"); got != "kept" {
+		t.Errorf("control: %q", got)
+	}
+	list := p.result("changes", map[string]any{"limit": 10})
+	for _, each := range list["changes"].([]any) {
+		if one := each.(map[string]any); decoded(t, one["path"]) == "big" {
+			p.result("discard", map[string]any{"what": map[string]any{"changes": []any{map[string]any{"id": one["id"], "token": one["token"]}}}})
+		}
+	}
+	_, err = c.Do(&wire.Tclunk{Fid: 11}) // what is open of it goes on until then
+	must(t, err)
+	write(t, c, 13, "after", "room again")
 }
 
 func TestADamagedStoreIsNamedAndLeftAlone(t *testing.T) {
