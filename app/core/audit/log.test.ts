@@ -75,8 +75,13 @@ describe("the event log", () => {
 
   describe("what a guest does", () => {
     const about = { folder: "01234567", name: "a" };
-    const entry = (name: string) => ({ what: "created" as const, path: { bytes: Buffer.from(name).toString("base64"), text: name }, count: 1 });
-    const told = () => lines(paths.task(task).audit).flatMap(({ data }) => data.entries?.map((one: { path: { text: string } }) => one.path.text));
+    const entry = (name: string) => ({
+      what: "created" as const,
+      path: { bytes: Buffer.from(name).toString("base64"), text: name },
+      count: 1,
+    });
+    const told = () =>
+      lines(paths.task(task).audit).flatMap(({ data }) => data.entries?.map((one: { path: { text: string } }) => one.path.text));
 
     it("waits while the disk is full, in its order and with the time it came, and nothing of it is lost", async () => {
       vi.useFakeTimers();
@@ -89,7 +94,8 @@ describe("the event log", () => {
           () => disk,
         );
         const written: number[] = [];
-        for (let n = 0; n < 5; n++) void log.keep("files.activity", { ...about, entries: [entry(`f${n}`)] }, { task }).then(() => written.push(n));
+        for (let n = 0; n < 5; n++)
+          void log.keep("files.activity", { ...about, entries: [entry(`f${n}`)] }, { task }).then(() => written.push(n));
         await vi.advanceTimersByTimeAsync(10_000);
         expect({ written, holding: log.holding }).toEqual({ written: [], holding: true });
         log.record("task.paused", {}, { task }); // what its user does is written with the reserve
