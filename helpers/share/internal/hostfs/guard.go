@@ -375,6 +375,9 @@ func (n *node) change(reason versions.Reason, destroys func(*unix.Stat_t) (from,
 		if statErr := unix.Fstat(n.fd, &st); statErr != nil {
 			g.forget(i.object)
 		} else {
+			if destroys == nil && st.Mtim == st.Ctim && st.Size > 0 {
+				ours = false // a write by somebody else within this tick would leave just these times
+			}
 			g.remember(&st, ours, left.inside)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -300,7 +301,17 @@ func (n *node) setModeAndTimes(change wire.SetAttr) error {
 			timeChange(change.Valid, wire.SetAtime, wire.SetAtimeTo, change.Atime),
 			timeChange(change.Valid, wire.SetMtime, wire.SetMtimeTo, change.Mtime),
 		}
-		return retry(func() error { return unix.UtimesNanoAt(n.tree.options.Proc, n.number(), times, 0) })
+		set := func() error {
+			return retry(func() error { return unix.UtimesNanoAt(n.tree.options.Proc, n.number(), times, 0) })
+		}
+		if now := times[1]; now.Nsec == unix.UTIME_NOW && n.held.Load() != nil {
+			times[1] = unix.NsecToTimespec(time.Now().UnixNano()) // see stamp
+			if err := set(); err != unix.EPERM {
+				return err
+			}
+			times[1] = now // of a file of another user's one may set the present time only
+		}
+		return set()
 	}
 	return nil
 }

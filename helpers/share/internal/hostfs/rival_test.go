@@ -4,6 +4,7 @@ package hostfs_test
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cloche/share/internal/ninetest"
 	"cloche/share/internal/versions"
 	"cloche/share/internal/wire"
 )
@@ -388,4 +390,49 @@ func TestAttributesThatAGuestBeginsAreBounded(t *testing.T) {
 	must(t, begin(10))
 	must(t, k.Attach(rootFid)) // gives all back
 	must(t, begin(10))
+}
+
+// The guest gives its file times again and again, so that the host's write leaves the very times that were there: the kernel's own
+// are as coarse as its tick.
+func TestAHostEditIsKeptHoweverTheGuestSetsTimes(t *testing.T) {
+	for what, touch := range map[string]func(*kept){
+		"now": func(k *kept) { k.do(&wire.Tsetattr{Fid: 2, Attr: wire.SetAttr{Valid: wire.SetMtime}}) },
+		"the time of the last change": func(k *kept) {
+			k.do(&wire.Tsetattr{Fid: 2, Attr: wire.SetAttr{Valid: wire.SetMode, Mode: 0o644}})
+			got, err := ninetest.Ask[*wire.Rgetattr](k.Client, &wire.Tgetattr{Fid: 2})
+			must(k.t, err)
+			k.do(&wire.Tsetattr{Fid: 2, Attr: wire.SetAttr{Valid: wire.SetMtime | wire.SetMtimeTo, Mtime: got.Attr.Ctime}})
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			base := t.TempDir()
+			root, storeDir := filepath.Join(base, "root"), filepath.Join(base, "store")
+			must(t, os.Mkdir(root, 0o755))
+			must(t, os.Mkdir(storeDir, 0o700))
+			// Since Linux 6.13 the usual filesystems' times are finer once somebody has looked at them.
+			if err := unix.Mount("ramfs", root, "ramfs", 0, ""); err != nil {
+				t.Logf("IGNORED: a filesystem with coarse times cannot be mounted (%v); tested on this one", err)
+			} else {
+				t.Cleanup(func() { _ = unix.Unmount(root, unix.MNT_DETACH) })
+			}
+			k := openKept(t, root, storeDir, "task-1", true, nil)
+			must(t, k.Walk(rootFid, 2))
+			k.do(&wire.Tlcreate{Fid: 2, Name: "f", Flags: 2, Mode: 0o644})
+			f, err := os.OpenFile(k.host("f"), os.O_WRONLY, 0)
+			must(t, err)
+			defer f.Close()
+			for i := range 50 {
+				k.do(&wire.Twrite{Fid: 2, Data: fmt.Appendf(nil, "guest%03d", i)})
+				touch(k)
+				text := fmt.Sprintf("host %03d", i)
+				_, err = f.WriteAt([]byte(text), 0)
+				must(t, err)
+				touch(k)
+				k.do(&wire.Twrite{Fid: 2, Data: []byte("the next")})
+				if !slices.Contains(k.contents("f"), text) {
+					t.Fatalf("%q is lost", text)
+				}
+			}
+		})
+	}
 }
