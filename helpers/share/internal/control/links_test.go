@@ -103,8 +103,30 @@ func TestServed_WhatAHostsLinkLeadsToAndABareRepositoryWaitInTheLayer(t *testing
 			t.Fatal(answer)
 		}
 		c := f.mount(t)
-		for i, path := range []string{"dot/" + mode, "store/config", "free-" + mode} {
-			writeAt(t, c, uint32(10+i), path, "the guest's")
+		must(t, c.Walk(1, 9))
+		for _, d := range []string{"made-" + mode, "kept-" + mode + ".git"} { // git directories of the guest's own, one with a name that says so
+			_, err := c.Do(&wire.Tmkdir{Dir: 9, Name: d, Mode: 0o755})
+			must(t, err)
+			must(t, c.Walk(1, 8, d))
+			for _, inner := range []string{"objects", "refs", "src"} {
+				_, err := c.Do(&wire.Tmkdir{Dir: 8, Name: inner, Mode: 0o755})
+				must(t, err)
+			}
+			must(t, c.Walk(1, 7, d, "src"))
+			for _, inner := range []string{"objects", "refs"} {
+				_, err := c.Do(&wire.Tmkdir{Dir: 7, Name: inner, Mode: 0o755})
+				must(t, err)
+			}
+			for _, fid := range []uint32{8, 7} {
+				_, err := c.Do(&wire.Tclunk{Fid: fid})
+				must(t, err)
+			}
+		}
+		for i, path := range []string{
+			"dot/" + mode, "store/config", "free-" + mode, "made-" + mode + "/config", "made-" + mode + "/HEAD", "kept-" + mode + ".git/HEAD", "kept-" + mode + ".git/config",
+			"kept-" + mode + ".git/src/config", "kept-" + mode + ".git/src/HEAD",
+		} {
+			writeAt(t, c, uint32(10+i), path, map[bool]string{true: "ref: refs/heads/guest\n", false: "the guest's"}[strings.HasSuffix(path, "HEAD")])
 		}
 		answer := p.call("changes", map[string]any{"limit": 100})
 		listed, _ := answer["result"].(map[string]any)["changes"].([]any)
@@ -126,6 +148,30 @@ func TestServed_WhatAHostsLinkLeadsToAndABareRepositoryWaitInTheLayer(t *testing
 			t.Errorf("control, %s: %v", mode, err)
 		}
 		c.Close()
+		// All that is taken over together makes no git directory with a config of the guest's either.
+		page := p.call("changes", map[string]any{"limit": 100})["result"].(map[string]any)
+		done := p.call("apply", map[string]any{"what": map[string]any{"all": true, "revision": page["revision"]}})
+		if code(done) != "" {
+			t.Fatal(done)
+		}
+		if _, err := os.Stat(filepath.Join(folder, "dot", mode)); err == nil {
+			t.Errorf("%s: apply --all put what waits into the folder", mode)
+		}
+		for _, d := range []string{"store", "made-" + mode, "kept-" + mode + ".git", "kept-" + mode + ".git/src"} {
+			_, head := os.Stat(filepath.Join(folder, d, "HEAD"))
+			config, _ := os.ReadFile(filepath.Join(folder, d, "config")) // of a new repository it is written by us
+			if head == nil && strings.Contains(string(config), "guest") {
+				t.Errorf("%s: %s is a git directory with a config of the guest's", mode, d)
+			}
+		}
+		if _, err := os.Stat(filepath.Join(folder, "free-"+mode)); err != nil {
+			t.Errorf("control, %s: %v", mode, err)
+		}
+		if mode == "rw" { // control: it is the HEAD that is kept back
+			if config, err := os.ReadFile(filepath.Join(folder, "made-rw/config")); err != nil || !strings.Contains(string(config), "guest") {
+				t.Errorf("made-rw/config: %q, %v", config, err)
+			}
+		}
 		must(t, p.in.Close())
 		<-p.exited
 		must(t, os.RemoveAll(filepath.Join(f.base, "layer")))
