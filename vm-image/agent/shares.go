@@ -264,8 +264,8 @@ func (a *agent) handleUnmount(raw json.RawMessage) (any, error) {
 const syncPatience = 5 * time.Second
 
 // unmount writes back and detaches. A folder that is in use, has other mounts in it or whose server is silent is detached lazily:
-// no new file opens in it, and those that are open fail with EIO, as the stream ends then. A server that is known to be dead is not
-// waited for: the end of its socket need not have come through the vsock device.
+// no new file opens in it, and those that are open fail with EIO, as the stream ends then. The stream of a server that is known to be
+// dead is ended first: its own end need not have come through the vsock device.
 func (s *share) unmount(dead bool) error {
 	info, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -279,8 +279,7 @@ func (s *share) unmount(dead bool) error {
 	s.stream.keep()
 	defer s.stream.end()
 	if dead {
-		s.stream.end()
-		return unix.Unmount(at, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+		s.stream.end() // then the sync below fails at once, and all later requests with EIO: the first one has the socket's own error
 	}
 	synced := make(chan struct{})
 	go func() {
