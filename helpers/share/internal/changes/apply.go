@@ -59,6 +59,8 @@ type batch struct {
 	undo    *writeback.Undoing
 	apply   string
 	used    time.Time
+	// pulled are changes that were put before others once, as "first before second".
+	pulled map[string]bool
 }
 
 // Bounds of one call: it shall answer before its caller loses patience.
@@ -361,6 +363,17 @@ func (s *Set) applyRun(b *batch, most int) ([]string, error) {
 		if err == nil && len(works) > 0 && phase(c) != phase(works[0].change) {
 			break // what comes next counts on what is settled by then
 		}
+		if err == nil {
+			var first layer.ID
+			if first, err = s.inTheWay(c); first != 0 && len(works) > 0 {
+				break // it may be one of them
+			} else if first != 0 && err == nil {
+				if b.pull(s.listing, first, chosen.ID) {
+					continue
+				}
+				err = errInTheWay
+			}
+		}
 		b.todo = b.todo[1:]
 		w := &work{change: c, first: len(steps)}
 		if err == nil {
@@ -444,7 +457,72 @@ func (s *Set) applyRun(b *batch, most int) ([]string, error) {
 	return done, nil
 }
 
-// shownBelow gives the chosen changes that lie in a directory which is about to be moved, as they are; those that are not what
+// inTheWay gives a node of the task's that is what the folder still has at the place of a change: the task moved it, and nothing may take
+// its place before it went. An error when it is a part of the change itself.
+func (s *Set) inTheWay(c *Change) (layer.ID, error) {
+	if seq := s.options.Layer.Seq(); s.movedFrom == nil || s.movedAt != seq {
+		s.movedFrom, s.movedAt = map[string]layer.ID{}, seq
+		s.options.Layer.Walk(func(n *layer.Node, _ string) bool {
+			if n.Elsewhere && !n.Whiteout && !n.Made && n.Base != nil {
+				s.movedFrom[n.Base.Path] = n.ID
+			}
+			return true
+		})
+	}
+	for i := range c.parts {
+		id := s.movedFrom[c.parts[i].path]
+		if id == 0 || id == c.parts[i].node.ID {
+			continue
+		}
+		for k := range c.parts {
+			if c.parts[k].node.ID == id {
+				return 0, errInTheWay
+			}
+		}
+		return id, nil
+	}
+	return 0, nil
+}
+
+var errInTheWay = fmt.Errorf("%w before what the task moved away from there is", errNotAppliable)
+
+// pull puts the change of a node, with the directories above it that are on the list, before all others; false when it is not there or
+// was pulled for the same one already.
+func (b *batch) pull(l *listing, id layer.ID, before string) bool {
+	wanted := ""
+	for _, c := range l.changes {
+		if len(c.parts) == 1 && c.parts[0].node.ID == id {
+			wanted = c.Path
+		}
+	}
+	key := fmt.Sprint(id, " before ", before)
+	if wanted == "" || b.pulled[key] {
+		return false
+	}
+	if b.pulled == nil {
+		b.pulled = map[string]bool{}
+	}
+	b.pulled[key] = true
+	var first, rest []Chosen
+	there := false
+	for _, chosen := range b.todo {
+		c := l.byID[chosen.ID]
+		switch {
+		case c != nil && chosen.ID != before && (c.Path == wanted || c.Type == Directory && c.Kind != Deleted && strings.HasPrefix(wanted, c.Path+"/")):
+			there = there || c.Path == wanted
+			first = append(first, chosen)
+		default:
+			rest = append(rest, chosen)
+		}
+	}
+	if there {
+		sort.SliceStable(first, func(i, j int) bool { return len(l.byID[first[i].ID].Path) < len(l.byID[first[j].ID].Path) })
+		b.todo = append(first, rest...)
+	}
+	return there
+}
+
+// shownBelow gives the chosen changes that lie, or lay, in a directory which is about to be moved, as they are; those that are not what
 // was shown any more are left out.
 func (s *Set) shownBelow(b *batch, works []*work) (map[string]*Change, error) {
 	if phase(works[0].change) != 0 {
@@ -459,7 +537,7 @@ func (s *Set) shownBelow(b *batch, works []*work) (map[string]*Change, error) {
 		if err != nil {
 			return nil, err
 		}
-		if c.Token == chosen.Token && strings.HasPrefix(c.Path, works[0].change.Path+"/") {
+		if c.Token == chosen.Token && (strings.HasPrefix(c.Path, works[0].change.Path+"/") || strings.HasPrefix(c.From, works[0].change.From+"/")) {
 			found[chosen.ID] = c
 		}
 	}
@@ -604,7 +682,7 @@ func (s *Set) partSteps(look *lookout, w *work, p *part, hunks []int) ([]writeba
 	case p.kind == Deleted:
 		main.Op, main.Still = writeback.Remove, nil
 	case p.kind == MovedTo:
-		if n.Over != nil {
+		if n.Over != nil && look.base(p.path) != nil { // nothing: the task moved it on, and that is applied
 			before = append(before, writeback.Step{Op: writeback.Remove, Path: p.path, Expect: identity(n.Over), Note: quiet})
 		}
 		move := writeback.Step{Op: writeback.Move, Path: p.from, To: p.path, Expect: expect, Note: quiet}

@@ -5,8 +5,9 @@
 // the same, so what was shown is what is written.
 //
 // Paths are the guest's. What was moved or made above a change is taken over before it, so that they are then the
-// folder's too. Some changes are many files and one line: a repository, a database with what lies beside it, what
-// .gitignore names. The first two are taken over whole or not at all.
+// folder's too. What takes the name of something that was moved away comes after that, so that neither is lost; two that
+// changed places can be neither first, and are refused. Some changes are many files and one line: a repository, a database
+// with what lies beside it, what .gitignore names. The first two are taken over whole or not at all.
 //
 // After an apply the layer forgets what the folder has now, under the layer's lock and only if the node is still what was
 // written; what the guest wrote meanwhile stays a change, made from the folder's new file. A process that ends between

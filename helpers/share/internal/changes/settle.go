@@ -122,6 +122,11 @@ func (s *Set) settle(raw json.RawMessage, made *writeback.Identity, kept uint64)
 		moved := n.Base != nil && !n.Made && n.Elsewhere
 		if moved {
 			ops = append(ops, s.whiteoutOf(n)...)
+			// What the task made in its old place stands in the place of nothing now.
+			if there := s.nodeAt(n.Base.Path); there != nil && there.ID != n.ID && there.Made && there.Base != nil && there.Base.Same(n.Base) {
+				there.Base = nil
+				ops = append(ops, layer.Put(there))
+			}
 		}
 		switch {
 		case made == nil && n.Whiteout: // also one that the guest made and deleted again meanwhile
@@ -142,7 +147,7 @@ func (s *Set) settle(raw json.RawMessage, made *writeback.Identity, kept uint64)
 			}
 			ops = append(ops, layer.Put(n))
 			if was != "" {
-				rewritten = below(l, n.ID, was, path)
+				rewritten = below(l, was, path)
 				for _, child := range rewritten {
 					ops = append(ops, layer.Put(child))
 				}
@@ -229,17 +234,20 @@ func contentsOf(l *layer.Layer, n *layer.Node) []uint64 {
 	return numbers
 }
 
-// below rewrites where the folder has what lies in a directory that was moved there too now.
-func below(l *layer.Layer, id layer.ID, was, is string) []*layer.Node {
+// below rewrites where the folder has what lay in a directory that was moved there too now, wherever the task has it.
+func below(l *layer.Layer, was, is string) []*layer.Node {
+	var ids []layer.ID
+	l.Walk(func(n *layer.Node, _ string) bool {
+		if n.Base != nil && strings.HasPrefix(n.Base.Path, was+"/") {
+			ids = append(ids, n.ID)
+		}
+		return true
+	})
 	var nodes []*layer.Node
-	for _, child := range l.Children(id) {
-		if child.Base != nil && strings.HasPrefix(child.Base.Path, was+"/") {
-			child.Base.Path = is + child.Base.Path[len(was):]
-			nodes = append(nodes, child)
-		}
-		if child.Kind == layer.Directory {
-			nodes = append(nodes, below(l, child.ID, was, is)...)
-		}
+	for _, id := range ids {
+		n := l.Get(id)
+		n.Base.Path = is + n.Base.Path[len(was):]
+		nodes = append(nodes, n)
 	}
 	return nodes
 }

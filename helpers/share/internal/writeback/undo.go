@@ -100,17 +100,20 @@ func (u *Undoing) Next(max int) ([]Back, error) {
 	var steps []Step
 	groups := map[[2]int64]int{}
 	var rest []place
-	whole := 0 // steps of the groups that were begun
+	whole := 0     // steps of the groups that were begun
+	moved := false // paths below a directory that moves are others afterwards, so that nothing else comes with it
 	for _, p := range u.todo {
 		s := f.slice(p.Slice)
 		key := [2]int64{p.Slice, int64(s.begin.Steps[p.Step].Group)}
 		group, known := groups[key]
 		if !known {
 			size := s.groupSize(s.begin.Steps[p.Step].Group)
-			if len(rest) > 0 || whole > 0 && whole+size > max {
+			moves := s.movesDirectory(s.begin.Steps[p.Step].Group)
+			if len(rest) > 0 || moved || whole > 0 && (moves || whole+size > max) {
 				rest = append(rest, p)
 				continue
 			}
+			moved = moves
 			group = len(groups) + 1
 			groups[key] = group
 			whole += size
@@ -139,6 +142,15 @@ func (s *slice) groupSize(group int) int {
 		}
 	}
 	return n
+}
+
+func (s *slice) movesDirectory(group int) bool {
+	for i := range s.begin.Steps {
+		if w := &s.begin.Steps[i]; w.Group == group && w.Op == Move && w.Expect != nil && w.Expect.Kind == Directory {
+			return true
+		}
+	}
+	return false
 }
 
 func (f *Folder) slice(number int64) *slice {
