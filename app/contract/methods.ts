@@ -251,7 +251,7 @@ export const keeperProtocol = {
       params: byFolder,
       result: z.strictObject({ applies: z.array(applyView).max(200), more: z.boolean() }),
     })),
-    /** Takes an apply back, the newest one that is not undone when none is named: exact bytes, modes and times. */
+    /** Takes an apply back, the newest one that is not undone when none is named: exact bytes, modes and times. What it wrote waits again. */
     "changes.undo": method(() => ({
       params: z.union([byFolder.extend({ apply: opaque.optional() }), moreOf]),
       result: z.strictObject({ ...workSlice, apply: opaque, restored: z.int().min(0) }),

@@ -93,6 +93,7 @@ describe("a one-off run whose folder is asked about", () => {
   it("its changes are shown, applied and taken back: exact bytes, modes and times", async () => {
     const before = fingerprint(folder);
     const name = await worked();
+    const shown = kinds(await waiting(name));
     const diff = (await cloche.ok(["diff", name, "notes/list.txt"])).stdout;
     expect(diff).toContain("-two\n+2\n");
     await cloche.ok(["apply", name, "notes"]);
@@ -107,6 +108,12 @@ describe("a one-off run whose folder is asked about", () => {
     await cloche.ok(["undo", name]);
     expect(fingerprint(folder)).toEqual(before);
     refusedWith(await cloche.run(["undo", name]), "share.not-undoable");
+    expect(kinds(await waiting(name)), "what was taken back waits again").toEqual(shown);
+    expect((await cloche.ok(["diff", name, "notes/list.txt"])).stdout).toBe(diff);
+    await cloche.ok(["apply", name, "notes/list.txt"]);
+    expect(readFileSync(join(folder, "notes/list.txt"), "utf8"), "and can be applied once more").toBe("one\n2\nthree\n");
+    await cloche.ok(["undo", name]);
+    expect(fingerprint(folder)).toEqual(before);
     const events = (await cloche.events()).map(({ kind }) => kind);
     for (const kind of ["changes.applied", "changes.undone"]) expect(events).toContain(kind);
     await cloche.ok(["rm", "--discard", name]);

@@ -879,6 +879,9 @@ func (s *Set) undoSome(b *batch) (*Slice, string, error) {
 			}
 			b.refuse("", back.Path, code, message)
 		}
+		for _, r := range s.waitAgain() {
+			b.refuse("", r.Path, r.Code, r.Message)
+		}
 		if err := s.noteSettled(); err != nil {
 			return nil, "", err
 		}

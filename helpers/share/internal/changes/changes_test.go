@@ -369,6 +369,7 @@ func TestEverythingThatAGuestDoesIsListed_Applied_AndGoneFromTheList(t *testing.
 	r.put("mode", "same")
 	before := r.folder()
 	r.open()
+	saw := r.view()
 	r.guest("modified", "new content")
 	r.remove("deleted", false)
 	r.guest("new", "new")
@@ -395,7 +396,11 @@ func TestEverythingThatAGuestDoesIsListed_Applied_AndGoneFromTheList(t *testing.
 		"tofile type-changed file", "tofile/z deleted file", "todir type-changed directory", "todir/in new file",
 		"mode attributes file executable", "link new link")
 	r.open() // and by another process as well
-	count := len(r.list())
+	count, lines := len(r.list()), r.lines()
+	seen := r.view()
+	if fmt.Sprint(seen) == fmt.Sprint(saw) {
+		t.Error("control: the guest sees nothing of what it did")
+	}
 	batch, done, refused := r.apply(r.all())
 	r.none(refused)
 	if done != count {
@@ -424,6 +429,16 @@ func TestEverythingThatAGuestDoesIsListed_Applied_AndGoneFromTheList(t *testing.
 		t.Errorf("%d were restored", restored)
 	}
 	r.same("after undo", before)
+	for range 2 { // it waits again, also for another process
+		r.expect(lines...)
+		r.alike("the guest's view", r.view(), seen)
+		r.open()
+	}
+	_, done, refused = r.apply(r.all())
+	r.none(refused)
+	if done != count {
+		t.Errorf("once more, %d of %d were applied", done, count)
+	}
 }
 
 func TestWhatIsShownIsWhatIsApplied(t *testing.T) {
@@ -908,6 +923,211 @@ func TestUndoRestoresExactly_AndRefusesWhatTheHostChangedSince(t *testing.T) {
 	if _, _, err := r.set.Undo("nonsense"); !errors.Is(err, writeback.ErrNotUndoable) {
 		t.Errorf("undo of nothing: %v", err)
 	}
+}
+
+// everyKind is work of a guest with each kind of change but a move.
+func (r *rig) everyKind() {
+	r.put("modified", "one\ntwo\nthree\n")
+	r.put("deleted", "deleted")
+	r.put("mode", "mode")
+	r.put("dir/in", "in")
+	r.put("dir/sub/deep", "deep")
+	must(r.t, os.Symlink("old", r.host("link")))
+	must(r.t, os.Chmod(r.host("mode"), 0o640))
+	_ = unix.Setxattr(r.host("modified"), "user.theirs", []byte("theirs"), 0)
+	r.open()
+	r.guest("modified", "one\n2\nthree\n")
+	n := r.at("modified")
+	must(r.t, n.SetAttr(wire.SetAttr{Valid: wire.SetMtime | wire.SetMtimeTo, Mtime: wire.Time{Sec: 1_600_000_000, Nsec: 5}}, nil))
+	_ = n.SetXattr("user.mine", []byte("mine"), 0)
+	n.Drop()
+	r.remove("deleted", false)
+	r.chmod("mode", 0o755)
+	r.guest("new", "new")
+	r.mkdir("made")
+	r.mkdir("made/deeper")
+	r.guest("made/deeper/file", "file")
+	r.link("madelink", "modified")
+	r.remove("link", false)
+	r.link("link", "new")
+	r.remove("dir/in", false)
+	r.remove("dir/sub/deep", false)
+	r.remove("dir/sub", true)
+	r.remove("dir", true)
+}
+
+// view is what the guest sees, in short.
+func (r *rig) view() map[string]string {
+	r.t.Helper()
+	seen := map[string]string{}
+	var below func(n ninep.Node, path string)
+	below = func(n ninep.Node, path string) {
+		must(r.t, ninep.EachName(n, func(d wire.Dirent) bool {
+			child, err := n.Walk(d.Name)
+			must(r.t, err)
+			defer child.Drop()
+			a, err := child.Attr()
+			must(r.t, err)
+			at := layer.Join(path, d.Name)
+			line := fmt.Sprintf("%o", a.Mode)
+			switch a.Mode & unix.S_IFMT {
+			case unix.S_IFDIR:
+				below(child, at)
+			case unix.S_IFLNK:
+				text, _ := child.Readlink()
+				line += " " + text
+			default:
+				f, err := child.Open(0)
+				must(r.t, err)
+				data := make([]byte, a.Size)
+				got, _ := f.ReadAt(data, 0)
+				f.Close()
+				line += fmt.Sprintf(" %d.%d %s", a.Mtime.Sec, a.Mtime.Nsec, data[:got])
+			}
+			seen[at] = line
+			return true
+		}))
+	}
+	root := r.tree.Root()
+	defer root.Drop()
+	below(root, "")
+	return seen
+}
+
+func (r *rig) alike(what string, got, want map[string]string) {
+	r.t.Helper()
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		r.t.Errorf("%s is\n%v\nwas\n%v", what, got, want)
+	}
+}
+
+func TestWhatAnUndoTakesBackWaitsAgain_TheGuestSeesItAsBefore_AndItCanBeAppliedOnceMore(t *testing.T) {
+	for _, reopened := range []bool{false, true} {
+		for _, held := range []bool{false, true} {
+			r := newRig(t)
+			r.everyKind()
+			var open []ninep.Node
+			if held { // the guest has walked to everything and goes on with that
+				for _, path := range []string{"modified", "mode", "new", "made", "made/deeper", "made/deeper/file", "link"} {
+					open = append(open, r.at(path))
+				}
+			}
+			lines, seen, folder := r.lines(), r.view(), r.folder()
+			_, _, refused := r.apply(r.chosen(pathsOf(r.list())...))
+			r.none(refused)
+			r.expect()
+			applied := r.folder()
+			if !held && reopened {
+				r.open()
+			}
+			_, refused = r.undo("")
+			r.none(refused)
+			r.alike("the folder after the undo", r.folder(), folder)
+			if !held && reopened {
+				r.open()
+			}
+			r.expect(lines...)
+			r.alike("the guest's view after the undo", r.view(), seen)
+			for _, n := range open {
+				if _, err := n.Attr(); err != nil {
+					t.Errorf("a handle from before: %v", err)
+				}
+			}
+			if held { // a write through a handle of before is one more change of the same file
+				f, err := open[0].Open(1)
+				must(t, err)
+				_, err = f.WriteAt([]byte("ONE"), 0)
+				must(t, err)
+				f.Close()
+				r.expect(lines...)
+				if got := r.view()["modified"]; !strings.HasSuffix(got, "ONE\n2\nthree\n") {
+					t.Errorf("modified is %q", got)
+				}
+				f, err = open[0].Open(1)
+				must(t, err)
+				_, err = f.WriteAt([]byte("one"), 0)
+				must(t, err)
+				f.Close()
+				must(t, open[0].SetAttr(wire.SetAttr{Valid: wire.SetMtime | wire.SetMtimeTo, Mtime: wire.Time{Sec: 1_600_000_000, Nsec: 5}}, nil))
+			}
+			_, _, refused = r.apply(r.chosen(pathsOf(r.list())...))
+			r.none(refused)
+			r.alike("the folder applied once more", r.folder(), applied)
+			_, refused = r.undo("")
+			r.none(refused)
+			r.discardAll()
+			r.expect()
+			r.alike("the folder at the end", r.folder(), folder)
+			for _, n := range open {
+				n.Drop()
+			}
+		}
+	}
+}
+
+// The process ends when the folder is as before and the layer does not know it yet.
+func TestAfterACrashBetweenAnUndoAndTheLayerItWaitsAgainAllTheSame(t *testing.T) {
+	r := newRig(t)
+	r.everyKind()
+	lines, seen, folder := r.lines(), r.view(), r.folder()
+	batch, _, refused := r.apply(r.chosen(pathsOf(r.list())...))
+	r.none(refused)
+	undo, err := r.write.Undo(batch) // beside the layer's back
+	must(t, err)
+	for undo.Remaining() > 0 {
+		backs, err := undo.Next(3)
+		must(t, err)
+		for _, back := range backs {
+			must(t, back.Err)
+		}
+	}
+	r.expect() // control: the layer knows nothing of it
+	for range 2 {
+		r.open()
+		r.alike("the folder", r.folder(), folder)
+		r.expect(lines...)
+		r.alike("the guest's view", r.view(), seen)
+	}
+}
+
+func TestWhatTheGuestWentOnWithAfterTheApplyStaysItsOwnByAnUndo(t *testing.T) {
+	r := newRig(t)
+	r.everyKind()
+	folder := r.folder()
+	r.apply(r.chosen(pathsOf(r.list())...))
+	r.guest("modified", "further")
+	r.guest("deleted", "made again")
+	r.remove("new", false)
+	r.guest("made/more", "more")
+	seen := r.view()
+	_, refused := r.undo("")
+	r.none(refused)
+	r.alike("the folder", r.folder(), folder)
+	r.alike("the guest's view", r.view(), seen)
+	r.open()
+	r.alike("the guest's view in another process", r.view(), seen)
+	_, _, refused = r.apply(r.chosen(pathsOf(r.list())...))
+	r.none(refused)
+	r.content("modified", "further")
+	r.content("deleted", "made again")
+	r.content("made/more", "more")
+}
+
+func (r *rig) discardAll() {
+	r.t.Helper()
+	slice, err := r.set.Discard(r.all())
+	must(r.t, err)
+	for _, f := range slice.Refused {
+		r.t.Errorf("not discarded: %s %s", f.Path, f.Code)
+	}
+}
+
+func pathsOf(all []*changes.Change) []string {
+	var paths []string
+	for _, c := range all {
+		paths = append(paths, c.Path)
+	}
+	return paths
 }
 
 func TestNamesThatActOnATerminalComeOutAsTheyAre_AndDiffsAreSafe(t *testing.T) {

@@ -13,5 +13,8 @@
 // written; what the guest wrote meanwhile stays a change, made from the folder's new file. A process that ends between
 // the two is caught up with at the next New: the journal (package writeback) keeps what is not settled.
 //
+// An undo is the reverse: what it takes out of the folder is put back into the layer and waits again, and the guest goes on seeing it.
+// What the guest did at such a place since stays as it is. A process that ends between the two is caught up with in the same way.
+//
 // Nothing here touches the folder; writeback does.
 package changes

@@ -26,6 +26,10 @@ import (
 // told whether the guest has it open or found.
 type Holder interface {
 	Hold(id layer.ID, do func(open bool) error) error
+	// Again runs do while the guest changes no names, to put back into the layer what the folder had at a path until an undo: do is told
+	// the directory's node, the node that the layer has there (nil: none), and the number that the guest knows the file by (0: none).
+	// It gives the steps and the node that is the file's.
+	Again(path []string, do func(parent layer.ID, entry *layer.Node, qid uint64) ([]layer.Op, *layer.Node, error)) error
 }
 
 // Options say what changes are of.
@@ -237,6 +241,11 @@ func (s *Set) examine(look *lookout, p *part) bool {
 	case n.Elsewhere:
 		p.kind, p.from = MovedTo, n.Base.Path
 	case n.Kind == layer.File && n.Content != 0:
+		p.kind = Modified
+	case n.Kind == layer.Link && n.Target != "":
+		if look.link(at) == n.Target {
+			return false // the folder has it; the guest had it walked when it was applied
+		}
 		p.kind = Modified
 	default:
 		p.kind = Attributes

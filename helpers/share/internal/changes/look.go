@@ -88,6 +88,20 @@ func (l *lookout) has(directory, name string) bool {
 	return there && !(isDirectory && name == "HEAD")
 }
 
+// link gives a link's text; empty when there is none.
+func (l *lookout) link(path string) string {
+	n, err := l.node(path)
+	if err != nil {
+		return ""
+	}
+	defer n.Drop()
+	text, err := n.Readlink()
+	if err != nil {
+		return ""
+	}
+	return text
+}
+
 // read gives a file's bytes, at most max.
 func (l *lookout) read(path string, max int64) ([]byte, error) {
 	n, err := l.node(path)

@@ -35,6 +35,7 @@ func (s *Set) catchUp() error {
 			return err
 		}
 	}
+	s.waitAgain() // what cannot be is in the folder's versions
 	if err := s.forgetSame(); err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -968,6 +969,21 @@ func (l *Layer) Bytes() (int64, error) {
 		}
 		if err != nil {
 			return total, err
+		}
+	}
+}
+
+// SetMtime sets the time of an open content: utimensat without a path acts on the file itself.
+func SetMtime(content *os.File, ns int64) error {
+	times := [2]unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.NsecToTimespec(ns)}
+	for {
+		_, _, errno := unix.Syscall6(unix.SYS_UTIMENSAT, content.Fd(), 0, uintptr(unsafe.Pointer(&times)), 0, 0, 0)
+		switch errno {
+		case 0:
+			return nil
+		case unix.EINTR:
+		default:
+			return errno
 		}
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -466,8 +465,7 @@ func (n *node) SetAttr(change wire.SetAttr, open ninep.File) error {
 			if err != nil {
 				return err
 			}
-			at := unix.NsecToTimespec(to.UnixNano())
-			if err := setTimes(c, at); err != nil {
+			if err := layer.SetMtime(c, to.UnixNano()); err != nil {
 				return err
 			}
 			changed = true
@@ -479,19 +477,4 @@ func (n *node) SetAttr(change wire.SetAttr, open ninep.File) error {
 		return nil
 	}
 	return t.change(layer.Put(e))
-}
-
-// setTimes acts on the open file itself: utimensat without a path.
-func setTimes(c *os.File, mtime unix.Timespec) error {
-	times := [2]unix.Timespec{{Nsec: unix.UTIME_OMIT}, mtime}
-	for {
-		_, _, errno := unix.Syscall6(unix.SYS_UTIMENSAT, c.Fd(), 0, uintptr(unsafe.Pointer(&times)), 0, 0, 0)
-		switch errno {
-		case 0:
-			return nil
-		case unix.EINTR:
-		default:
-			return errno
-		}
-	}
 }

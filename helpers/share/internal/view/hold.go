@@ -2,7 +2,13 @@
 
 package view
 
-import "cloche/share/internal/layer"
+import (
+	"errors"
+	"syscall"
+
+	"cloche/share/internal/layer"
+	"cloche/share/internal/wire"
+)
 
 // Hold runs do while nobody changes names, copies up, or writes to the layer's content of the node: what do looks at is what it acts on.
 // open tells whether the guest has the node walked or open. do may change the layer in any way, and the folder. What the
@@ -32,6 +38,92 @@ func (t *Tree) Hold(id layer.ID, do func(open bool) error) error {
 		n.settle()
 	}
 	return err
+}
+
+// Again runs do while nobody changes names, to put back into the layer what the folder had at a path until an undo: do is told the
+// directory's node, the node that the layer has there, and the number by which the guest knows the file. What the guest has of
+// it is the layer's from then on. A path that leads nowhere for the guest is ENOENT.
+func (t *Tree) Again(path []string, do func(parent layer.ID, entry *layer.Node, qid uint64) ([]layer.Op, *layer.Node, error)) error {
+	if len(path) == 0 {
+		return syscall.EINVAL
+	}
+	t.names.Lock()
+	defer t.names.Unlock()
+	name := path[len(path)-1]
+	parent, dir, err := t.directory(path[:len(path)-1])
+	if err != nil {
+		return err
+	}
+	var live []*node
+	if dir != nil {
+		defer dir.Drop()
+		t.mu.Lock()
+		for _, n := range t.nodes {
+			if n.id == 0 && n.parent == dir && n.name == name && !n.gone && !n.dead && !n.local {
+				live = append(live, n)
+			}
+		}
+		t.mu.Unlock()
+	}
+	qid := uint64(0)
+	if len(live) == 1 {
+		qid = live[0].qid.Path
+	}
+	ops, made, err := do(parent, t.layer.Child(parent, name), qid)
+	if err != nil || len(ops) == 0 {
+		return err
+	}
+	if err := t.layer.Change(ops...); err != nil {
+		return err
+	}
+	if made == nil {
+		return nil
+	}
+	for _, n := range live {
+		if !made.Whiteout && n.qid == (wire.QID{Type: qidType(made.Kind), Path: made.QID}) {
+			t.mu.Lock()
+			n.id = made.ID
+			t.mu.Unlock()
+		} else {
+			t.forget(n)
+		}
+	}
+	return nil
+}
+
+// instead tells whether a node stands in the place of a directory of the folder's, below which only deletions are.
+func instead(e *layer.Node) bool {
+	return e.Base != nil && e.Base.Kind == layer.Directory && (e.Whiteout || e.Kind != layer.Directory)
+}
+
+// directory gives the layer's node of a directory, made as a passing one where there is none, and the guest's, with a reference: nil
+// for one that the guest deleted or put something else in the place of.
+func (t *Tree) directory(path []string) (layer.ID, *node, error) {
+	at := t.root
+	at.Hold()
+	for i, name := range path {
+		if e := t.child(at.now().id, name); e != nil && instead(e) {
+			at.Drop()
+			for _, name := range path[i+1:] {
+				if e = t.child(e.ID, name); e == nil || !instead(e) {
+					return 0, nil, syscall.ENOENT
+				}
+			}
+			return e.ID, nil, nil
+		}
+		next, err := at.walk(name)
+		at.Drop()
+		if err != nil {
+			return 0, nil, err
+		}
+		at = next
+	}
+	e, err := at.ensure()
+	if err != nil || !at.isDir() {
+		at.Drop()
+		return 0, nil, errors.Join(err, syscall.ENOTDIR)
+	}
+	return e.ID, at, nil
 }
 
 // byID gives the live node of a layer's node, with a reference; nil: none.

@@ -814,8 +814,7 @@ func (t *Tree) carryUp(from, dest *place, moved, replaced *node) error {
 		if e.Content, content, err = t.copyOf(s.low, was.Size); err != nil {
 			return err
 		}
-		at := unix.NsecToTimespec(was.MtimeNs)
-		if err = setTimes(content, at); err == nil {
+		if err = layer.SetMtime(content, was.MtimeNs); err == nil {
 			err = unix.Fdatasync(int(content.Fd()))
 		}
 	case layer.Link:

@@ -215,6 +215,21 @@ type Unsettled struct {
 	Was, Made *Identity
 	// Returned: nothing was done, but what Was is Made now.
 	Returned bool
+	// Of an undo: what it did where, the note of the step that it took back, and what that had left.
+	Op            Op
+	Path, To      string
+	Undone        json.RawMessage
+	Taken         *Taken
+	Before, After *Attributes // of an attributes step
+}
+
+// Taken is what an undo took out of the folder.
+type Taken struct {
+	Attributes
+	Kind   Kind
+	Target string
+	// Open gives a file's bytes.
+	Open func() (*os.File, error)
 }
 
 // Unsettled lists such steps, oldest first.
@@ -227,13 +242,30 @@ func (f *Folder) Unsettled() []Unsettled {
 		for i := range s.begin.Steps {
 			w := &s.begin.Steps[i]
 			if o := s.done.Applied[i]; o != nil {
-				all = append(all, Unsettled{Undo: s.begin.Undo, Note: w.Note, Was: w.Expect, Made: o.Made})
+				u := Unsettled{Undo: s.begin.Undo, Note: w.Note, Was: w.Expect, Made: o.Made}
+				if u.Undo {
+					f.tellUndone(&u, w, o)
+				}
+				all = append(all, u)
 			} else if now := s.done.Returned[i]; now != nil {
 				all = append(all, Unsettled{Note: w.Note, Was: w.Expect, Made: now, Returned: true})
 			}
 		}
 	}
 	return all
+}
+
+// tellUndone adds what was taken back, and what that had left in the folder.
+func (f *Folder) tellUndone(u *Unsettled, w *writtenStep, o *outcome) {
+	u.Op, u.Path, u.To, u.Before, u.After = w.Op, string(w.Path), string(w.To), w.Before, w.After
+	if w.Undoes != nil {
+		if of := f.slice(w.Undoes.Slice); of != nil && w.Undoes.Step < len(of.begin.Steps) {
+			u.Undone = of.begin.Steps[w.Undoes.Step].Note
+		}
+	}
+	if k := o.Kept; k != nil {
+		u.Taken = &Taken{Attributes: k.Attributes, Kind: k.Kind, Target: string(k.Target), Open: func() (*os.File, error) { return f.openKept(k.Number) }}
+	}
 }
 
 // Settled notes that the caller knows of everything that is done so far.

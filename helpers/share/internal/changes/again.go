@@ -1,0 +1,334 @@
+//go:build linux
+
+package changes
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"sort"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"cloche/share/internal/layer"
+	"cloche/share/internal/writeback"
+)
+
+// What an undo takes out of the folder is the task's again: it waits in the layer as it did before it was applied, and the guest
+// goes on seeing it. The folder is as before by then; what cannot be put back here (a full disk) is told, and is kept as a version.
+
+// maxBase is how many bytes of what a change was made from are kept for its differences.
+const maxBase = 4 << 20
+
+// waitAgain puts every undone step that the layer does not know of yet back into it, and gives those that could not be.
+func (s *Set) waitAgain() []Refusal {
+	var undone []writeback.Unsettled
+	for _, u := range s.options.Write.Unsettled() {
+		if u.Undo && u.Op != "" {
+			undone = append(undone, u)
+		}
+	}
+	if len(undone) == 0 || s.options.Holder == nil {
+		return nil
+	}
+	// What lies in a directory comes after it, and after the move that gives it its place for the guest; what marks the places that
+	// moves left comes once all directories are there.
+	sort.SliceStable(undone, func(i, j int) bool { return undone[i].Path < undone[j].Path })
+	places := func(u *writeback.Unsettled) bool {
+		return u.Op == writeback.Move || u.Op == writeback.Remove && u.Taken != nil && u.Taken.Kind == writeback.Directory
+	}
+	var left []Refusal
+	look := newLookout(s.options.Lower)
+	defer look.close()
+	each := func(which func(*writeback.Unsettled) bool, do func(*writeback.Unsettled) error) {
+		for i := range undone {
+			if u := &undone[i]; which(u) {
+				if err := do(u); err != nil {
+					code, message := problemOf(err)
+					left = append(left, Refusal{Path: u.Path, Code: code, Message: "It is as before, and does not wait again: " + message})
+				}
+			}
+		}
+	}
+	each(places, func(u *writeback.Unsettled) error {
+		if u.Op == writeback.Move {
+			return s.moveAgain(u)
+		}
+		return s.putBack(look, u)
+	})
+	each(func(u *writeback.Unsettled) bool { return u.Op == writeback.Move }, s.leftAgain)
+	each(func(u *writeback.Unsettled) bool { return !places(u) }, func(u *writeback.Unsettled) error { return s.putBack(look, u) })
+	return left
+}
+
+// lowerPath is where the folder has what the guest has at a path.
+func (s *Set) lowerPath(path string) string {
+	lower, id := "", layer.RootID
+	for _, name := range layer.Components(path) {
+		lower = layer.Join(lower, name)
+		if id == 0 {
+			continue
+		}
+		n := s.options.Layer.Child(id, name)
+		if n == nil {
+			id = 0
+			continue
+		}
+		if id = n.ID; n.Base != nil {
+			lower = n.Base.Path
+		}
+	}
+	return lower
+}
+
+// moveAgain gives what the folder has under its old name again the place that the guest gave it.
+func (s *Set) moveAgain(u *writeback.Unsettled) error {
+	from := s.lowerPath(u.To)
+	components := layer.Components(u.Path)
+	return s.options.Holder.Again(components, func(parent layer.ID, n *layer.Node, qid uint64) ([]layer.Op, *layer.Node, error) {
+		if n != nil && (n.Whiteout || n.Made || n.Base != nil && n.Base.Path == from) {
+			return nil, nil, nil
+		}
+		// What was made from something in it knows it by its old path again, wherever that is for the guest.
+		var ops []layer.Op
+		s.options.Layer.Walk(func(other *layer.Node, _ string) bool {
+			if b := other.Base; b != nil && strings.HasPrefix(b.Path, u.Path+"/") && (n == nil || other.ID != n.ID) {
+				b.Path = from + b.Path[len(u.Path):]
+				ops = append(ops, layer.Put(other))
+			}
+			return true
+		})
+		base := baseOf(from, u.Made)
+		if n != nil {
+			if n.Base != nil {
+				base.Content = n.Base.Content
+			}
+			n.Base = base
+			return append(ops, layer.Put(n)), nil, nil
+		}
+		n = &layer.Node{ID: s.options.Layer.NewID(), Parent: parent, Name: components[len(components)-1], Kind: base.Kind, Base: base, QID: qid}
+		if qid == 0 {
+			n.QID = s.qidOf(u)
+		}
+		return append(ops, layer.Put(n)), n, nil
+	})
+}
+
+// leftAgain marks the place that a move left.
+func (s *Set) leftAgain(u *writeback.Unsettled) error {
+	at := s.nodeAt(u.Path)
+	if at == nil || at.Base == nil || at.Made || at.Whiteout {
+		return nil
+	}
+	components := layer.Components(u.To)
+	return s.options.Holder.Again(components, func(parent layer.ID, entry *layer.Node, _ uint64) ([]layer.Op, *layer.Node, error) {
+		if entry != nil {
+			return nil, nil, nil
+		}
+		base := *at.Base
+		base.Content = 0
+		n := &layer.Node{ID: s.options.Layer.NewID(), Parent: parent, Name: components[len(components)-1], Kind: base.Kind, QID: 1 << 62, Whiteout: true, Moved: true, Base: &base}
+		return []layer.Op{layer.Put(n)}, n, nil
+	})
+}
+
+// putBack puts one undone step back.
+func (s *Set) putBack(look *lookout, u *writeback.Unsettled) error {
+	var about note
+	if len(u.Undone) > 0 {
+		if err := json.Unmarshal(u.Undone, &about); err != nil {
+			return err
+		}
+	}
+	// A step beside the one that settles a node left the layer as it was; only what it had removed may be of another base now.
+	if about.Quiet && (u.Was != nil || u.Made == nil) {
+		return nil
+	}
+	lower := layer.Join(s.lowerPath(parentOf(u.Path)), u.Path[strings.LastIndexByte(u.Path, '/')+1:])
+	made, err := s.nodeOf(look, u, lower)
+	if err != nil {
+		return err
+	}
+	used := false
+	defer func() {
+		if made != nil && !used {
+			s.options.Layer.DropContent(made.Content)
+			if made.Base != nil {
+				s.options.Layer.DropContent(made.Base.Content)
+			}
+		}
+	}()
+	components := layer.Components(u.Path)
+	return s.options.Holder.Again(components, func(parent layer.ID, entry *layer.Node, qid uint64) ([]layer.Op, *layer.Node, error) {
+		if entry != nil {
+			return s.known(u, entry, lower), nil, nil
+		}
+		if made == nil {
+			return nil, nil, nil
+		}
+		n := made
+		n.ID, n.Parent, n.Name = s.options.Layer.NewID(), parent, components[len(components)-1]
+		ops := []layer.Op{layer.Put(n)}
+		if n.Whiteout {
+			n.QID = 1 << 62
+		} else if n.QID = qid; qid == 0 {
+			n.QID = s.qidOf(u)
+		}
+		used = true
+		return ops, n, nil
+	})
+}
+
+// qidOf is the number that the guest had for what was taken out, where that is known and free.
+func (s *Set) qidOf(u *writeback.Unsettled) uint64 {
+	if u.Was != nil {
+		qid, known := s.options.Layer.QIDOf(u.Was.Device, u.Was.Inode)
+		if !known {
+			qid = u.Was.Inode
+		}
+		if !s.options.Layer.QIDTaken(qid, u.Was.Device, u.Was.Inode) {
+			return qid
+		}
+	}
+	return 1<<62 | uint64(s.options.Layer.NewID())
+}
+
+// known are the steps by which a node that the layer has at the place is right again: it is made from what stands there now.
+func (s *Set) known(u *writeback.Unsettled, n *layer.Node, lower string) []layer.Op {
+	switch {
+	case u.Was == nil && u.Made != nil && n.Made && !n.Whiteout && n.Base == nil:
+		n.Base = baseOf(lower, u.Made) // removed by the apply, and made again by the guest
+	case u.Was == nil && u.Made != nil && !n.Made && !n.Whiteout && n.Over == nil && n.Base != nil && n.Base.Path != lower:
+		n.Over = baseOf(lower, u.Made) // moved over it
+	case u.Op == writeback.Remove && u.Taken != nil && u.Taken.Kind == writeback.Directory && n.Kind == layer.Directory && !n.Made && !n.Whiteout:
+		n.Made, n.Opaque, n.Base, n.Mode, n.ModeSet = true, true, nil, u.Taken.Mode&0o777, true
+	default:
+		return nil
+	}
+	return []layer.Op{layer.Put(n)}
+}
+
+// nodeOf makes the node that stands for an undone step; nil: there is none. Its content is on the disk before the layer names it.
+func (s *Set) nodeOf(look *lookout, u *writeback.Unsettled, lower string) (*layer.Node, error) {
+	var base *layer.Base
+	if u.Made != nil {
+		base = baseOf(lower, u.Made)
+	}
+	switch {
+	case u.Op == writeback.SetAttributes && base != nil && u.Before != nil && u.After != nil:
+		n := &layer.Node{Kind: base.Kind, Base: base}
+		if u.Before.Mode&0o777 != base.Mode {
+			n.Mode, n.ModeSet = u.Before.Mode&0o777, true
+		}
+		if u.Before.MtimeNs != u.After.MtimeNs {
+			n.MtimeNs, n.MtimeSet = u.Before.MtimeNs, true
+		}
+		n.Xattrs = differing(u.Before.Xattrs, u.After.Xattrs)
+		if n.Passing() || base.Kind != layer.Directory && !n.ModeSet && !n.MtimeSet && len(n.Xattrs) == 0 {
+			return nil, nil
+		}
+		return n, nil
+	case u.Was == nil && base != nil: // the apply had removed it
+		return &layer.Node{Kind: base.Kind, Whiteout: true, Base: base}, nil
+	case u.Taken == nil:
+		return nil, nil
+	}
+	t := u.Taken
+	n := &layer.Node{Base: base, Made: base == nil, Mode: t.Mode & 0o777}
+	n.ModeSet = base == nil || n.Mode != base.Mode
+	var err error
+	switch t.Kind {
+	case writeback.Directory:
+		n.Kind, n.Opaque, n.MtimeNs, n.MtimeSet = layer.Directory, true, t.MtimeNs, true
+	case writeback.Link:
+		n.Kind, n.Target, n.Mode, n.ModeSet, n.MtimeNs, n.MtimeSet = layer.Link, t.Target, 0o777, base == nil, t.MtimeNs, true
+	default:
+		n.Kind = layer.File
+		if n.Content, err = s.contentOf(t); err != nil {
+			return nil, err
+		}
+	}
+	var theirs map[string][]byte
+	if base != nil {
+		n.Made = base.Kind != n.Kind || n.Kind == layer.Link
+		if n.Kind == layer.File && base.Kind == layer.File {
+			if theirs, err = lowerXattrs(look, lower); err == nil && base.Size <= maxBase {
+				err = s.keepBase(look, base)
+			}
+			if err != nil {
+				s.options.Layer.DropContent(n.Content)
+				return nil, err
+			}
+		}
+	}
+	n.Xattrs = differing(t.Xattrs, theirs)
+	return n, nil
+}
+
+// keepBase keeps the bytes of what the change was made from, for its differences. A file that is another one by now has none.
+func (s *Set) keepBase(look *lookout, base *layer.Base) error {
+	data, err := look.read(base.Path, maxBase)
+	if err != nil || int64(len(data)) != base.Size {
+		return nil
+	}
+	base.Content, err = s.temporary(data)
+	return err
+}
+
+// differing are attributes that are not the others'; nil values are those that only the others have.
+func differing(have, others map[string][]byte) map[string][]byte {
+	var all map[string][]byte
+	set := func(name string, value []byte) {
+		if all == nil {
+			all = map[string][]byte{}
+		}
+		all[name] = value
+	}
+	for name, value := range have {
+		if other, there := others[name]; !there || !bytes.Equal(value, other) {
+			set(name, append([]byte{}, value...))
+		}
+	}
+	for name := range others {
+		if _, there := have[name]; !there && strings.HasPrefix(name, "user.") {
+			set(name, nil)
+		}
+	}
+	return all
+}
+
+// contentOf makes a content of what an undo took out, with its time, durable.
+func (s *Set) contentOf(t *writeback.Taken) (uint64, error) {
+	from, err := t.Open()
+	if err != nil {
+		return 0, err
+	}
+	defer from.Close()
+	number, to, err := s.options.Layer.NewContent()
+	if err != nil {
+		return 0, err
+	}
+	defer to.Close()
+	if unix.IoctlFileClone(int(to.Fd()), int(from.Fd())) != nil {
+		// By hand: the filter knows none of the calls by which io.Copy would do it in the kernel.
+		_, err = io.Copy(struct{ io.Writer }{to}, struct{ io.Reader }{from})
+	}
+	if err == nil {
+		err = layer.SetMtime(to, t.MtimeNs)
+	}
+	if err == nil {
+		err = to.Sync()
+	}
+	if err != nil {
+		s.options.Layer.DropContent(number)
+		var path *os.PathError
+		if errors.As(err, &path) {
+			err = path.Err
+		}
+		return 0, err
+	}
+	return number, nil
+}
