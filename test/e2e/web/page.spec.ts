@@ -432,6 +432,7 @@ test("[E2E13] what a task did in a folder waits in the page: looked at, applied,
   await expect(page.locator(".outcome")).toContainText("as before");
   expect(readFileSync(join(path, "first.txt"), "utf8")).toBe("TODO\n");
   expect(existsSync(join(path, "made.txt"))).toBe(false);
+  await expect(page.locator(".change"), "what was taken back waits again").toHaveCount(3);
 
   // What is thrown away asks once more, on the button itself.
   await page.getByRole("link", { name: "Work" }).click();
