@@ -117,6 +117,60 @@ export const mutants = [
     red: { folder: "./internal/hostfs", tests: "TestEveryWayToDestroyContentLeavesAVersion|TestAHostEditBetweenTwoGuestWritesIsKept" },
   },
   {
+    name: "names alone are written to the layer whatever room the host has",
+    promise: "a guest cannot fill the host's disk with changes",
+    edits: [
+      {
+        file: share("view/tree.go"),
+        search: "if err := t.room(layer.Growth(steps...)); err != nil {",
+        replace: "if err := t.room(layer.Growth(steps...)); err != nil && false {",
+      },
+    ],
+    red: { folder: "./internal/view", tests: "TestWithoutRoomNothingIsAddedToTheLayer_AndTakingAwayGoesOn" },
+  },
+  {
+    name: "the guest goes on while what it did cannot be written down",
+    promise: "no act is dropped, and nothing grows",
+    edits: [
+      {
+        file: share("activity/recorder.go"),
+        search: "if r.sent-r.recorded >= maxUnrecorded {",
+        replace: "if r.sent-r.recorded >= maxUnrecorded && false {",
+      },
+    ],
+    red: { folder: "./internal/activity", tests: "TestAReaderThatCannotRecordMakesTheGuestWait_AndThenGetsEverything" },
+  },
+  {
+    name: "the first part of a large change counts without its last",
+    promise: "a change of the layer is whole",
+    edits: [{ file: share("layer/record.go"), search: "begun = r", replace: "begun = nil" }],
+    red: { folder: "./internal/layer", tests: "TestAChangeOfMoreThanARecordIsWhollyThereOrNotAtAllWhereverTheLogIsCut" },
+  },
+  {
+    name: "apply --all takes what is at another place by now",
+    promise: "what is shown is what is applied",
+    edits: [
+      {
+        file: share("changes/apply.go"),
+        search: "if c.parts[i].node.Placed > since {",
+        replace: "if c.parts[i].node.Placed > since && false {",
+      },
+    ],
+    red: { folder: "./internal/changes", tests: "TestAllOfAnOldListTakesNothingThatIsAtAnotherPlaceByNow" },
+  },
+  {
+    name: "what an undo takes out of the folder is dropped",
+    promise: "an undone change waits again",
+    edits: [
+      {
+        file: share("changes/again.go"),
+        search: "if len(undone) == 0 || s.options.Holder == nil {",
+        replace: "if true || len(undone) == 0 || s.options.Holder == nil {",
+      },
+    ],
+    red: { folder: "./internal/changes", tests: "TestWhatAnUndoTakesBackWaitsAgain_TheGuestSeesItAsBefore_AndItCanBeAppliedOnceMore" },
+  },
+  {
     name: "the broker moves whatever has the name",
     promise: "only the file that is meant is moved into the store",
     edits: [

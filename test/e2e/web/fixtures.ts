@@ -19,6 +19,8 @@ export interface Cloche {
   /** what the dialog answers next; undefined closes it */
   answerDialog(path: string | undefined): void;
   keeperPid(): Promise<number>;
+  /** what the versions of a folder may take, as its user says with the command line */
+  limitVersions(folder: string, bytes: number): Promise<void>;
   /** CSP violations and page errors so far */
   readonly complaints: string[];
   shot(page: Page, name: string): Promise<void>;
@@ -76,6 +78,12 @@ export const test = base.extend<{ cloche: Cloche }>({
         const { pid } = await client.call("hello", { contract: CONTRACT_VERSION, client: "web" });
         client.close();
         return pid;
+      },
+      async limitVersions(folder, bytes) {
+        const client = await connectKeeper("web", program, at);
+        const [task] = (await client.call("tasks.list", {})).tasks;
+        await client.call("folders.set", { task: task?.id ?? "", folder, versionLimitBytes: bytes });
+        client.close();
       },
       answerDialog: (path) => void answers.push(path),
       shot: async (shown, name) => void (await shown.screenshot({ path: `${SHOTS}/${name}.png` })),

@@ -446,3 +446,41 @@ test("[E2E13] what a task did in a folder waits in the page: looked at, applied,
   expect(existsSync(join(path, "thrown.txt"))).toBe(false);
   expect(cloche.complaints).toEqual([]);
 });
+
+test("[E2E14] a write that has no room for the version of what it would destroy is asked about in the page; refused, the page says why, and allows it still", async ({
+  page,
+  cloche,
+}) => {
+  const path = folder(cloche, "kept");
+  for (const name of ["a.txt", "b.txt"]) writeFileSync(join(path, name), name.repeat(8_000));
+  await page.goto(cloche.address);
+  cloche.answerDialog(path);
+  await page.getByRole("link", { name: "New task" }).click();
+  await page.getByRole("button", { name: "Pick a folder…" }).click();
+  await page.getByRole("combobox", { name: /What the task may do in/ }).selectOption("rw");
+  await page.getByRole("button", { name: "Create task" }).click();
+  await cloche.limitVersions("kept", 50_000);
+  await page.getByRole("button", { name: "Start" }).click();
+  await running(page);
+  await type(page, "cd ~/kept && echo new > a.txt; echo first-$((40+2))");
+  await expect(screen(page)).toContainText("first-42"); // control: within the limit nothing is asked
+  await type(page, "echo new > b.txt || echo failed-$((40+2))");
+  await page.getByRole("link", { name: "Changes" }).click();
+  const question = page.locator(".room");
+  await expect(question).toContainText("b.txt");
+  await expect(question.getByRole("button")).toHaveText(["Allow more room", "Refuse the write"]);
+  await cloche.shot(page, "10-room");
+  await question.getByRole("button", { name: "Refuse the write" }).click();
+  await expect(question).toContainText("more room for it was refused");
+  await expect(question.getByRole("button", { name: "Refuse the write" })).toHaveCount(0);
+  expect(readFileSync(join(path, "b.txt"), "utf8")).toBe("b.txt".repeat(8_000));
+  await cloche.shot(page, "11-room-refused");
+  await question.getByRole("button", { name: "Allow more room" }).click();
+  await expect(question).toHaveCount(0);
+  await page.getByRole("link", { name: "Work" }).click();
+  await expect(screen(page)).toContainText("failed-42");
+  await type(page, "echo new > b.txt && echo again-$((40+2))");
+  await expect(screen(page)).toContainText("again-42");
+  expect(readFileSync(join(path, "b.txt"), "utf8")).toBe("new\n");
+  expect(cloche.complaints).toEqual([]);
+});

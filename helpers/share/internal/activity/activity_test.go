@@ -222,7 +222,7 @@ func TestAReaderThatCannotRecordMakesTheGuestWait_AndThenGetsEverything(t *testi
 	tree.Flush() // a look of the keeper's does not wait
 	select {
 	case <-done:
-		t.Error("the guest went on although nothing was written down")
+		t.Fatal("the guest went on although nothing was written down")
 	case <-time.After(400 * time.Millisecond): // longer than a batch is held
 	}
 	if n := made.Load(); n > 9*200+1 {

@@ -499,6 +499,12 @@ func TestAllOfAnOldListTakesNothingThatIsAtAnotherPlaceByNow(t *testing.T) {
 		if got, err := os.ReadFile(r.host("own/deep/file")); err != nil || string(got) != "own" {
 			t.Errorf("%q, %v", got, err)
 		}
+		// Nor is it discarded by the old list.
+		slice, err := r.set.Discard(shown)
+		must(t, err)
+		if len(slice.Done) != 0 || len(slice.Refused) != 5 {
+			t.Errorf("discarded %v, refused %v", slice.Done, slice.Refused)
+		}
 		// Control: as it is shown now, it is applied.
 		_, done, refused = r.apply(r.all())
 		r.none(refused)
