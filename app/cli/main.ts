@@ -26,8 +26,8 @@ function beginKeeper(): Promise<Spawned> | undefined {
 }
 
 const begun = beginKeeper();
-// beside the bundle, where only a new build can be
-enableCompileCache(join(import.meta.dirname, "compiled"));
+// beside the bundle, where only a new build can be; run from the sources it keeps nothing
+if (import.meta.filename.endsWith(".mjs")) enableCompileCache(join(import.meta.dirname, "compiled"));
 const { main } = await import("./program.ts");
 process.exitCode = await main(begun);
 // streams that are still open (a terminal's input, a pipe nobody writes to) must not hold the process
