@@ -187,6 +187,7 @@ export async function undo(session: Session, args: readonly Buffer[]): Promise<n
     slice = await keeper.call("changes.undo", { task: task.id, folder: newest.folder, batch: slice.batch });
     take(outcome, slice.restored, slice.refused);
   }
+  if (outcome.done > 0 && !parsed.flags.has("--json")) note(`cloche: what was taken back waits again: \`cloche changes ${task.name}\`.`);
   return tell(parsed, task, "restored", outcome);
 }
 

@@ -1096,6 +1096,37 @@ func TestAfterACrashBetweenAnUndoAndTheLayerItWaitsAgainAllTheSame(t *testing.T)
 	}
 }
 
+// L06: the layer's disk is full. The folder comes back all the same, and what does not wait again is said.
+func TestOnAFullDiskAnUndoStillReturnsTheFolder_AndSaysWhatDoesNotWaitAgain(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("IGNORED: a small filesystem needs root")
+	}
+	r := newRig(t)
+	dir := filepath.Join(r.base, "layer")
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
+		t.Skipf("IGNORED: a small filesystem cannot be mounted here: %v", err)
+	}
+	t.Cleanup(func() { r.close(); _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	r.put("large", "old")
+	r.open()
+	r.guest("large", strings.Repeat("new", 50_000))
+	folder := r.folder()
+	_, _, refused := r.apply(r.all())
+	r.none(refused)
+	filler := filepath.Join(dir, "filler")
+	must(t, os.WriteFile(filler, make([]byte, 880<<10), 0o600))
+	restored, refused := r.undo("")
+	if restored != 1 || strings.Join(refused, "") != "large "+problem.NoRoom {
+		t.Errorf("%d restored, refused %v", restored, refused)
+	}
+	r.alike("the folder", r.folder(), folder)
+	r.expect() // nothing half waits
+	must(t, os.Remove(filler))
+	r.open()
+	r.guest("large", "after")
+	r.expect("large modified file") // control: with room it goes on
+}
+
 func TestWhatTheGuestWentOnWithAfterTheApplyStaysItsOwnByAnUndo(t *testing.T) {
 	r := newRig(t)
 	r.everyKind()
