@@ -79,6 +79,9 @@ func (n *node) Open(flags uint32) (ninep.File, error) {
 }
 
 func (n *node) openFile(host int, flags uint32) (*file, error) {
+	if err := n.stay(); err != nil {
+		return nil, err
+	}
 	defer n.tree.steady()()
 	fd, err := n.reopen(host)
 	if err != nil {
@@ -188,6 +191,9 @@ const (
 func (f *file) ReadDir(b []byte, offset uint64) ([]byte, error) {
 	if f.node.kind != directory {
 		return nil, syscall.ENOTDIR
+	}
+	if err := f.node.stay(); err != nil {
+		return nil, err
 	}
 	scratch := listBuffers.Get().(*[32 << 10]byte)
 	defer listBuffers.Put(scratch)

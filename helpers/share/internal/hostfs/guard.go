@@ -675,34 +675,18 @@ const deleted = " (deleted)"
 // isOutside tells whether a file that has names is none of the folder's by this one: the server of another task moved it into the
 // store, or the host took it, or a directory above it, elsewhere.
 func (n *node) isOutside() bool {
-	at, err := n.tree.options.where(n.number())
-	if err != nil {
-		return false // longer than the kernel tells
+	if n.isAway() {
+		return true
 	}
-	root, err := n.tree.options.where(n.tree.root.number())
-	if err != nil {
+	if at, err := n.tree.options.where(n.number()); err != nil || !strings.HasSuffix(at, deleted) {
 		return false
 	}
-	if strings.HasSuffix(at, deleted) {
-		if parent, _, err := n.whereabouts(); err == nil { // it is called so
-			parent.Drop()
-		} else {
-			return true
-		}
+	parent, _, err := n.whereabouts()
+	if err != nil {
+		return true
 	}
-	// What was moved out of the serving process's only mount is told as that mount's root.
-	return !strings.HasPrefix(at, strings.TrimSuffix(root, "/")+"/") || at == root
-}
-
-// where is a descriptor's path as this process sees it.
-func (o *Options) where(number string) (string, error) {
-	var text [unix.PathMax]byte
-	length := 0
-	err := retry(func() (err error) {
-		length, err = unix.Readlinkat(o.Proc, number, text[:])
-		return err
-	})
-	return string(text[:max(length, 0)]), err
+	parent.Drop()
+	return false // it is called so
 }
 
 // path is where the node was walked to, as components from the folder.

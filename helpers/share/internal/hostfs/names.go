@@ -23,7 +23,7 @@ func (n *node) changeNames() error {
 	if n.kind != directory {
 		return syscall.ENOTDIR
 	}
-	return nil
+	return n.stay()
 }
 
 // Flags of Tlopen and Tlcreate are Linux's own (octal, as on x86); these are the ones that count here.
@@ -271,6 +271,9 @@ func (n *node) Rename(name string, to ninep.Node, newName string) error {
 	}
 	if t.kind != directory {
 		return syscall.ENOTDIR
+	}
+	if err := t.stay(); err != nil {
+		return err
 	}
 	if err := n.exact(name); err != nil {
 		return err

@@ -146,6 +146,9 @@ func (n *node) walk(name string) (*node, error) {
 	if n.kind != directory {
 		return nil, syscall.ENOTDIR
 	}
+	if err := n.stay(); err != nil {
+		return nil, err
+	}
 	defer n.tree.steady()()
 	fd, err := n.openPath(name)
 	switch err {
@@ -271,6 +274,11 @@ func (n *node) SetAttr(change wire.SetAttr, open ninep.File) error {
 	if n.kind == other {
 		return syscall.EACCES
 	}
+	if n.held.Load() == nil { // else the guard looks
+		if err := n.stay(); err != nil {
+			return err
+		}
+	}
 	if change.Valid&wire.SetSize != 0 {
 		if err := n.truncate(change.Size, open); err != nil {
 			return err
@@ -379,6 +387,9 @@ func (n *node) reopen(flags int) (int, error) {
 func (n *node) Readlink() (string, error) {
 	if n.kind != symlink {
 		return "", syscall.EINVAL
+	}
+	if err := n.stay(); err != nil {
+		return "", err
 	}
 	var text [wire.MaxText + 1]byte
 	var length int

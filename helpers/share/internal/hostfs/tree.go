@@ -3,6 +3,7 @@
 package hostfs
 
 import (
+	"strings"
 	"sync/atomic"
 	"syscall"
 
@@ -35,6 +36,8 @@ type Tree struct {
 	oldKernel bool
 	guard     *guard // nil without Options.Versions
 	folding   folding
+	// isProcessRoot: the folder is the whole of what this process sees.
+	isProcessRoot bool
 	spans     atomic.Int64 // of all open files
 }
 
@@ -54,6 +57,8 @@ func New(o Options) (*Tree, error) {
 		return nil, syscall.ENOTDIR
 	}
 	t.root, t.device = n, n.device
+	at, err := o.where(n.number())
+	t.isProcessRoot = err == nil && at == "/"
 	t.folding.learn(o.Root)
 	fd, err := unix.Openat2(o.Root, ".", &walkHow)
 	switch err {
@@ -84,6 +89,51 @@ func (t *Tree) StatFS() (wire.StatFS, error) {
 		Type: v9fsMagic, BlockSize: uint32(s.Bsize), Blocks: s.Blocks, BlocksFree: s.Bfree, BlocksAvl: s.Bavail,
 		Files: s.Files, FilesFree: s.Ffree, NameMax: 255,
 	}, nil
+}
+
+// where is a descriptor's path as this process sees it.
+func (o *Options) where(number string) (string, error) {
+	var text [unix.PathMax]byte
+	length := 0
+	err := retry(func() (err error) {
+		length, err = unix.Readlinkat(o.Proc, number, text[:])
+		return err
+	})
+	return string(text[:max(length, 0)]), err
+}
+
+// isAway tells whether what the node holds, or a directory above it, was taken out of the folder. A handle would lead on: what is held
+// of a directory is not asked where it is, and newer kernels' Landlock takes what has left its mount for a part of it.
+func (n *node) isAway() bool {
+	t := n.tree
+	root := "/" // the serving process's own
+	if !t.isProcessRoot {
+		var err error
+		if root, err = t.options.where(t.root.number()); err != nil {
+			return false
+		}
+	}
+	n.Hold()
+	for at := n; ; {
+		path, err := t.options.where(at.number())
+		if err == nil || at == t.root {
+			isRoot := at == t.root
+			at.Drop()
+			// What was moved out of the process's only mount is told as that mount's root.
+			return !isRoot && (path == root || !strings.HasPrefix(path, strings.TrimSuffix(root, "/")+"/"))
+		}
+		up := at.Parent().(*node) // a path longer than the kernel tells: what is above it counts
+		at.Drop()
+		at = up
+	}
+}
+
+// stay refuses what is about to be done with an object that has left the folder.
+func (n *node) stay() error {
+	if n != n.tree.root && n.isAway() {
+		return syscall.ESTALE
+	}
+	return nil
 }
 
 // mayChange is the one gate of read-only shares. Beneath it the mount and Landlock refuse as well.

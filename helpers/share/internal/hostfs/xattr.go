@@ -21,6 +21,9 @@ func (n *node) withOpen(do func(fd int) error) error {
 	if n.kind != regular && n.kind != directory {
 		return syscall.ENODATA // Linux keeps user.* on those two only
 	}
+	if err := n.stay(); err != nil {
+		return err
+	}
 	fd, err := n.reopen(unix.O_RDONLY)
 	if err != nil {
 		return err
