@@ -25,11 +25,13 @@ const CONSOLE_LIMIT_BYTES = 4 << 20;
 /** A start needs the template's few MB and room to begin with; below that it is refused before anything is made. */
 const MIN_FREE_BYTES = 128 << 20;
 const CONFIGURE_DEADLINE_MS = 60_000;
-/** how long the guest may take to end its processes and unmount, when asked */
-const SHUTDOWN_GRACE_MS = 3_000;
-const SHUTDOWN_DEADLINE_MS = 10_000;
-/** how long the guest may take to write back what it holds before it counts as silent */
-const SYNC_DEADLINE_MS = 5_000;
+/** how long a guest is waited for when it is to stop; with the end by force after it, a stop takes no more than 5 s whatever the guest does */
+const STOP_MS = 4_300;
+/** how long it may take to write back what it holds before it counts as silent */
+const SYNC_DEADLINE_MS = 4_000;
+/** how long its processes may take to end when asked, before they are killed; and the time after it for unmounting */
+const SHUTDOWN_GRACE_MS = 2_000;
+const UNMOUNT_MS = 1_000;
 const CLOCK_EVERY_MS = 60_000;
 
 export interface MachineEvents {
@@ -339,12 +341,15 @@ export class Machine {
   async stop(how: "ask" | "sync" | "none"): Promise<void> {
     if (this.#phase === "ending") return this.#release();
     this.#phase = "ending";
+    const end = performance.now() + STOP_MS;
+    const left = () => Math.max(1, end - performance.now());
     try {
       // a paused guest holds work that is not on its disk yet, and cannot answer
       if (this.#paused && how !== "none") await within(SYNC_DEADLINE_MS, this.#helper?.resume());
       // first of all what is written is made durable: a guest that then hangs in its shutdown loses nothing by being ended
-      if (how !== "none") await this.#agent?.call("sync", {}, SYNC_DEADLINE_MS);
-      if (how === "ask") await this.#agent?.call("shutdown", { graceMs: SHUTDOWN_GRACE_MS }, SHUTDOWN_DEADLINE_MS);
+      if (how !== "none") await this.#agent?.call("sync", {}, Math.min(SYNC_DEADLINE_MS, left()));
+      const graceMs = Math.round(Math.max(0, Math.min(SHUTDOWN_GRACE_MS, left() - UNMOUNT_MS)));
+      if (how === "ask") await this.#agent?.call("shutdown", { graceMs }, left());
     } catch {
       // the guest refused or is silent: stop works all the same, by force
     }
