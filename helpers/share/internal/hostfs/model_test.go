@@ -480,7 +480,7 @@ func TestNoContentOfAnotherIsLostWhateverHappens(t *testing.T) {
 				}
 			}()
 		}
-		for more := int64(seeds); more < 200; more += seeds {
+		for more := int64(seeds); more < 100; more += seeds {
 			seedsOf <- more
 		}
 		close(seedsOf)
