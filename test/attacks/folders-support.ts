@@ -53,3 +53,29 @@ export function unlike(report: unknown, allowed: readonly string[], at = ""): st
 }
 
 export const allRefused = (report: unknown, ...allowed: string[]) => expect(unlike(report, allowed)).toEqual([]);
+
+/** What came of each way to bring something to a protected name. */
+export type Planted = Record<string, Record<string, Outcome>>;
+
+/** Everything in the folder whose content, or whose text if it is a link, the guest planted. */
+function planted(root: string): string[] {
+  const found: string[] = [];
+  const one = (path: string, name: string): void => {
+    const kind = lstatSync(path);
+    if (kind.isDirectory()) for (const entry of readdirSync(path)) one(join(path, entry), `${name}/${entry}`);
+    else if (kind.isFile() ? readFileSync(path).includes("PLANTED") : readlinkSync(path).includes("PLANTED")) found.push(name);
+  };
+  one(root, "");
+  return found;
+}
+
+/** F10, F11: of what the guest planted `depth` directories below `top`, the folder has the ordinary file alone; the guest has it all. */
+export function nothingPlanted(work: string, top: string, depth: number, done: Planted): void {
+  // what a directory held before it was moved to a protected name may stay where it was, under a name that nobody obeys
+  expect(planted(join(work, top)).filter((path) => !/\/plain(\/|$)/.test(path))).toEqual([`${"/deeper".repeat(depth)}/ordinary`]);
+  for (const [name, ways] of Object.entries(done)) {
+    // a link of a file and its protected name cannot be one file in the folder and in the layer at once
+    allRefused({ [name]: ways }, "ok", "EXDEV", "EPERM", "EOPNOTSUPP");
+    expect([name, ways.create, ways.rename_file]).toEqual([name, "ok", "ok"]);
+  }
+}

@@ -23,14 +23,11 @@ def put(path, data=PLANTED, mode="wb"):
         file.write(data)
 
 
-def plant(names, depth):
-    """F10, F11: every way to bring something to a protected name."""
-    who = f"{os.getuid()}-{depth}"
+def plant(depth, which, top):
+    """F10, F11: every way to bring something to a protected name, `depth` directories below `top`."""
     done = {}
-    if depth != "0":  # all names at the top, where they are most read; below, each fourth, another one at each depth
-        names = names[int(depth) % 4::4]
-    for name in names:
-        base = f"{WORK}/{who}" + "/deeper" * int(depth)
+    base = f"{WORK}/{top}" + "/deeper" * int(depth)
+    for name in NAMES if which == "all" else NAMES[int(depth) % 4::4]:
         first, _, rest = name.partition("/")
 
         def fresh(way):
@@ -87,8 +84,42 @@ def plant(names, depth):
             return "ok" if os.readlink(f"{place}/{name}") == "PLANTED" else "other text"
 
         done[name] = {way.__name__: outcome(way) for way in (create, rename_file, rename_open, rename_directory, hard_link, symbolic_link)}
-    put(f"{WORK}/{who}" + "/deeper" * int(depth) + "/ordinary")
+    put(f"{base}/ordinary")
     return done
+
+
+def change_names(depth, top):
+    """F10: what the host has at each protected name, a copy of it for each way to change it."""
+    base = f"{WORK}/{top}" + "/deeper" * int(depth)
+    scratch = f"{WORK}/scratch-{top}-{depth}"
+    os.makedirs(scratch)
+
+    def replaced(path):
+        put(f"{scratch}/incoming")
+        os.rename(f"{scratch}/incoming", path)
+
+    def linked_over(path):
+        os.symlink("PLANTED", f"{scratch}/incoming")
+        os.rename(f"{scratch}/incoming", path)
+
+    def mapped(path):
+        with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0) as view:
+            view[:7] = PLANTED
+            view.flush()
+
+    ways = {
+        "append": lambda path: put(path, mode="ab"),
+        "overwrite": lambda path: put(path, mode="r+b"),
+        "truncate": lambda path: os.truncate(path, 0),
+        "map": mapped,
+        "replace": replaced,
+        "replace-by-link": linked_over,
+        "unlink": os.unlink,
+        "move-away": lambda path: os.rename(path, f"{scratch}/taken"),
+        "chmod": lambda path: os.chmod(path, 0o777),
+        "times": lambda path: os.utime(path, (1, 1)),
+    }
+    return {way: {name: outcome(lambda: act(f"{base}/{way}/{name}")) for name in NAMES} for way, act in ways.items()}
 
 
 def change_protected():
@@ -207,4 +238,8 @@ def write(name, data):
     return "ok"
 
 
-print(json.dumps({f.__name__: f for f in (plant, change_protected, repository, git, destroy, write)}[sys.argv[1]](*([NAMES] if sys.argv[1] == "plant" else []), *sys.argv[2:])))
+def names():
+    return NAMES
+
+
+print(json.dumps({f.__name__: f for f in (names, plant, change_names, change_protected, repository, git, destroy, write)}[sys.argv[1]](*sys.argv[2:])))
