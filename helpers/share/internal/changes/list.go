@@ -251,6 +251,9 @@ func (s *Set) examine(look *lookout, p *part) bool {
 		p.kind = Attributes
 	}
 	if n.Kind == layer.File && n.Content != 0 && !n.Whiteout {
+		// From here on a write moves the node's number, so that one within the clock's tick, which leaves the times as they are, is not
+		// taken for what was shown.
+		s.options.Layer.Looked(n.ID)
 		var head [sniffBytes]byte
 		st, beginning, err := s.contentLook(n.Content, head[:])
 		if err != nil {
