@@ -483,10 +483,18 @@ func (t *Tree) empty(id layer.ID, low Object, opaque bool) (bool, error) {
 	return !left, err
 }
 
-func (n *node) Unlink(name string, directory bool) error {
-	t := n.tree
+// away begins what takes a name away from its place; what it gives ends it.
+func (t *Tree) away() (done func()) {
+	t.moves.Lock()
 	t.names.Lock()
-	defer t.names.Unlock()
+	return func() {
+		t.names.Unlock()
+		t.moves.Unlock()
+	}
+}
+
+func (n *node) Unlink(name string, directory bool) error {
+	defer n.tree.away()()
 	return n.unlink(name, directory)
 }
 
@@ -633,9 +641,7 @@ func (n *node) Rename(name string, to ninep.Node, newName string) error {
 	if !ok || target.tree != n.tree {
 		return syscall.EXDEV
 	}
-	t := n.tree
-	t.names.Lock()
-	defer t.names.Unlock()
+	defer n.tree.away()()
 	return n.rename(name, target, newName)
 }
 
@@ -961,8 +967,7 @@ func stillLower(e *layer.Node) bool { return e.Base != nil && !e.Whiteout && !e.
 
 func (n *node) Remove() error {
 	t := n.tree
-	t.names.Lock()
-	defer t.names.Unlock()
+	defer t.away()()
 	parent, name, err := n.lastPlace()
 	if err != nil {
 		return err
@@ -992,9 +997,7 @@ func (n *node) RenameTo(to ninep.Node, newName string) error {
 	if !ok || target.tree != n.tree {
 		return syscall.EXDEV
 	}
-	t := n.tree
-	t.names.Lock()
-	defer t.names.Unlock()
+	defer n.tree.away()()
 	parent, name, err := n.whereabouts()
 	if err != nil {
 		return err
