@@ -81,6 +81,7 @@ export function terminalDiff(diff: string): string {
     .split("\n")
     .map((line) => {
       if (line.startsWith("@@")) return paint("cyan", `${line}  [hunk ${++hunk}]`);
+      if (line === "") return line; // behind the last line's end
       if (hunk === 0) return paint("bold", line);
       if (line.startsWith("+")) return paint("green", line);
       return line.startsWith("-") ? paint("red", line) : line;
