@@ -338,14 +338,11 @@ func (s *Set) let(w *work) {
 func (s *Set) applySome(b *batch) (*Slice, error) {
 	var done []string
 	for begin := time.Now(); len(b.todo) > 0 && len(done) < sliceChanges && time.Since(begin) < sliceTime; {
-		err := s.inPlace(func() error {
-			more, err := s.applyRun(b, sliceChanges-len(done))
-			done = append(done, more...)
-			return err
-		})
+		more, err := s.applyRun(b, sliceChanges-len(done))
 		if err != nil {
 			return nil, err
 		}
+		done = append(done, more...)
 	}
 	return s.slice(b, done, 0, len(b.todo)), nil
 }
@@ -865,22 +862,11 @@ func (s *Set) UndoMore(name string) (*Slice, string, error) {
 
 func (s *Set) undoSome(b *batch) (*Slice, string, error) {
 	restored := 0
-	err := s.inPlace(func() (err error) {
-		restored, err = s.undoRun(b)
-		return err
-	})
-	if err != nil {
-		return nil, "", err
-	}
-	return s.slice(b, nil, restored, b.undo.Remaining()), b.apply, nil
-}
-
-func (s *Set) undoRun(b *batch) (restored int, err error) {
 	if b.undo.Remaining() > 0 {
 		backs, err := b.undo.Next(sliceChanges)
 		if err != nil {
 			delete(s.batches, b.name)
-			return 0, err
+			return nil, "", err
 		}
 		for _, back := range backs {
 			if back.Err == nil {
@@ -897,8 +883,8 @@ func (s *Set) undoRun(b *batch) (restored int, err error) {
 			b.refuse("", r.Path, r.Code, r.Message)
 		}
 		if err := s.noteSettled(); err != nil {
-			return 0, err
+			return nil, "", err
 		}
 	}
-	return restored, nil
+	return s.slice(b, nil, restored, b.undo.Remaining()), b.apply, nil
 }

@@ -25,8 +25,6 @@ import (
 // Holder is the view of a folder that is served: do runs while the guest neither writes to the node nor changes its name, and is
 // told whether the guest has it open or found.
 type Holder interface {
-	// Still runs do while the guest moves and removes nothing, so that what is applied is settled where it was.
-	Still(do func() error) error
 	Hold(id layer.ID, do func(open bool) error) error
 	// Again runs do while the guest changes no names, to put back into the layer what the folder had at a path until an undo: do is told
 	// the directory's node, the node that the layer has there (nil: none), and the number that the guest knows the file by (0: none).

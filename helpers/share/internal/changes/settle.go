@@ -18,14 +18,6 @@ func (s *Set) hold(id layer.ID, do func(open bool) error) error {
 	return s.options.Holder.Hold(id, do)
 }
 
-// inPlace runs do while the guest moves and removes nothing.
-func (s *Set) inPlace(do func() error) error {
-	if s.options.Holder == nil {
-		return do()
-	}
-	return s.options.Holder.Still(do)
-}
-
 // catchUp settles what an earlier process applied without noting it, and forgets files that were kept only because the
 // guest had them open then.
 func (s *Set) catchUp() error {
@@ -108,13 +100,11 @@ func (s *Set) settle(raw json.RawMessage, made *writeback.Identity, kept uint64)
 		return err
 	}
 	l := s.options.Layer
-	var above layer.ID
-	err := s.hold(about.Node, func(open bool) error {
+	return s.hold(about.Node, func(open bool) error {
 		n := l.Get(about.Node)
 		if n == nil {
 			return nil
 		}
-		above = n.Parent
 		path, _ := l.Path(n.ID)
 		same := n.Seq == about.Seq
 		if same && n.Kind == layer.File && n.Content != 0 && !n.Whiteout {
@@ -153,9 +143,8 @@ func (s *Set) settle(raw json.RawMessage, made *writeback.Identity, kept uint64)
 				was = n.Base.Path
 			}
 			rebase(n, path, made)
-			n.Opaque = false // the folder has it with what was applied of it and nothing else
 			if same {
-				n.ModeSet, n.MtimeSet, n.Xattrs = false, false, nil
+				n.Opaque, n.ModeSet, n.MtimeSet, n.Xattrs = false, false, false, nil
 			}
 			ops = append(ops, layer.Put(n))
 			if was != "" {
@@ -173,7 +162,7 @@ func (s *Set) settle(raw json.RawMessage, made *writeback.Identity, kept uint64)
 			if same && !about.Part {
 				n.ModeSet, n.MtimeSet, n.Xattrs = false, false, nil
 			}
-			if n.Kind == layer.File && n.Content == 0 && !n.Whiteout && !n.ModeSet && !n.MtimeSet && len(n.Xattrs) == 0 {
+			if n.Kind == layer.File && n.Content == 0 && !n.Whiteout {
 				ops, drop = append(ops, layer.Remove(n.ID), layer.Remember(made.Device, made.Inode, n.QID)), []uint64{old}
 				break
 			}
@@ -193,42 +182,6 @@ func (s *Set) settle(raw json.RawMessage, made *writeback.Identity, kept uint64)
 			delete(s.settled, n.ID)
 		}
 		return nil
-	})
-	if err != nil {
-		return err
-	}
-	return s.uncover(above)
-}
-
-// uncover makes a directory that the task removed and made again, and those above it, the folder's own again, as something in it was
-// applied: a directory of the task's own would hide that. The folder's names in it that the task deleted are known one by one.
-func (s *Set) uncover(id layer.ID) error {
-	l := s.options.Layer
-	n := l.Get(id)
-	if n == nil || id == layer.RootID {
-		return nil
-	}
-	if err := s.uncover(n.Parent); err != nil {
-		return err
-	}
-	if !n.Made || !n.Opaque || n.Base == nil || n.Base.Kind != layer.Directory {
-		return nil
-	}
-	movedAway := false
-	l.Walk(func(other *layer.Node, _ string) bool {
-		movedAway = movedAway || other.Elsewhere && !other.Made && !other.Whiteout && other.Base.Path == n.Base.Path
-		return !movedAway
-	})
-	if movedAway {
-		return nil // what the folder has there is what the task has in another place
-	}
-	return s.hold(id, func(bool) error {
-		n := l.Get(id)
-		if path, _ := l.Path(id); n == nil || !n.Made || n.Base == nil || n.Base.Path != path {
-			return nil
-		}
-		n.Made, n.Opaque, n.MtimeSet, n.ModeSet = false, false, false, n.ModeSet && n.Mode != n.Base.Mode
-		return l.Change(layer.Put(n))
 	})
 }
 

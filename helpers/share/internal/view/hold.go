@@ -40,13 +40,6 @@ func (t *Tree) Hold(id layer.ID, do func(open bool) error) error {
 	return err
 }
 
-// Still runs do while the guest takes nothing away from its place: its renames and removals wait. do may call Hold and Again.
-func (t *Tree) Still(do func() error) error {
-	t.moves.Lock()
-	defer t.moves.Unlock()
-	return do()
-}
-
 // Again runs do while nobody changes names, to put back into the layer what the folder had at a path until an undo: do is told the
 // directory's node, the node that the layer has there, and the number by which the guest knows the file. What the guest has of
 // it is the layer's from then on. A path that leads nowhere for the guest is ENOENT.

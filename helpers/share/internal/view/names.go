@@ -483,18 +483,10 @@ func (t *Tree) empty(id layer.ID, low Object, opaque bool) (bool, error) {
 	return !left, err
 }
 
-// away begins what takes a name away from its place; what it gives ends it.
-func (t *Tree) away() (done func()) {
-	t.moves.Lock()
-	t.names.Lock()
-	return func() {
-		t.names.Unlock()
-		t.moves.Unlock()
-	}
-}
-
 func (n *node) Unlink(name string, directory bool) error {
-	defer n.tree.away()()
+	t := n.tree
+	t.names.Lock()
+	defer t.names.Unlock()
 	return n.unlink(name, directory)
 }
 
@@ -641,7 +633,9 @@ func (n *node) Rename(name string, to ninep.Node, newName string) error {
 	if !ok || target.tree != n.tree {
 		return syscall.EXDEV
 	}
-	defer n.tree.away()()
+	t := n.tree
+	t.names.Lock()
+	defer t.names.Unlock()
 	return n.rename(name, target, newName)
 }
 
@@ -967,7 +961,8 @@ func stillLower(e *layer.Node) bool { return e.Base != nil && !e.Whiteout && !e.
 
 func (n *node) Remove() error {
 	t := n.tree
-	defer t.away()()
+	t.names.Lock()
+	defer t.names.Unlock()
 	parent, name, err := n.lastPlace()
 	if err != nil {
 		return err
@@ -997,7 +992,9 @@ func (n *node) RenameTo(to ninep.Node, newName string) error {
 	if !ok || target.tree != n.tree {
 		return syscall.EXDEV
 	}
-	defer n.tree.away()()
+	t := n.tree
+	t.names.Lock()
+	defer t.names.Unlock()
 	parent, name, err := n.whereabouts()
 	if err != nil {
 		return err

@@ -62,9 +62,6 @@ type Tree struct {
 	device  uint64 // the folder's
 	root    *node
 
-	// moves is held by each rename and removal, before names: an apply holds it from its look at a change until the layer knows what
-	// became of it.
-	moves sync.Mutex
 	// names is held by whatever changes names or turns a file into a layered one.
 	names sync.Mutex
 
