@@ -12,7 +12,7 @@ export async function connectGuest(session: Session, task: string, purpose: SshP
   const expected = Buffer.from(hostKey.split(" ")[1] ?? "", "base64");
   try {
     await new Promise<void>((resolve, reject) => {
-      client.once("ready", resolve).once("error", reject);
+      client.once("ready", resolve).on("error", reject);
       client.once("close", () => reject(new Error("the guest closed the connection")));
       client.connect({
         sock,

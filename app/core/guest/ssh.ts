@@ -74,7 +74,7 @@ export class SshConnection {
     try {
       await new Promise<void>((resolve, reject) => {
         client.once("ready", resolve);
-        client.once("error", reject);
+        client.on("error", reject); // for good: a second error, behind the one that ended this, would end the keeper
         client.once("close", () => reject(new Error("the guest closed the connection")));
         client.connect({
           sock,
