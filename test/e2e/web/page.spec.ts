@@ -459,6 +459,7 @@ test("[E2E14] a write that has no room for the version of what it would destroy 
   await page.getByRole("button", { name: "Pick a folder…" }).click();
   await page.getByRole("combobox", { name: /What the task may do in/ }).selectOption("rw");
   await page.getByRole("button", { name: "Create task" }).click();
+  await expect(page.getByRole("button", { name: "Start" })).toBeVisible(); // the task is there
   await cloche.limitVersions("kept", 50_000);
   await page.getByRole("button", { name: "Start" }).click();
   await running(page);
