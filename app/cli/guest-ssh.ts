@@ -9,10 +9,11 @@ export async function connectGuest(session: Session, task: string, purpose: SshP
   const { ticket, user, privateKey, hostKey } = await (await session.keeper()).call("tasks.ssh", { task, purpose });
   const sock = await openStream(ticket);
   const client = new ssh2.Client();
+  client.on("error", () => {}); // what goes over it fails by itself; one that nobody hears would end the command
   const expected = Buffer.from(hostKey.split(" ")[1] ?? "", "base64");
   try {
     await new Promise<void>((resolve, reject) => {
-      client.once("ready", resolve).on("error", reject);
+      client.once("ready", resolve).once("error", reject);
       client.once("close", () => reject(new Error("the guest closed the connection")));
       client.connect({
         sock,
@@ -33,6 +34,5 @@ export async function connectGuest(session: Session, task: string, purpose: SshP
       next: ["Look at `cloche logs TASK --console`."],
     });
   }
-  client.on("error", () => {}); // what goes over it fails by itself
   return client;
 }

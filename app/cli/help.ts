@@ -59,6 +59,7 @@ A command's exit status passes through; 125 is ours, 126 and 127 are the shell's
 export function completionScript(shell: string): string | undefined {
   const verbs = VERBS.map(([verb]) => verb).join(" ");
   const onTask = TASK_VERBS.join("|");
+  const folderVerbs = "add set rm ls room";
   switch (shell) {
     case "bash":
       return `_cloche() {
@@ -67,7 +68,7 @@ export function completionScript(shell: string): string | undefined {
   case \${COMP_WORDS[1]} in
     ${onTask}) COMPREPLY=($(compgen -W "$(cloche ls -q 2>/dev/null)" -- "$word")) ;;
     folder)
-      if [ "$COMP_CWORD" -eq 2 ]; then COMPREPLY=($(compgen -W "add set rm ls room" -- "$word"))
+      if [ "$COMP_CWORD" -eq 2 ]; then COMPREPLY=($(compgen -W "${folderVerbs}" -- "$word"))
       elif [ "$COMP_CWORD" -eq 3 ]; then COMPREPLY=($(compgen -W "$(cloche ls -q 2>/dev/null)" -- "$word"))
       else COMPREPLY=($(compgen -f -- "$word")); fi ;;
     *) COMPREPLY=($(compgen -f -- "$word")) ;;
@@ -81,7 +82,7 @@ _cloche() {
   case $words[2] in
     ${onTask}) compadd \${(f)"$(cloche ls -q 2>/dev/null)"} ;;
     folder)
-      if (( CURRENT == 3 )); then compadd add set rm ls room
+      if (( CURRENT == 3 )); then compadd ${folderVerbs}
       elif (( CURRENT == 4 )); then compadd \${(f)"$(cloche ls -q 2>/dev/null)"}
       else _files; fi ;;
     *) _files ;;
@@ -90,8 +91,8 @@ _cloche() {
 compdef _cloche cloche`;
     case "fish":
       return `complete -c cloche -f -n "__fish_use_subcommand" -a "${verbs}"
-complete -c cloche -f -n "__fish_seen_subcommand_from folder; and not __fish_seen_subcommand_from add set rm ls room" -a "add set rm ls room"
-complete -c cloche -n "__fish_seen_subcommand_from folder; and __fish_seen_subcommand_from add set rm ls room" -a "(cloche ls -q 2>/dev/null)"
+complete -c cloche -f -n "__fish_seen_subcommand_from folder; and not __fish_seen_subcommand_from ${folderVerbs}" -a "${folderVerbs}"
+complete -c cloche -n "__fish_seen_subcommand_from folder; and __fish_seen_subcommand_from ${folderVerbs}" -a "(cloche ls -q 2>/dev/null)"
 complete -c cloche -f -n "__fish_seen_subcommand_from ${TASK_VERBS.join(" ")}" -a "(cloche ls -q 2>/dev/null)"`;
     default:
       return undefined;

@@ -3,8 +3,7 @@
  * socket it is spawned first, and both go on beside each other.
  */
 import { existsSync, readFileSync } from "node:fs";
-import { enableCompileCache } from "node:module";
-import { join } from "node:path";
+import { keepCompiled } from "../contract/node/compiled.ts";
 import { endpoint, isFreeForKeeper } from "../contract/node/place.ts";
 import { type Spawned, spawnKeeper } from "../contract/node/spawn.ts";
 
@@ -26,8 +25,7 @@ function beginKeeper(): Promise<Spawned> | undefined {
 }
 
 const begun = beginKeeper();
-// beside the bundle, where only a new build can be; run from the sources it keeps nothing
-if (import.meta.filename.endsWith(".mjs")) enableCompileCache(join(import.meta.dirname, "compiled"));
+keepCompiled(import.meta);
 const { main } = await import("./program.ts");
 process.exitCode = await main(begun);
 // streams that are still open (a terminal's input, a pipe nobody writes to) must not hold the process

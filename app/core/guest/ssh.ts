@@ -61,6 +61,10 @@ export class SshConnection {
     client.on("close", () => {
       this.#ended ??= "the connection closed";
     });
+    // for its whole life: an error that nobody hears, as a second one of a connection that failed, would end the keeper
+    client.on("error", (error) => {
+      this.#ended ??= error.message;
+    });
   }
 
   get alive(): boolean {
@@ -70,11 +74,12 @@ export class SshConnection {
   static async connect(sock: Socket, keys: MachineKeys, user: string): Promise<SshConnection> {
     const { Client } = await library();
     const client = new Client();
+    const connection = new SshConnection(client);
     const expected = Buffer.from(keys.hostPublic.split(" ")[1] ?? "", "base64");
     try {
       await new Promise<void>((resolve, reject) => {
         client.once("ready", resolve);
-        client.on("error", reject); // for good: a second error, behind the one that ended this, would end the keeper
+        client.once("error", reject);
         client.once("close", () => reject(new Error("the guest closed the connection")));
         client.connect({
           sock,
@@ -91,10 +96,6 @@ export class SshConnection {
       client.destroy();
       throw sshProblem(error);
     }
-    const connection = new SshConnection(client);
-    client.on("error", (error) => {
-      connection.#ended ??= error.message;
-    });
     return connection;
   }
 
