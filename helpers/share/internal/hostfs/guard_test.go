@@ -375,14 +375,19 @@ func TestOfALargeFileOnlyOverwrittenPartsAreKept(t *testing.T) {
 	}
 }
 
-// A write may come back only after the version is there; when that fails, nothing is destroyed.
-func TestWhenKeepingFailsNothingIsDestroyed(t *testing.T) {
-	for what, destroy := range map[string]wire.Message{
+// destroying are the requests that take the content of f away: it is fid 2, and g stands beside it.
+func destroying() map[string]wire.Message {
+	return map[string]wire.Message{
 		"write":    &wire.Twrite{Fid: 2, Data: []byte("X")},
 		"truncate": &wire.Tsetattr{Fid: 2, Attr: wire.SetAttr{Valid: wire.SetSize}},
 		"unlink":   &wire.Tunlinkat{Dir: rootFid, Name: "f"},
 		"rename":   &wire.Trenameat{OldDir: rootFid, OldName: "g", NewDir: rootFid, NewName: "f"},
-	} {
+	}
+}
+
+// A write may come back only after the version is there; when that fails, nothing is destroyed.
+func TestWhenKeepingFailsNothingIsDestroyed(t *testing.T) {
+	for what, destroy := range destroying() {
 		t.Run(what, func(t *testing.T) {
 			base := t.TempDir()
 			root, storeDir := filepath.Join(base, "root"), filepath.Join(base, "store")

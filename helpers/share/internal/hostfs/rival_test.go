@@ -23,12 +23,7 @@ import (
 
 // The file is being kept, which may take as long as a disk takes, and a program of the host saves it once more.
 func TestWhatTheHostWritesWhileTheFileIsBeingKeptIsKeptToo(t *testing.T) {
-	for what, destroy := range map[string]wire.Message{
-		"write":    &wire.Twrite{Fid: 2, Data: []byte("X")},
-		"truncate": &wire.Tsetattr{Fid: 2, Attr: wire.SetAttr{Valid: wire.SetSize}},
-		"unlink":   &wire.Tunlinkat{Dir: rootFid, Name: "f"},
-		"rename":   &wire.Trenameat{OldDir: rootFid, OldName: "g", NewDir: rootFid, NewName: "f"},
-	} {
+	for what, destroy := range destroying() {
 		t.Run(what, func(t *testing.T) {
 			base := t.TempDir()
 			root, storeDir := filepath.Join(base, "root"), filepath.Join(base, "store")

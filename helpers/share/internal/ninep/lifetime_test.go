@@ -6,10 +6,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"cloche/share/internal/ninep"
-	"cloche/share/internal/stream"
 	"cloche/share/internal/wire"
 )
 
@@ -61,16 +58,7 @@ func TestAWalkThatReplacesAFidsNodeTakesItFromNoRequestAtWork(t *testing.T) {
 	tree := &counted{inside: make(chan struct{}), letGo: make(chan struct{})}
 	tree.root = &countedNode{tree: tree}
 	tree.root.refs.Store(1)
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server, ended := &ninep.Server{Tree: tree}, make(chan error, 1)
-	go func() { ended <- server.ServeStream(stream.New(pair[0])) }()
-	c := newClient(t, pair[1])
-	if err := c.Attach(1); err != nil {
-		t.Fatal(err)
-	}
+	c, ended := attached(t, tree)
 	if err := c.Walk(1, 2, "child"); err != nil {
 		t.Fatal(err)
 	}

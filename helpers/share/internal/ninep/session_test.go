@@ -46,6 +46,12 @@ func newClient(t *testing.T, fd int) *ninetest.Client {
 
 func newStuck(t *testing.T) (*ninetest.Client, *stuck, chan error) {
 	tree := &stuck{letGo: make(chan struct{})}
+	c, ended := attached(t, tree)
+	return c, tree, ended
+}
+
+// attached gives a client of a tree that is served for it alone; its root is fid 1.
+func attached(t *testing.T, tree ninep.Tree) (*ninetest.Client, chan error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +62,7 @@ func newStuck(t *testing.T) (*ninetest.Client, *stuck, chan error) {
 	if err := c.Attach(1); err != nil {
 		t.Fatal(err)
 	}
-	return c, tree, ended
+	return c, ended
 }
 
 func TestASlowRequestHoldsUpNoOther(t *testing.T) {
