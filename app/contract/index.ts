@@ -4,6 +4,7 @@ import "./no-eval.ts";
 export * from "./catalogue.ts";
 export * from "./change.ts";
 export * from "./client.ts";
+export * from "./egress.ts";
 export * from "./event.ts";
 export * from "./methods.ts";
 export * from "./problem.ts";

@@ -1,0 +1,90 @@
+/**
+ * What the keeper and a task's proxy say to each other on the proxy's stdin and stdout: JSON-RPC, one message a line, as all programs
+ * of Cloche do. The guest's streams come as handles over the process's IPC channel, each with the message `stream`; the keeper has
+ * not read a byte of them.
+ *
+ * Order: `hello`, `start` once, then the others at will. What a request does is decided by the policy that was set last.
+ *
+ * A decision is told (`activity`) and written down (`recorded`) before anything of an allowed request leaves: while the keeper cannot
+ * write, requests wait, bounded, and then fail. Versions. 1: 2026-11-25, first.
+ */
+import { z } from "zod";
+import { egressEntry, egressRequest, MAX_RULES, method, rule, secretBinding, secretName } from "../../contract/index.ts";
+
+export const PROXY_PROTOCOL = 1;
+/** Batches of activity that may be under way unrecorded. */
+export const MAX_BATCHES = 8;
+/** Entries of one batch. */
+export const MAX_ENTRIES = 200;
+
+const nothing = z.strictObject({});
+const pem = z.string().max(8192);
+
+/** Everything that decides about a task's requests: rules in the order of their precedence, newest first. */
+export const effectivePolicy = z.lazy(() =>
+  z.strictObject({
+    rules: z.array(rule).max(MAX_RULES),
+    /** why nothing may pass, where the policy could not be read; then `rules` is empty */
+    broken: z.string().max(1024).optional(),
+    /** someone can answer: a request that no rule decides is held and asked about; else it is refused at once */
+    answering: z.boolean(),
+  }),
+);
+export type EffectivePolicy = z.infer<typeof effectivePolicy>;
+
+/** A key as the proxy needs it. It lives in the memory of keeper and proxy, and nowhere else. */
+export const boundSecret = z.lazy(() =>
+  z.strictObject({
+    name: secretName,
+    binding: secretBinding,
+    /** what the guest holds in its place */
+    placeholder: z.string().min(16).max(4096),
+    value: z.string().min(1).max(16_384),
+  }),
+);
+export type BoundSecret = z.infer<typeof boundSecret>;
+
+/** Answers of a proxy that the user's system is set to use for outgoing connections. */
+export const upstreamProxy = z.lazy(() => z.strictObject({ host: z.string().max(255), port: z.int().min(1).max(65_535) }));
+
+export const proxyProtocol = {
+  requests: {
+    hello: method(() => ({
+      params: z.strictObject({ protocol: z.int().min(1) }),
+      result: z.strictObject({ protocol: z.int().min(1) }),
+    })),
+    start: method(() => ({
+      params: z.strictObject({
+        task: z.string().max(64),
+        /** the task's certificate authority, as PEM; leaves are made from it in the proxy */
+        authority: z.strictObject({ certificate: pem, key: pem }),
+        policy: effectivePolicy,
+        secrets: z.array(boundSecret).max(64),
+        upstream: upstreamProxy.optional(),
+        /** certificate authorities that are trusted upstream beside the system's own, as PEM */
+        trusted: z.array(z.string().max(65_536)).max(64).optional(),
+      }),
+      result: nothing,
+    })),
+    /** Holds for every request from here on; what is under way and no longer allowed is closed before the answer. */
+    setPolicy: method(() => ({ params: z.strictObject({ policy: effectivePolicy }), result: z.strictObject({ closed: z.int().min(0) }) })),
+    setSecrets: method(() => ({ params: z.strictObject({ secrets: z.array(boundSecret).max(64) }), result: nothing })),
+    /** Everything of `activity` up to this batch is written down. */
+    recorded: method(() => ({ params: z.strictObject({ batch: z.int().min(1) }), result: nothing })),
+    /** An asked request is decided again by the policy as it is now; what no rule allows is then refused. */
+    release: method(() => ({ params: z.strictObject({ ask: z.int().min(1) }), result: nothing })),
+    stats: method(() => ({
+      params: nothing,
+      result: z.strictObject({ streams: z.int().min(0), requests: z.int().min(0), pendingAsks: z.int().min(0) }),
+    })),
+  },
+  notifications: {
+    activity: z.strictObject({ batch: z.int().min(1), entries: z.array(egressEntry).min(1).max(MAX_ENTRIES) }),
+    /** A request is held. `ask` is the proxy's own number for `release`. */
+    asked: z.strictObject({ ask: z.int().min(1), request: egressRequest, rule: z.string().max(64), reason: z.string().max(1024) }),
+    /** It is held no longer: its client left, or it waited too long and was refused. */
+    unasked: z.strictObject({ ask: z.int().min(1), why: z.enum(["left", "time", "answered"]) }),
+    /** Refused as no rule decides it and nobody can answer, or as too many wait; for the list of asks. */
+    unanswered: z.strictObject({ request: egressRequest, rule: z.string().max(64), reason: z.string().max(1024) }),
+  },
+} as const;
