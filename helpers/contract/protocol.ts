@@ -7,7 +7,7 @@ import { z } from "zod";
 
 export const HELPER_PROTOCOL = 1;
 export const SHARE_PROTOCOL = 3;
-export const AGENT_PROTOCOL = 4;
+export const AGENT_PROTOCOL = 5;
 
 /** Longest line of any of the three protocols, newline included, in bytes. */
 export const MAX_LINE_BYTES = 1_048_576;
@@ -467,6 +467,9 @@ export const share = {
   },
 } as const;
 
+/** One certificate in PEM. */
+const pemCertificate = text(8192).regex(/^-----BEGIN CERTIFICATE-----\n([A-Za-z0-9+/=]{1,76}\n)+-----END CERTIFICATE-----\n?$/);
+
 const environment = z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/), text(32_768));
 
 export const agent = {
@@ -488,6 +491,11 @@ export const agent = {
         ssh: z.strictObject({ port: vsockPort, hostKey: text(4096), authorizedKey: text(1024) }),
         /** a folder that shall be there for the user before the first command; absent: none is made */
         workingDirectory: guestPath.optional(),
+        /**
+         * What leaves the guest goes to this port of the host, a stream per connection ("Egress streams"), and the certificate of the
+         * task's own authority is trusted; absent: nothing leaves.
+         */
+        egress: z.strictObject({ port: vsockPort, certificate: pemCertificate }).optional(),
       }),
       result: z.strictObject({ rootMs: count, sshMs: count }),
     })),

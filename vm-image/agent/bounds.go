@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/base64"
 	"strconv"
+	"strings"
 
 	"cloche/contract"
 )
@@ -20,6 +21,8 @@ const (
 	maxAuthorizedKey = 1024
 	maxGuestPath     = 1024
 	maxGraceMs       = 60_000
+	maxCertificate   = 8192
+	maxPEMLine       = 76
 
 	lower   = "abcdefghijklmnopqrstuvwxyz"
 	upper   = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -98,4 +101,21 @@ func parseBase64(name, text string, max int) ([]byte, error) {
 		return nil, contract.BadParams("%s is not base64", name)
 	}
 	return b, nil
+}
+
+// checkPEMCertificate: ^-----BEGIN CERTIFICATE-----\n([A-Za-z0-9+/=]{1,76}\n)+-----END CERTIFICATE-----\n?$
+func checkPEMCertificate(name, text string) error {
+	if err := checkLength(name, text, maxCertificate); err != nil {
+		return err
+	}
+	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	last := len(lines) - 1
+	good := last >= 2 && lines[0] == "-----BEGIN CERTIFICATE-----" && lines[last] == "-----END CERTIFICATE-----"
+	for i := 1; good && i < last; i++ {
+		good = len(lines[i]) >= 1 && len(lines[i]) <= maxPEMLine && only(lines[i], base64s)
+	}
+	if !good {
+		return contract.BadParams("%s is not one certificate in PEM", name)
+	}
+	return nil
 }

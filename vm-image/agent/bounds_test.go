@@ -30,7 +30,9 @@ func TestBounds_AreThoseOfTheProtocol(t *testing.T) {
           .strictObject({ disk: z.string().regex(/^[a-z0-9-]{1,64}$/), paths: z.array(base64(5464).min(1)).min(1).max(100) })`,
 		`mountMode = z.enum(["ro", "rw"])`,
 		`params: z.strictObject({ guestPath, again: z.boolean().optional(), dead: z.boolean().optional() })`,
-		`AGENT_PROTOCOL = 4;`,
+		`AGENT_PROTOCOL = 5;`,
+		`egress: z.strictObject({ port: vsockPort, certificate: pemCertificate }).optional()`,
+		`pemCertificate = text(8192).regex(/^-----BEGIN CERTIFICATE-----\n([A-Za-z0-9+/=]{1,76}\n)+-----END CERTIFICATE-----\n?$/)`,
 		`log: z.strictObject({ level: z.enum(["info", "warning", "error"]), message: text(4096) })`,
 		`kernel: text(128)`,
 	} {
@@ -50,6 +52,31 @@ func TestConfigure_Good_IsAccepted(t *testing.T) {
 	}
 	if c.User.home() != "/home/you" || !c.User.Sudo || c.timeNs != 1795232517000000000 || len(c.entropy) != 3 {
 		t.Fatalf("%+v", c)
+	}
+}
+
+func TestConfigure_CertificateOfTheProtocolsForm_IsAccepted_AnyOtherTextIsRefused(t *testing.T) {
+	const head, foot = "-----BEGIN CERTIFICATE-----\n", "-----END CERTIFICATE-----\n"
+	for text, good := range map[string]bool{
+		head + "AAAA\n" + foot:                         true,
+		head + "AA+/\nAA==\n-----END CERTIFICATE-----": true,
+		"":                            false,
+		head + foot:                   false,
+		head + "\n" + foot:            false,
+		head + "AAAA\n\n" + foot:      false,
+		head + "AAAA\n" + foot + "\n": false,
+		head + "AAAA\r\n" + foot:      false,
+		head + "AA AA\n" + foot:       false,
+		head + "AAAA" + foot:          false,
+		" " + head + "AAAA\n" + foot:  false,
+		head + "AAAA\n" + foot + head + "AAAA\n" + foot:                      false,
+		head + strings.Repeat("A", 77) + "\n" + foot:                         false,
+		head + strings.Repeat(strings.Repeat("A", 64)+"\n", 126) + foot:      false,
+		strings.ReplaceAll(head+"AAAA\n"+foot, "CERTIFICATE", "PRIVATE KEY"): false,
+	} {
+		if err := checkPEMCertificate("certificate", text); (err == nil) != good {
+			t.Errorf("%q: %v", text, err)
+		}
 	}
 }
 

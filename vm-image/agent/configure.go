@@ -18,6 +18,8 @@ type configureParams struct {
 	SSH         sshParams         `json:"ssh"`
 	// a folder that shall be there for the user before the first command; empty: none is made
 	WorkingDirectory string `json:"workingDirectory,omitempty"`
+	// where what leaves the machine goes; nil: nothing leaves
+	Egress *egressParams `json:"egress,omitempty"`
 }
 
 type configureResult struct {
@@ -52,6 +54,7 @@ func parseConfigure(raw json.RawMessage) (*configuration, error) {
 		c.User.check(),
 		checkEnvironment(c.Environment),
 		c.SSH.check(),
+		c.Egress.check(),
 	} {
 		if err != nil {
 			return nil, err
@@ -107,6 +110,9 @@ func (a *agent) handleConfigure(raw json.RawMessage) (any, error) {
 		a.tell("warning", "%s cannot be made: %v", c.WorkingDirectory, err)
 	}
 	a.user = c.User
+	if c.Egress != nil {
+		a.tell("warning", "this agent captures nothing: what programs connect to stays unreachable")
+	}
 	close(a.configured)
 	if err := a.ssh.start(c.SSH, c.User, c.Environment, a.groups.sessions); err != nil {
 		return nil, err

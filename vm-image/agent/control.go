@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const protocolVersion = 4
+const protocolVersion = 5
 
 // agent is all that the requests share. Each part guards itself.
 type agent struct {
