@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"net/netip"
 	"strings"
 
 	"cloche/contract"
@@ -89,9 +90,14 @@ func (a *agent) handleConfigure(raw json.RawMessage) (any, error) {
 	if err := unix.Sethostname([]byte(c.Hostname)); err != nil {
 		return nil, nativeError("agent.native", "the host name cannot be set", err)
 	}
-	if err := bringUpLoopback(); err != nil {
+	mask := loopbackMask
+	if c.Egress != nil {
+		mask = poolMask
+	}
+	if err := bringUpLoopback(mask); err != nil {
 		return nil, nativeError("agent.native", "the loopback device cannot be set up", err)
 	}
+	a.startEgress(c.Egress)
 	if err := a.root.wait(); err != nil {
 		return nil, err
 	}
@@ -99,7 +105,7 @@ func (a *agent) handleConfigure(raw json.RawMessage) (any, error) {
 		// without groups everything works but the bound on a fork bomb
 		a.tell("warning", "processes are not bounded: %v", err)
 	}
-	if err := writeNames(c.Hostname); err != nil {
+	if err := writeNames(c.Hostname, c.Egress != nil); err != nil {
 		return nil, nativeError("agent.native", "the machine's names cannot be written", err)
 	}
 	if err := c.User.make(); err != nil {
@@ -110,11 +116,8 @@ func (a *agent) handleConfigure(raw json.RawMessage) (any, error) {
 		a.tell("warning", "%s cannot be made: %v", c.WorkingDirectory, err)
 	}
 	a.user = c.User
-	if c.Egress != nil {
-		a.tell("warning", "this agent captures nothing: what programs connect to stays unreachable")
-	}
 	close(a.configured)
-	if err := a.ssh.start(c.SSH, c.User, c.Environment, a.groups.sessions); err != nil {
+	if err := a.ssh.start(c.SSH, c.User, c.Environment, c.Egress != nil, a.groups.sessions); err != nil {
 		return nil, err
 	}
 	result := configureResult{RootMs: a.root.ms, SSHMs: uptimeMs()}
@@ -139,14 +142,19 @@ func (c *configuration) makeWorkingDirectory() error {
 	return unix.Close(made)
 }
 
-// writeNames gives the machine its names. There is no resolver yet; without a nameserver the C library asks 127.0.0.1, where nobody
-// listens, and fails at once instead of waiting.
-func writeNames(hostname string) error {
+// writeNames gives the machine its names. Where nothing leaves it there is no resolver; without a nameserver the C library asks 127.0.0.1,
+// where nobody listens, and fails at once instead of waiting.
+func writeNames(hostname string, resolver bool) error {
+	resolv := "# This machine has no network card.\noptions timeout:1 attempts:1\n"
+	if resolver {
+		resolv = "# The machine's own agent: a name is looked up where the connection to it is made, on the host.\nnameserver " +
+			netip.AddrFrom4(loopbackAddress).String() + "\n"
+	}
 	hosts := "127.0.0.1\tlocalhost\n127.0.1.1\t" + hostname + "\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 	for _, file := range [][2]string{
 		{"/etc/hostname", hostname + "\n"},
 		{"/etc/hosts", hosts},
-		{"/etc/resolv.conf", "# This machine has no network card.\noptions timeout:1 attempts:1\n"},
+		{"/etc/resolv.conf", resolv},
 	} {
 		if err := putFile(file[0], file[1], 0o644, 0, 0); err != nil {
 			return err

@@ -26,6 +26,8 @@ type agent struct {
 	shares *shareTable
 	pool   int // the kernel's randomness
 
+	egressReady chan struct{} // closed when the way out is there, or will not be
+
 	peer atomic.Pointer[contract.Peer] // set once the host is there
 
 	configuring atomic.Bool
@@ -38,10 +40,11 @@ type agent struct {
 
 func newAgent(boot *bootParams) *agent {
 	procs := newRegistry()
-	return &agent{
-		boot: boot, root: newRootState(), procs: procs, groups: newGroups(), ssh: newSSHService(procs),
-		shares: newShareTable(), configured: make(chan struct{}),
+	a := &agent{
+		boot: boot, root: newRootState(), procs: procs, groups: newGroups(), shares: newShareTable(), egressReady: make(chan struct{}), configured: make(chan struct{}),
 	}
+	a.ssh = newSSHService(procs, a.waitForEgress)
+	return a
 }
 
 type helloNote struct {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"maps"
 	"sort"
 	"strings"
 
@@ -18,12 +19,16 @@ const (
 )
 
 // defaultEnvironment is what a person expects to find set; the host's variables go over it.
-func defaultEnvironment(u guestUser) map[string]string {
-	return map[string]string{
+func defaultEnvironment(u guestUser, captured bool) map[string]string {
+	env := map[string]string{
 		"PATH":            u.home() + "/.local/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 		"LANG":            "C.UTF-8",
 		"XDG_RUNTIME_DIR": "/run/user/" + itoa(int(u.UID)),
 	}
+	if captured {
+		maps.Copy(env, trustVariables)
+	}
+	return env
 }
 
 func checkEnvironment(env map[string]string) error {
@@ -47,8 +52,8 @@ func checkEnvironment(env map[string]string) error {
 }
 
 // merged gives the pairs in the order of their names, so that the files are the same for the same variables.
-func merged(u guestUser, env map[string]string) [][2]string {
-	all := defaultEnvironment(u)
+func merged(u guestUser, captured bool, env map[string]string) [][2]string {
+	all := defaultEnvironment(u, captured)
 	for name, value := range env {
 		all[name] = value
 	}

@@ -31,7 +31,7 @@ func TestShellLines_EveryValueArrivesAsItIs(t *testing.T) {
 }
 
 func TestMerged_TheHostsVariablesGoOverTheDefaults(t *testing.T) {
-	got := merged(you, map[string]string{"PATH": "/x", "A": "1"})
+	got := merged(you, false, map[string]string{"PATH": "/x", "A": "1"})
 	want := [][2]string{{"A", "1"}, {"LANG", "C.UTF-8"}, {"PATH", "/x"}, {"XDG_RUNTIME_DIR", "/run/user/1000"}}
 	if !reflect.DeepEqual(got, want) {
 		t.Error(got)

@@ -8,7 +8,13 @@ import (
 // loopback addresses alone getaddrinfo(AI_ADDRCONFIG) finds nothing to configure and fails even for `localhost`.
 var loopbackAddress = [4]byte{198, 18, 0, 1}
 
-func bringUpLoopback() error {
+// On loopback all addresses of a network are local: with the pool's mask so is the pool (egress_pool.go).
+var (
+	loopbackMask = [4]byte{255, 255, 255, 255}
+	poolMask     = [4]byte{255, 254, 0, 0}
+)
+
+func bringUpLoopback(mask [4]byte) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -27,7 +33,7 @@ func bringUpLoopback() error {
 		address [4]byte
 	}{
 		{unix.SIOCSIFADDR, loopbackAddress},
-		{unix.SIOCSIFNETMASK, [4]byte{255, 255, 255, 255}},
+		{unix.SIOCSIFNETMASK, mask},
 	} {
 		second, err := unix.NewIfreq("lo:1") // a second address of the same device, in the words of these calls
 		if err != nil {

@@ -33,12 +33,13 @@ type rootState struct {
 	ms   int64 // guest clock when it was there
 
 	dataFd int // the data disk's root directory, to sync and to remount it; -1 without one
+	hotFd  int // the hot layer's, which has no path after the switch; -1 without one
 }
 
 // evidenceBytes of the kernel's log go with an error of the root: the last dozen lines.
 const evidenceBytes = 1536
 
-func newRootState() *rootState { return &rootState{done: make(chan struct{}), dataFd: -1} }
+func newRootState() *rootState { return &rootState{done: make(chan struct{}), dataFd: -1, hotFd: -1} }
 
 // wait gives the reason why there is no root.
 func (r *rootState) wait() error {
@@ -69,6 +70,9 @@ func (a *agent) assembleRoot() *contract.Error {
 	lower, err := mountLayers(a.boot.layers)
 	if err != nil {
 		return err
+	}
+	if fd, err := unix.Open(hotLayer, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err == nil {
+		a.root.hotFd = fd
 	}
 	if err := a.mountData(); err != nil {
 		return err

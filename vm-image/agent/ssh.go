@@ -48,10 +48,12 @@ func (p sshParams) check() error {
 // sshService is ssh for one machine: what all its connections share.
 type sshService struct {
 	procs *registry
+	ready func() // waits for what a program needs to be there
 
 	// set before the first stream
 	config   *ssh.ServerConfig
 	user     guestUser
+	captured bool       // what leaves the machine goes through the host
 	group    func() int // the control group of what is started
 	own      bool       // processes run as the caller is: tests, which are not root
 	accounts accounts   // the user's groups and shell
@@ -63,11 +65,11 @@ type sshService struct {
 	closed   bool
 }
 
-func newSSHService(procs *registry) *sshService {
-	return &sshService{procs: procs, slots: make(chan struct{}, maxSSHConnections)}
+func newSSHService(procs *registry, ready func()) *sshService {
+	return &sshService{procs: procs, ready: ready, slots: make(chan struct{}, maxSSHConnections)}
 }
 
-func (s *sshService) start(p sshParams, u guestUser, env map[string]string, group func() int) error {
+func (s *sshService) start(p sshParams, u guestUser, env map[string]string, captured bool, group func() int) error {
 	fail := func(what string, err error) error { return nativeError("agent.ssh", what, err) }
 	if err := putDir(runDir, 0o755, 0, 0); err != nil {
 		return fail("the directory of the environment cannot be made", err)
@@ -76,7 +78,7 @@ func (s *sshService) start(p sshParams, u guestUser, env map[string]string, grou
 	if err != nil {
 		return fail("the keys of ssh are of no use", err)
 	}
-	s.config, s.user, s.group = config, u, group
+	s.config, s.user, s.captured, s.group = config, u, captured, group
 	if err := s.setEnvironment(u, env); err != nil {
 		return err
 	}
@@ -95,7 +97,11 @@ func (s *sshService) start(p sshParams, u guestUser, env map[string]string, grou
 func (s *sshService) setEnvironment(u guestUser, env map[string]string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	pairs := merged(u, env)
+	env, err := putGitCredentials(u, env)
+	if err != nil {
+		return nativeError("agent.native", "git's credentials cannot be written", err)
+	}
+	pairs := merged(u, s.captured, env)
 	if err := putFile(environmentFile, shellLines(pairs), 0o644, 0, 0); err != nil {
 		return nativeError("agent.native", "the environment cannot be written", err)
 	}

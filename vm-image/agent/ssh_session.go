@@ -191,6 +191,7 @@ func (x *session) start(path string, args []string) (run func()) {
 			c.files = append(c.files, other.Fd())
 		}
 	}
+	x.s.ready()
 	began, err := x.s.procs.start(c)
 	if err == unix.ENOENT || err == unix.EACCES || err == unix.ENOTDIR {
 		// a home that is gone or closed: as sshd, in / then

@@ -51,13 +51,13 @@ func newSSHServer(t testing.TB, env map[string]string) *sshServer {
 	var keys sshKeys
 	keys.host, keys.hostPEM = newKey(t)
 	keys.user, _ = newKey(t)
-	s := newSSHService(testProcs())
+	s := newSSHService(testProcs(), func() {})
 	config, err := serverConfig("you", keys.hostPEM, string(ssh.MarshalAuthorizedKey(keys.user.PublicKey())))
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.config, s.user, s.own, s.group = config, you, true, func() int { return -1 }
-	pairs := merged(you, env)
+	pairs := merged(you, false, env)
 	s.env.Store(&pairs)
 	return &sshServer{s, keys}
 }
@@ -303,7 +303,7 @@ func TestSSH_Environment(t *testing.T) {
 	if accepted != maxSessionVariables {
 		t.Errorf("%d variables were accepted", accepted)
 	}
-	pairs := merged(you, map[string]string{"TASK": "new"})
+	pairs := merged(you, false, map[string]string{"TASK": "new"})
 	s.env.Store(&pairs)
 	if got := output(t, client, "echo $TASK"); got != "new\n" {
 		t.Errorf("a process that is started after a change has %q", got)

@@ -7,7 +7,8 @@ root=$1
 # The user of the machine. A password of `*` can never match and, unlike `!`, does not lock the account for sshd.
 chroot "$root" useradd --uid 1000 --user-group --create-home --shell /bin/bash --groups sudo,staff --password '*' --comment '' you
 chroot "$root" passwd --quiet --delete root && chroot "$root" usermod --password '*' root
-chmod 0440 "$root/etc/sudoers.d/cloche-you"
+chmod 0440 "$root/etc/sudoers.d/cloche-you" "$root/etc/sudoers.d/cloche-environment"
+chmod 0755 "$root/usr/lib/cloche/git-credential-cloche"
 chmod 0755 "$root/home/you"
 rm -f "$root/etc/passwd-" "$root/etc/group-" "$root/etc/shadow-" "$root/etc/gshadow-" "$root/etc/subuid-" "$root/etc/subgid-"
 
@@ -20,6 +21,18 @@ ln -sf ../lib/node_modules/npm/bin/npm-cli.js "$root/usr/bin/npm"
 ln -sf ../lib/node_modules/npm/bin/npx-cli.js "$root/usr/bin/npx"
 chmod 0755 "$root/usr/lib/node_modules/npm/bin/npm-cli.js" "$root/usr/lib/node_modules/npm/bin/npx-cli.js"
 rm -rf "$root/usr/lib/node_modules/npm/man" "$root/usr/lib/node_modules/npm/docs" "$root/usr/lib/node_modules/npm/html"
+
+# The task's own certificate authority: an empty file that the agent fills at each start (vm-image/agent/trust.go), in the places where
+# update-ca-certificates would have put it. The link's name is OpenSSL's hash of the authority's subject.
+mkdir -p "$root/etc/ssl/cloche"
+: > "$root/etc/ssl/cloche/ca.pem"
+ln -s /etc/ssl/cloche/ca.pem "$root/usr/local/share/ca-certificates/cloche.crt"
+ln -s /usr/local/share/ca-certificates/cloche.crt "$root/etc/ssl/certs/cloche.pem"
+ln -s cloche.pem "$root/etc/ssl/certs/3a09102a.0"
+for browser in chrome chrome_for_testing; do
+  mkdir -p "$root/etc/opt/$browser"
+  ln -s /etc/chromium/policies "$root/etc/opt/$browser/policies"
+done
 
 # Debian calls fd `fdfind`; everybody else does not.
 ln -sf /usr/bin/fdfind "$root/usr/local/bin/fd"
