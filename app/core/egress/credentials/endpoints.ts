@@ -1,0 +1,90 @@
+/** Paths as a server reads them, and the patterns that name endpoints. */
+
+/**
+ * A path's segments as the most lenient server would see them: percent-decoded until nothing is left to decode, without parameters behind `;`, empty
+ * segments and a format's ending, in lower case. Nothing when the path does not decode, or climbs: then nobody can say which endpoint it is.
+ */
+export function looseSegments(path: string): string[] | undefined {
+  let text = path;
+  for (let round = 0; text.includes("%"); round++) {
+    if (round === 3) return undefined;
+    try {
+      text = decodeURIComponent(text);
+    } catch {
+      // an escape that is none, or not UTF-8
+      return undefined;
+    }
+  }
+  const segments = text
+    .toLowerCase()
+    .replaceAll("\\", "/")
+    .split("/")
+    .map((segment) => segment.replace(/;.*$/, "").replace(/\.(?:json|xml|html?)$/, ""))
+    .filter((segment) => segment !== "" && segment !== ".");
+  return segments.includes("..") ? undefined : segments;
+}
+
+/** A pattern of segments: `*` is one, `**` any number of them; inside a segment `*` is any text. */
+export class Endpoint {
+  readonly #pattern: RegExp;
+
+  constructor(pattern: string) {
+    const parts = pattern
+      .split("/")
+      .slice(1)
+      .map((part) => (part === "**" ? "(?:/[^/]+)*" : `/${part.replaceAll(/[.+?^${}()|[\]\\]/g, "\\$&").replaceAll("*", "[^/]*")}`));
+    this.#pattern = new RegExp(`^${parts.join("")}$`);
+  }
+
+  fits(segments: readonly string[]): boolean {
+    return this.#pattern.test(segments.map((segment) => `/${segment.replaceAll("/", "%2f")}`).join(""));
+  }
+}
+
+export const endpoints = (list: string): readonly Endpoint[] =>
+  list
+    .trim()
+    .split(/\s+/)
+    .map((pattern) => new Endpoint(pattern));
+
+export const anyFits = (list: readonly Endpoint[], segments: readonly string[]): boolean =>
+  list.some((endpoint) => endpoint.fits(segments));
+
+/**
+ * A binding's own path pattern, read as a rule's is: `*` is what has no slash, `**` anything. The path is compared as it is sent.
+ */
+export function fitsPath(pattern: string, path: string): boolean {
+  const source = pattern
+    .replaceAll(/[.+?^${}()|[\]\\]/g, "\\$&")
+    .replaceAll(/\*\*|\*/g, (stars) => (stars === "**" ? "[\\s\\S]*" : "[^/]*"));
+  return new RegExp(`^${source}$`).test(path);
+}
+
+/**
+ * Segments of endpoints that hand out, list or register what gives access: keys, tokens, hooks, members, sharing, and batches, whose parts
+ * carry methods and paths of their own. At a host without a profile a key reaches none of them unless its binding names paths.
+ */
+const GRANTING = new Set(
+  `key keys apikey apikeys accesskey accesskeys deploykey deploykeys sshkey sshkeys gpgkey gpgkeys signingkeys authorizedkeys hmackeys
+  token tokens accesstoken accesstokens personalaccesstoken personalaccesstokens deploytoken deploytokens refreshtoken refreshtokens servicetokens
+  apitoken apitokens authtokens registrationtoken impersonationtokens clientsecrets ephemeralkeys
+  oauth oauth2 authorize authorization authorizations credential credentials secret secrets
+  webhook webhooks hook hooks webhookendpoints watch channels
+  member members memberships invite invites invitation invitations collaborator collaborators owner owners permission permissions acl acls
+  share shares sharing grant grants delegates forwarders serviceaccount serviceaccounts runner runners
+  sso saml scim impersonate impersonation session sessions login signin signup register password passwords certificates
+  batch $batch graphql generateaccesstoken signjwt signblob setiampolicy`.split(/\s+/),
+);
+
+/** The segment by which an endpoint grants access. A method behind a colon (`:setIamPolicy`) is one of its own. */
+export const grantingSegment = (segments: readonly string[]): string | undefined =>
+  segments.find((segment) => segment.split(":").some((part) => GRANTING.has(part.replaceAll(/[-_]/g, ""))));
+
+/** Endpoints anywhere at which a client logs in: what is in their bodies is a credential, and so is what they answer. */
+const LOGINS = endpoints(`
+  /**/oauth/token /**/oauth2/token /**/oauth2/*/token /**/oauth/access_token /**/oauth/device/code /**/oauth2/device_authorization /**/oauth2/devicecode
+  /**/login/oauth/access_token /**/login/device/code /**/protocol/openid-connect/token /**/connect/token /**/oauth/v2/token /**/oauth2/v*/token
+  /**/oauth/authorize_device /**/oauth/introspect /**/oauth/revoke
+`);
+
+export const isLogin = (segments: readonly string[]): boolean => anyFits(LOGINS, segments);

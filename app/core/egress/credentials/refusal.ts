@@ -1,0 +1,27 @@
+/** Why a request may not leave. The codes are stable: programs, events and tests name them. */
+export const REFUSALS = {
+  "foreign-credential": "a credential that is not a stand-in of this task",
+  "stand-in-misplaced": "a stand-in at a place where its key may not be put in",
+  "stand-in-excluded": "a stand-in at an endpoint that hands out or registers access",
+  "login-endpoint": "an endpoint that takes or hands out credentials in its bodies",
+  "remote-fetch": "a header or field that makes the server fetch, call or run something for the guest",
+  "unreadable-body": "a body that has to be judged and cannot be read",
+  "rewritten-request": "a header or parameter that makes the server see another request than was decided",
+  "malformed-request": "a request that no program sends by accident",
+} as const;
+export type RefusalCode = keyof typeof REFUSALS;
+
+export interface Refusal {
+  kind: "refuse";
+  code: RefusalCode;
+  /** Whole sentences for a person and a model: what it was, and what to do. Never any part of a value. */
+  reason: string;
+}
+
+export const refuse = (code: RefusalCode, reason: string): Refusal => ({ kind: "refuse", code, reason });
+
+/** A guest's own word inside a reason: short, and of harmless characters. */
+export function quoted(word: string): string {
+  const shown = word.replaceAll(/[^A-Za-z0-9._~$/@*{}-]/g, "?");
+  return shown.length <= 64 ? shown : `${shown.slice(0, 63)}…`;
+}
