@@ -390,8 +390,8 @@ describe("decisions", () => {
     expect(decide(request, [rule({ host: "a.example.com", until: "2026-11-25T12:00:01Z" })], now).decision).toBe("allow");
     expect(decide(request, [rule({ host: "a.example.com", until: "2026-11-25T12:00:00Z" })], now).decision).toBe("ask");
     const limited = rule({ host: "a.example.com", requests: 2, bytes: 10 });
-    const after = (requests: number, bytes: number) => decide(request, [limited], now, () => ({ requests, bytes })).decision;
-    expect([after(1, 9), after(2, 0), after(0, 10)]).toEqual(["allow", "deny", "deny"]);
+    const having = (requests: number, bytes: number) => decide(request, [limited], now, () => ({ requests, bytes })).decision;
+    expect([having(1, 9), having(2, 0), having(0, 10)]).toEqual(["allow", "deny", "deny"]);
   });
 
   it.each(["*", "*.com", "*.co.uk", "*.github.io", "a.*.com", "*.1.2.3.4", "a.com:80", "exämple.com"])("%s is no host of a rule", (host) =>
