@@ -47,6 +47,7 @@ const MODELS: Record<string, Given> = {
   gemini: { host: "generativelanguage.googleapis.com", path: "/v1beta/models/g:generateContent", headers: JSON_TYPE },
   "gemini as openai": { host: "generativelanguage.googleapis.com", path: "/v1beta/openai/chat/completions", headers: JSON_TYPE },
   openrouter: { host: "openrouter.ai", path: "/api/v1/chat/completions", headers: JSON_TYPE },
+  "anthropic at deepseek": { host: "api.deepseek.com", path: "/anthropic/v1/messages", headers: JSON_TYPE },
   azure: { host: "x.openai.azure.com", path: "/openai/v1/responses", headers: JSON_TYPE },
 };
 const message = (content: unknown) => ({ model: "m", max_tokens: 1, messages: [{ role: "user", content }] });
@@ -104,6 +105,7 @@ describe("what makes a model API fetch, call or run something for the guest is r
     ["openai", { model: "gpt-4o-search-preview", messages: [] }],
     ["openai", { model: "o3-deep-research", input: "x" }],
     ["openai", { model: "gpt", messages: [], web_search_options: {} }],
+    ["anthropic at deepseek", message([{ type: "image", source: { type: "url", url: "http://x" } }])],
     ["openrouter", { model: "a/b:online", messages: [] }],
     ["openrouter", { models: ["a/b", "a/b:online"], messages: [] }],
     ["openrouter", { model: "a/b", plugins: [{ id: "web" }], messages: [] }],

@@ -72,8 +72,14 @@ export interface BodyQuestion {
 }
 
 export function planBody(question: BodyQuestion): BodyPlan | Refusal {
-  const { request, put, profile } = question;
+  const { request, put, profile, guest } = question;
   const type = contentType(request.rawHeaders);
+  if (profile?.signedForms && !guest && type.startsWith("multipart/")) {
+    return refuse(
+      "foreign-credential",
+      `A form with parts is an upload for whoever signed it at ${request.host}, and that is not this task. Ask your user to let the guest's own credentials pass there; do not retry.`,
+    );
+  }
   const judge = judgeFor(question);
   if (!judge) {
     if (put.length === 0) return { kind: "forward" };
@@ -108,9 +114,7 @@ interface Judge {
 function judgeFor({ profile, request, segments, guest, put, login, narrow }: BodyQuestion): Judge | undefined {
   if (profile?.model) {
     if (profile.opaqueBodies && anyFits(profile.opaqueBodies, segments)) return undefined;
-    // the endpoints of a model API that speak another's protocol
-    const api = profile.model === "gemini" && segments.includes("openai") ? "openai" : profile.model;
-    return { limit: MAX_MODEL_BODY, types: ["json"], visit: modelVisitor(api, request.host) };
+    return { limit: MAX_MODEL_BODY, types: ["json"], visit: modelVisitor(profile.model, request.host, segments) };
   }
   if (narrow && profile?.graphql && anyFits(profile.graphql, segments)) {
     return { limit: MAX_FIELDS_BODY, types: ["json"], whole: (body) => judgeGraphql(body, request.host) };

@@ -45,7 +45,7 @@ export function isKeyHeader(name: string, harmless?: ReadonlySet<string>): boole
 const RANDOM_BY_NATURE =
   /(?:^|-)(?:id|uuid|guid|hash|md5|sha1|sha256|sha512|crc32|crc32c|digest|checksum|etag|nonce|trace|span|traceparent|tracestate|baggage|b3|version|agent)$|^(?:if-|content-|accept|x-client-data$|x-b3-|x-datadog-|sentry-trace|uber-trace|cache-|user-agent|host|te|date|range|referer|origin|link|priority|sec-|connection|expect|from|via|forwarded|x-forwarded-|x-real-|x-stainless-|git-protocol|docker-|npm-|pacote-|x-requested-with)/;
 
-export const mayHoldRandom = (name: string): boolean => RANDOM_BY_NATURE.test(plainName(name));
+export const mayHoldRandom = (name: string): boolean => HARMLESS_HEADERS.has(plainName(name)) || RANDOM_BY_NATURE.test(plainName(name));
 
 /**
  * Cookies that load balancers and bot filters hand to everybody: they say nothing of who asks. Clients with a cookie jar send them on by themselves,
@@ -60,17 +60,17 @@ export const isBalancerCookie = (name: string): boolean => BALANCER_COOKIE.test(
 const KEY_PARAMETERS = new Set(
   `access-token accesstoken token auth-token authtoken id-token idtoken refresh-token refreshtoken api-key apikey api-token apitoken app-key appkey
   application-key app-id-key access-key accesskey accesskeyid access-key-id awsaccesskeyid aws-access-key-id secret-access-key googleaccessid client-secret
-  clientsecret secret secret-key secretkey password passwd pwd pass passphrase authorization bearer jwt private-token job-token deploy-token
+  clientsecret secret secret-key secretkey password passwd pwd passphrase authorization bearer jwt private-token job-token deploy-token
   oauth-token oauth-signature oauth-consumer-key oauth-verifier x-amz-signature x-amz-credential x-amz-security-token x-goog-signature x-goog-credential
-  signature hapikey subscription-key ocp-apim-subscription-key x-api-key x-auth-token client-assertion assertion samlresponse samlart ticket
-  sessionid session-id sessiontoken session-token jsessionid phpsessid sid session circle-token webhook-secret user-token bot-token personal-access-token
-  appid code-verifier device-code csrf-token xsrf-token credential credentials login-token magic-token otp totp`.split(/\s+/),
+  signature hapikey subscription-key ocp-apim-subscription-key x-api-key x-auth-token client-assertion assertion samlresponse samlart
+  sessionid session-id sessiontoken session-token jsessionid phpsessid circle-token webhook-secret user-token bot-token personal-access-token
+  code-verifier device-code credential credentials`.split(/\s+/),
 );
 /** Names made of such words that only turn a page. */
 const PAGING =
   /^(?:(?:next|prev|previous|page|next-page|start|continuation|sync|cursor|resume|delta|skip|change)-?token|nextpagetoken|x-ms-continuation-?token|(?:max|min|num|total)-tokens?|tokens)$/;
 const KEY_PARAMETER_WORD = /token|secret|passw|passphrase|credential|authoriz|bearer|jwt|oauth|signature/;
-const MAYBE_SEGMENT = /^(?:auth|sig|sign|session|sid|code|pat|ticket)$|(?:key|keys|auth)$/;
+const MAYBE_SEGMENT = /^(?:auth|sig|sign|session|sid|code|pat|pass|ticket|otp|appid)$|(?:key|keys|auth)$/;
 
 /**
  * The parameter carries a credential: by its name, or where the name can mean much else (`key`, `sig`, `code`), by a value that looks like one.

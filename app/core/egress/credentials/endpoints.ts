@@ -41,23 +41,29 @@ export class Endpoint {
   }
 }
 
-export const endpoints = (list: string): readonly Endpoint[] =>
-  list
-    .trim()
-    .split(/\s+/)
-    .map((pattern) => new Endpoint(pattern));
+/** Words of a text, so that a long list reads as one. */
+export const words = (text: string): string[] => text.trim().split(/\s+/);
+
+export const endpoints = (patterns: readonly string[]): readonly Endpoint[] => patterns.map((pattern) => new Endpoint(pattern));
 
 export const anyFits = (list: readonly Endpoint[], segments: readonly string[]): boolean =>
   list.some((endpoint) => endpoint.fits(segments));
 
 /**
- * A binding's own path pattern, read as a rule's is: `*` is what has no slash, `**` anything. The path is compared as it is sent.
+ * A binding's own path pattern, read as a rule's is: `*` is what has no slash, `**` anything. It has to fit the path as it is sent and as it decodes,
+ * so that an encoded slash is none to nobody.
  */
 export function fitsPath(pattern: string, path: string): boolean {
   const source = pattern
     .replaceAll(/[.+?^${}()|[\]\\]/g, "\\$&")
     .replaceAll(/\*\*|\*/g, (stars) => (stars === "**" ? "[\\s\\S]*" : "[^/]*"));
-  return new RegExp(`^${source}$`).test(path);
+  const wanted = new RegExp(`^${source}$`);
+  try {
+    return wanted.test(path) && wanted.test(decodeURIComponent(path));
+  } catch {
+    // an escape that is none
+    return false;
+  }
 }
 
 /**
@@ -81,10 +87,11 @@ export const grantingSegment = (segments: readonly string[]): string | undefined
   segments.find((segment) => segment.split(":").some((part) => GRANTING.has(part.replaceAll(/[-_]/g, ""))));
 
 /** Endpoints anywhere at which a client logs in: what is in their bodies is a credential, and so is what they answer. */
-const LOGINS = endpoints(`
+const LOGINS = endpoints(
+  words(`
   /**/oauth/token /**/oauth2/token /**/oauth2/*/token /**/oauth/access_token /**/oauth/device/code /**/oauth2/device_authorization /**/oauth2/devicecode
   /**/login/oauth/access_token /**/login/device/code /**/protocol/openid-connect/token /**/connect/token /**/oauth/v2/token /**/oauth2/v*/token
-  /**/oauth/authorize_device /**/oauth/introspect /**/oauth/revoke
-`);
+  /**/oauth/authorize_device /**/oauth/introspect /**/oauth/revoke`),
+);
 
 export const isLogin = (segments: readonly string[]): boolean => anyFits(LOGINS, segments);

@@ -74,18 +74,15 @@ function tokensOf(document: string): string[] | undefined {
   return tokens;
 }
 
-/** Changes that work on content and grant nobody anything. */
+/** Changes that work on what people say about code, and grant nobody anything; code itself is pushed, where a rule names the repository. */
 export const CONTENT_CHANGES: ReadonlySet<string> = new Set(
-  `createPullRequest updatePullRequest closePullRequest reopenPullRequest mergePullRequest markPullRequestReadyForReview convertPullRequestToDraft
-  enablePullRequestAutoMerge disablePullRequestAutoMerge enqueuePullRequest dequeuePullRequest updatePullRequestBranch
-  requestReviews addPullRequestReview updatePullRequestReview submitPullRequestReview deletePullRequestReview dismissPullRequestReview
-  addPullRequestReviewThread addPullRequestReviewThreadReply addPullRequestReviewComment updatePullRequestReviewComment deletePullRequestReviewComment
+  `createPullRequest updatePullRequest closePullRequest reopenPullRequest markPullRequestReadyForReview convertPullRequestToDraft
+  requestReviews addPullRequestReview updatePullRequestReview submitPullRequestReview
+  addPullRequestReviewThread addPullRequestReviewThreadReply addPullRequestReviewComment updatePullRequestReviewComment
   resolveReviewThread unresolveReviewThread markFileAsViewed unmarkFileAsViewed
-  createIssue updateIssue closeIssue reopenIssue deleteIssueComment addComment updateIssueComment pinIssue unpinIssue
+  createIssue updateIssue closeIssue reopenIssue addComment updateIssueComment pinIssue unpinIssue
   addSubIssue removeSubIssue addLabelsToLabelable removeLabelsFromLabelable clearLabelsFromLabelable createLabel updateLabel
-  addAssigneesToAssignable removeAssigneesFromAssignable addReaction removeReaction addStar removeStar minimizeComment unminimizeComment
-  createCommitOnBranch createRef updateRef deleteRef createDiscussion updateDiscussion addDiscussionComment updateDiscussionComment
-  addProjectV2ItemById addProjectV2DraftIssue updateProjectV2ItemFieldValue clearProjectV2ItemFieldValue archiveProjectV2Item deleteProjectV2Item`.split(
-    /\s+/,
-  ),
+  addAssigneesToAssignable removeAssigneesFromAssignable addReaction removeReaction minimizeComment unminimizeComment
+  createDiscussion updateDiscussion addDiscussionComment updateDiscussionComment
+  addProjectV2ItemById addProjectV2DraftIssue updateProjectV2ItemFieldValue clearProjectV2ItemFieldValue`.split(/\s+/),
 );

@@ -1,5 +1,5 @@
 import type { SecretUse } from "../../../contract/index.ts";
-import { holdsKnownKey, looksRandom } from "./shapes.ts";
+import { changes, holdsKnownKey } from "./shapes.ts";
 
 /** The header of a use, and its whole value made of a key. */
 export function headerFor(use: SecretUse): { name: string; template(value: string): string } {
@@ -27,7 +27,7 @@ export function decodeBasic(value: string): string | undefined {
 }
 
 /** The other half of a Basic pair whose one half is a stand-in: a name of no account that a key could hide in. */
-const harmlessUser = (text: string): boolean => /^[A-Za-z0-9._@+-]{0,64}$/.test(text) && !looksRandom(text) && !holdsKnownKey(text);
+const harmlessUser = (text: string): boolean => /^[A-Za-z0-9._@+-]{0,64}$/.test(text) && changes(text) <= 2 && !holdsKnownKey(text);
 const harmlessPassword = (text: string): boolean => ["", "x", "X", "x-oauth-basic"].includes(text);
 
 /**

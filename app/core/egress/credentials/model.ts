@@ -9,13 +9,16 @@ import { quoted, type Refusal, refuse } from "./refusal.ts";
  *
  * What a tool was called with, what it answered, and the schema of its input are any JSON: nothing is judged in there.
  */
-export function modelVisitor(api: ModelApi, host: string): JsonVisitor {
+export function modelVisitor(model: ModelApi, host: string, segments: readonly string[]): JsonVisitor {
   const no = (what: string): Refusal =>
     refuse(
       "remote-fetch",
       `${what} makes ${host} fetch, call or run something for this task, past its own rules. Leave it out; the task can fetch by itself what its rules allow.`,
     );
-  const visit = { anthropic, openai, gemini }[api];
+  // several hosts speak another's protocol at some of their endpoints
+  const spoken =
+    segments.includes("messages") || segments.includes("anthropic") ? "anthropic" : segments.includes("openai") ? "openai" : model;
+  const visit = { anthropic, openai, gemini }[spoken];
   return (path, kind, text) => {
     const what = visit(path, kind, text);
     return what === undefined ? undefined : no(what);

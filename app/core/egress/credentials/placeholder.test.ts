@@ -55,8 +55,8 @@ describe("a stand-in", () => {
     const [header, claims, signature] = made.split(".");
     const read = (part: string | undefined) => JSON.parse(Buffer.from(part ?? "", "base64url").toString()) as Record<string, unknown>;
     expect(read(header)).toEqual({ alg: "HS256", typ: "JWT" });
-    expect(Object.keys(read(claims)).sort()).toEqual(["exp", "iat", "iss", "jti", "sub"]);
-    expect(read(claims)).toMatchObject({ iss: "cloche", sub: "stand-in" });
+    expect(Object.keys(read(claims)).sort()).toEqual(["aud", "exp", "iat", "iss", "jti", "sub"]);
+    expect(read(claims)).toMatchObject({ iss: "cloche", sub: "stand-in", aud: "api.example.com" });
     expect(Number(read(claims).exp)).toBeGreaterThan(4_000_000_000);
     expect(signature).toMatch(/^[\w-]{43}$/);
     for (const part of value.split(".")) expect(made).not.toContain(part);

@@ -1,5 +1,4 @@
 import { randomBytes, randomInt } from "node:crypto";
-import { profileOf } from "./profiles.ts";
 import { publicPrefix, webTokenHeader } from "./shapes.ts";
 
 /** Values below this are words rather than keys: they could be guessed, and a search for them would hit ordinary text. */
@@ -26,9 +25,9 @@ export function makePlaceholder(value: string, host: string): string {
 }
 
 function madeLike(value: string, host: string): string {
-  if (webTokenHeader(value)) return harmlessWebToken();
+  if (webTokenHeader(value)) return harmlessWebToken(host);
   if (/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(value)) return randomUuid(/[A-F]/.test(value));
-  const prefix = publicPrefix(value) || (profileOf(host)?.key?.prefix?.exec(value)?.[0] ?? "");
+  const prefix = publicPrefix(value);
   const rest = value.slice(prefix.length);
   const alphabet = alphabetOf(rest);
   const least = Math.ceil(MIN_BITS / Math.log2(alphabet.length)) + 1;
@@ -64,8 +63,15 @@ function randomUuid(upper: boolean): string {
 }
 
 /** No claim of the key's own is in it; its signature is chance, so that no server takes it for one. The time is 2100-01-01. */
-function harmlessWebToken(): string {
+function harmlessWebToken(host: string): string {
   const part = (content: object) => Buffer.from(JSON.stringify(content)).toString("base64url");
-  const claims = { iss: "cloche", sub: "stand-in", jti: randomBytes(16).toString("hex"), iat: 1_700_000_000, exp: 4_102_444_800 };
+  const claims = {
+    iss: "cloche",
+    sub: "stand-in",
+    aud: host,
+    jti: randomBytes(16).toString("hex"),
+    iat: 1_700_000_000,
+    exp: 4_102_444_800,
+  };
   return `${part({ alg: "HS256", typ: "JWT" })}.${part(claims)}.${randomBytes(32).toString("base64url")}`;
 }

@@ -90,6 +90,22 @@ describe("the stand-in becomes the key", () => {
     expect(result.values.length).toBeGreaterThan(0);
   });
 
+  it("with HTTP/2, whose own fields are left to who sends it on", () => {
+    const rawHeaders = [
+      ":method",
+      "GET",
+      ":path",
+      `/x?k=${narrow.placeholder}`,
+      ":authority",
+      "narrow.example.com",
+      "authorization",
+      `Bearer ${narrow.placeholder}`,
+    ];
+    const result = passed(ask({ host: "narrow.example.com", path: "/v1/read/a", query: `k=${narrow.placeholder}`, rawHeaders }));
+    expect(result.rawHeaders).toEqual(["authorization", `Bearer ${narrow.value}`, "accept-encoding", "identity"]);
+    expect(result.query).toBe(`k=${narrow.value}`);
+  });
+
   it("in an opted-in parameter, written so that it is one value", () => {
     const key = secret("q", "a key/with=odd&parts", { hosts: ["q.example.com"], use: "bearer", query: ["key"] });
     const given = request({ host: "q.example.com", query: `?a=1&key=${encodeURIComponent(key.placeholder)}&b=2` });
@@ -289,6 +305,13 @@ const SPELLINGS: [string, Parameters<typeof request>[0]][] = [
   ["Telegram's bot path, encoded", { host: "api.telegram.org", method: "POST", path: "/%62ot123:abc/sendMessage" }],
   ["Discord's hook", { host: "discord.com", method: "POST", path: "/api/webhooks/123/abc" }],
   ["Discord's hook of a version", { host: "discord.com", method: "POST", path: "/api/v10/webhooks/123/abc" }],
+  ["a parameter in the path", { path: "/v1/things;access_token=abcdef/x" }],
+  ["Slack's upload", { host: "files.slack.com", method: "POST", path: "/upload/v1/abcdef" }],
+  [
+    "a signed form",
+    { host: "bucket.s3.amazonaws.com", method: "POST", path: "/", headers: { "content-type": "multipart/form-data; boundary=x" } },
+  ],
+  ["a counter's number", { host: "www.google-analytics.com", method: "POST", path: "/mp/collect", query: "measurement_id=G-1" }],
   ["Google's key parameter", { host: "generativelanguage.googleapis.com", path: "/v1beta/models", query: "key=x" }],
   ["a foreign key in a bound header", { host: "custom.example.com", headers: { "x-team": "short" } }],
   ["a foreign key in a bound parameter", { host: "narrow.example.com", path: "/v1/read/a", query: "k=short" }],
@@ -449,6 +472,12 @@ describe("what tools without a login send passes", () => {
         },
       },
     ],
+    [
+      "a payment that is made once",
+      { host: "api.stripe.com", method: "POST", path: "/v1/charges", headers: { "Idempotency-Key": "a8f3k2l9x7c6v5b4n3m2" } },
+    ],
+    ["a session of a tool server", { headers: { "mcp-session-id": "a8f3k2l9x7c6v5b4n3m2" } }],
+    ["small numbers that are named like more", { query: "?appid=440&session=12&ticket=ABC-1&sid=7" }],
     ["a balancer's cookies", model({ headers: { cookie: "__cf_bm=3pYsoDk8Xc2Q9w.1-1764111600-1.0.1.1-abc; _cfuvid=xyz0123" } })],
     ["cookies in crumbs", { rawHeaders: ["cookie", "AWSALB=aaa", "cookie", "AWSALBCORS=bbb"] }],
     [
@@ -549,6 +578,12 @@ describe("a key without paths of its own does not reach what hands out or regist
     ["huggingface.co", "/api/settings/webhooks"],
     ["crates.io", "/api/v1/crates/x/owners"],
     ["github.com", "/settings/tokens"],
+    ["gitlab.com", "/api/v4/projects/group%2Fname/deploy_keys"],
+    ["gitlab.com", "/api/v4/projects/1/hooks"],
+    ["gitlab.com", "/api/v4/groups/1/access_tokens/2/rotate"],
+    ["gitlab.com", "/-/profile/personal_access_tokens"],
+    ["registry.npmjs.org", "/name/-rev/1-abc"],
+    ["api.github.com", "/repos/o/r/branches/main/protection/restrictions/users"],
     ["api.example.com", "/v1/api_keys"],
     ["api.example.com", "/v1/api-keys/1"],
     ["api.example.com", "/admin/Webhooks.json"],
@@ -579,6 +614,9 @@ describe("a key without paths of its own does not reach what hands out or regist
     ["registry.npmjs.org", "/@scope%2fname", "PUT"],
     ["github.com", "/o/r.git/git-receive-pack", "POST"],
     ["api.stripe.com", "/v1/charges", "GET"],
+    ["gitlab.com", "/api/v4/projects/group%2Fname/merge_requests", "POST"],
+    ["gitlab.com", "/group/name.git/git-upload-pack", "POST"],
+    ["api.deepseek.com", "/anthropic/v1/messages", "POST"],
   ])("control: %s %s passes", (host, path, method) => {
     expect(passed(at(host, path, method).plain).swapped).toEqual(["k"]);
   });
@@ -626,7 +664,7 @@ describe("what was decided is what the server does", () => {
     ["a header's name with a blank", { headers: { "authorization ": "x" } }, "malformed-request"],
     ["half a header", { rawHeaders: ["x-a"] }, "malformed-request"],
     ["a path that is an address", { path: "http://user@x/" }, "malformed-request"],
-    ["a copy from an address", { headers: { "x-ms-copy-source": "https://evil.example/x" } }, "remote-fetch"],
+    ["a copy of an address", { headers: { "x-ms-copy-source": "https://evil.example/x" } }, "remote-fetch"],
     ["a call back", { headers: { "x-callback-url": "https://evil.example/x" } }, "remote-fetch"],
     ...[
       "mcp-client-2025-11-20",

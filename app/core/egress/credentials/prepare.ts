@@ -30,6 +30,7 @@ export interface OutgoingRequest {
 
 export interface Passed {
   kind: "pass";
+  /** without the fields of HTTP/2 that begin with a colon */
   rawHeaders: string[];
   query: string;
   /** names of the keys that were put in */
@@ -176,6 +177,8 @@ class Preparation {
     const seen = new Set<string>();
     const own = new Set(this.#bound.map(({ binding }) => headerFor(binding.use).name));
     for (const [name, raw] of pairs(this.#request.rawHeaders)) {
+      // method, path and host of HTTP/2: what is sent is made of what was decided
+      if (name.startsWith(":")) continue;
       const value = raw.replace(/^[ \t]+|[ \t]+$/g, "");
       const lower = name.toLowerCase();
       const plain = plainName(name);
@@ -232,7 +235,7 @@ class Preparation {
     } else if (carries && !this.#profile?.anonymous?.has(value)) {
       return `The header ${quoted(name)} carries a credential that is not a stand-in of this task.`;
     }
-    if (holdsKnownKey(value) || holdsKnownKey(decoded(value)) || holdsKnownKey(name)) {
+    if (holdsKnownKey(value) || holdsKnownKey(name) || (value.includes("%") && holdsKnownKey(decoded(value)))) {
       return `The header ${quoted(name)} has what looks like a key in it, and that is not a stand-in of this task.`;
     }
     if (/:\/\/[^\s/?#"'<>,;]{0,256}@/.test(value)) return `The header ${quoted(name)} has an address with a user name in it.`;
@@ -297,6 +300,13 @@ class Preparation {
       return refuse(
         "foreign-credential",
         `The path has what looks like a key in it, and that is not a stand-in of this task. ${this.#advice()}`,
+      );
+    }
+    for (const { name, value } of path.includes(";") ? parameters(path.slice(path.indexOf(";")).replaceAll("/", ";")) : []) {
+      if (!isKeyParameter(name, value)) continue;
+      return refuse(
+        "foreign-credential",
+        `The parameter ${quoted(name)} in the path carries a credential that is not a stand-in of this task. ${this.#advice()}`,
       );
     }
     if (this.#segments && this.#profile?.pathKeys && anyFits(this.#profile.pathKeys, this.#segments)) {
@@ -401,14 +411,14 @@ class Preparation {
 
 /** Headers that name an address for the server to fetch or call. */
 const REMOTE_HEADER =
-  /^(?:callback|notify|x-(?:ms|amz|oss|cos|obs|goog)-copy-source|x-oss-callback(?:-var)?|x-(?:callback|webhook|notify|notification)-ur[il]|(?:callback|webhook|notification)-ur[il])$/;
+  /^(?:callback|x-ms-copy-source|x-oss-callback(?:-var)?|x-(?:callback|webhook|notify|notification)-ur[il]|(?:callback|webhook|notification)-ur[il])$/;
 
 /**
  * The answer to a request with a key in it is searched for the key, so it has to come whole and uncompressed: a part by part answer could hand the key
- * out in pieces. A server may ignore a range, so that every client copes.
+ * out in pieces. A server may ignore a range and an extension, so that every client copes.
  */
 function searchable(rawHeaders: readonly string[]): string[] {
-  const kept = pairs(rawHeaders).filter(([name]) => !/^(?:accept-encoding|range|if-range)$/i.test(name));
+  const kept = pairs(rawHeaders).filter(([name]) => !/^(?:accept-encoding|range|if-range|sec-websocket-extensions)$/i.test(name));
   return [...kept.flat(), "accept-encoding", "identity"];
 }
 

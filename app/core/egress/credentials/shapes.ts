@@ -101,8 +101,11 @@ const ANY_KEY = new RegExp(
 );
 const LEADS = SHAPES.map(({ lead }) => new RegExp(`^(?:${lead})`));
 
+/** The shortest text that any of them fits. */
+const MIN_KEY = 15;
+
 /** A key of a known provider, a JWT or a private key stands somewhere in the text. */
-export const holdsKnownKey = (text: string): boolean => ANY_KEY.test(text);
+export const holdsKnownKey = (text: string): boolean => text.length >= MIN_KEY && ANY_KEY.test(text);
 
 /** The public prefix that a key shares with all of its kind, empty where the kind is not known. */
 export function publicPrefix(value: string): string {
@@ -135,6 +138,8 @@ const isRecord = (value: unknown): value is Record<string, unknown> => typeof va
  */
 export function looksRandom(text: string): boolean {
   if (!/^[A-Za-z0-9._~+/=:-]{20,4096}$/.test(text)) return false;
-  const changes = text.match(/[A-Za-z](?=[0-9])|[0-9](?=[A-Za-z])/g)?.length ?? 0;
-  return changes >= 3;
+  return changes(text) >= 3;
 }
+
+/** How often letters and digits follow each other. */
+export const changes = (text: string): number => text.match(/[A-Za-z](?=[0-9])|[0-9](?=[A-Za-z])/g)?.length ?? 0;
