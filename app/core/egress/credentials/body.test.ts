@@ -76,6 +76,7 @@ describe("what makes a model API fetch, call or run something for the guest is r
     ["anthropic", { ...message("x"), tools: [{ type: ["web_fetch_20250910"] }] }],
     ["anthropic", message([{ type: "image", source: { type: "url", url: "https://evil.example/?leak" } }])],
     ["anthropic", message([{ type: "document", source: { type: "url", url: "https://evil.example/a.pdf" } }])],
+    ["anthropic", message([{ type: "document", source: { type: "url" } }])],
     ["anthropic", message([{ type: "document", source: { type: "file", file_id: "file_1" } }])],
     ["anthropic", message([{ type: "document", source: { url: "https://evil.example/a.pdf" } }])],
     ["anthropic", message([{ type: "container_upload", file_id: "file_1" }])],
@@ -123,14 +124,14 @@ describe("what makes a model API fetch, call or run something for the guest is r
     ["gemini", { batch: { inputConfig: {} } }],
   ])("%s %j", (api, body) => {
     const given = MODELS[api] ?? {};
-    expect(code(send(given, JSON.stringify(body)))).toBe("remote-fetch");
-    expect(code(send(given, JSON.stringify(body, undefined, 1), { credentials: "guest" }, () => 3))).toBe("remote-fetch");
+    expect(code(send(given, JSON.stringify(body)))).toBe("request.remote-fetch");
+    expect(code(send(given, JSON.stringify(body, undefined, 1), { credentials: "guest" }, () => 3))).toBe("request.remote-fetch");
     // the same with every character of every name escaped
     const escaped = JSON.stringify(body).replaceAll(
       /"([A-Za-z_]+)":/g,
       (_all, name: string) => `"${[...name].map((one) => `\\u00${one.charCodeAt(0).toString(16)}`).join("")}":`,
     );
-    expect(code(send(given, escaped))).toBe("remote-fetch");
+    expect(code(send(given, escaped))).toBe("request.remote-fetch");
   });
 
   it.each<[string, unknown]>([
@@ -269,9 +270,9 @@ describe("what makes a model API fetch, call or run something for the guest is r
     ["a form", { ...MODELS.openai, headers: { "content-type": "application/x-www-form-urlencoded" } }, "a=b"],
     ["two documents", MODELS.openai ?? {}, "{}{}"],
     ["half a document", MODELS.openai ?? {}, '{"a":'],
-    ["more than an API takes", MODELS.openai ?? {}, Buffer.alloc(33 * 1024 * 1024, 0x20)],
+    ["more than an API takes", MODELS.openai ?? {}, `{}${" ".repeat(33 * 1024 * 1024)}`],
   ])("a body that cannot be read is refused: %s", (_name, given, body) => {
-    expect(code(send(given, body, {}, () => 1 << 20))).toBe("unreadable-body");
+    expect(code(send(given, body, {}, () => 1 << 20))).toBe("request.unreadable-body");
   });
 
   it("a request without a body, whatever type it names, passes; so does sound sent to be written down", () => {
@@ -299,7 +300,7 @@ describe("what makes a model API fetch, call or run something for the guest is r
     const first = open(MODELS.anthropic ?? {}, {}, room).filter;
     expect(first.push(body)).toHaveLength(0);
     const second = open(MODELS.anthropic ?? {}, {}, room).filter;
-    expect(code(second.push(body) as Refusal)).toBe("unreadable-body");
+    expect(code(second.push(body) as Refusal)).toBe("request.unreadable-body");
     second.close();
     first.close();
     const third = open(MODELS.anthropic ?? {}, {}, room).filter;
@@ -335,7 +336,7 @@ describe("fields of a body that are credentials at that host", () => {
     [FORM, "auth[token]=x"],
     ["application/json", JSON.stringify({ token: slack.placeholder })],
   ])("a foreign one is refused: %s %s", (type, body) => {
-    expect(code(send(at(type), body))).toBe("foreign-credential");
+    expect(code(send(at(type), body))).toBe("credential.foreign");
     const own = ask(at(type), { credentials: "guest" });
     // control: under a rule for the guest's own keys it is not even read, but for the key that may be put in
     expect(own).toMatchObject({ kind: "pass", body: { held: false } });
@@ -352,7 +353,7 @@ describe("fields of a body that are credentials at that host", () => {
     ["multipart/form-data; boundary=x", "--x--"],
     ["application/octet-stream", "x"],
     ["application/json", "[1,]"],
-  ])("what cannot be read is refused: %s", (type, body) => expect(code(send(at(type), body))).toBe("unreadable-body"));
+  ])("what cannot be read is refused: %s", (type, body) => expect(code(send(at(type), body))).toBe("request.unreadable-body"));
 
   it("control: a body without any passes", () =>
     expect(send(at("application/json"), '{"channel":"c","text":"token"}')).toBe('{"channel":"c","text":"token"}'));
@@ -421,7 +422,7 @@ describe("GraphQL with a key that has no paths of its own", () => {
     "subscription { a }",
     "\ufeffmutation { a }",
     "mutation{a}",
-  ])("is refused: %s", (document) => expect(code(send(given, query(document)))).toBe("stand-in-excluded"));
+  ])("is refused: %s", (document) => expect(code(send(given, query(document)))).toBe("credential.excluded"));
 
   it.each([
     "mutation { ...F } fragment F on Mutation { addKey }",
@@ -432,13 +433,13 @@ describe("GraphQL with a key that has no paths of its own", () => {
     "\u0000",
     "schema { a: B }",
     'query { a(s: "x }',
-  ])("is refused as unreadable: %s", (document) => expect(code(send(given, query(document)))).toBe("unreadable-body"));
+  ])("is refused as unreadable: %s", (document) => expect(code(send(given, query(document)))).toBe("request.unreadable-body"));
 
   it.each(["[]", "null", "{}", '{"query":1}', `[${query("{a}")}]`, '{"query":"{a}","query":"mutation{b}"}', ""])(
     "is refused without a document: %s",
     (body) => {
       if (body === "") expect(send(given, body)).toBe("");
-      else expect(code(send(given, body))).toBe("unreadable-body");
+      else expect(code(send(given, body))).toBe("request.unreadable-body");
     },
   );
 
@@ -446,6 +447,6 @@ describe("GraphQL with a key that has no paths of its own", () => {
     const named = { ...github, binding: { ...github.binding, paths: ["/graphql"] } };
     expect(prepare(request({ method: "POST", ...given }), [named], {})).toMatchObject({ kind: "pass", body: { kind: "forward" } });
     expect(ask({ ...given, headers: JSON_TYPE })).toMatchObject({ kind: "pass", body: { kind: "forward" } });
-    expect(ask({ ...given, method: "GET", query: "query=mutation%7Ba%7D" })).toMatchObject({ kind: "refuse", code: "stand-in-excluded" });
+    expect(ask({ ...given, method: "GET", query: "query=mutation%7Ba%7D" })).toMatchObject({ kind: "refuse", code: "credential.excluded" });
   });
 });

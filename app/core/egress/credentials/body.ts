@@ -76,7 +76,7 @@ export function planBody(question: BodyQuestion): BodyPlan | Refusal {
   const type = contentType(request.rawHeaders);
   if (profile?.signedForms && !guest && type.startsWith("multipart/")) {
     return refuse(
-      "foreign-credential",
+      "credential.foreign",
       `A form with parts is an upload for whoever signed it at ${request.host}, and that is not this task. Ask your user to let the guest's own credentials pass there; do not retry.`,
     );
   }
@@ -130,7 +130,7 @@ function judgeFor({ profile, request, segments, guest, put, login, narrow }: Bod
       if (!fields.has(name) || kind === "object" || kind === "array" || text === "" || standIns.has(text)) return undefined;
       if (kind === "other" && /^(?:null|true|false)$/.test(text)) return undefined;
       return refuse(
-        "foreign-credential",
+        "credential.foreign",
         `The field "${quoted(name)}" of the body carries a credential that is not a stand-in of this task, or one that is not put into bodies. Leave it out, or ask your user to let the guest's own credentials pass at ${request.host}; do not retry.`,
       );
     },
@@ -146,14 +146,14 @@ function judgeGraphql(body: Buffer, host: string): Refusal | undefined {
   const change = read.changes.find((name) => !CONTENT_CHANGES.has(name));
   if (change === undefined) return undefined;
   return refuse(
-    "stand-in-excluded",
+    "credential.excluded",
     `The GraphQL change "${quoted(change)}" is not one of those that only work on content. No key is put in there unless its user binds it to that path by name: ask your user, and do not retry.`,
   );
 }
 
 const unreadable = (host: string, why: string): Refusal =>
   refuse(
-    "unreadable-body",
+    "request.unreadable-body",
     `Bodies of such requests to ${host} are read before they pass, and this one cannot be: ${why}. Send it as plain JSON.`,
   );
 

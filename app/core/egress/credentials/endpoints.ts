@@ -1,4 +1,5 @@
 /** Paths as a server reads them, and the patterns that name endpoints. */
+import { formsOf, matchesPath } from "../policy/index.ts";
 
 /**
  * A path's segments as the most lenient server would see them: percent-decoded until nothing is left to decode, without parameters behind `;`, empty
@@ -49,21 +50,10 @@ export const endpoints = (patterns: readonly string[]): readonly Endpoint[] => p
 export const anyFits = (list: readonly Endpoint[], segments: readonly string[]): boolean =>
   list.some((endpoint) => endpoint.fits(segments));
 
-/**
- * A binding's own path pattern, read as a rule's is: `*` is what has no slash, `**` anything. It has to fit the path as it is sent and as it decodes,
- * so that an encoded slash is none to nobody.
- */
-export function fitsPath(pattern: string, path: string): boolean {
-  const source = pattern
-    .replaceAll(/[.+?^${}()|[\]\\]/g, "\\$&")
-    .replaceAll(/\*\*|\*/g, (stars) => (stars === "**" ? "[\\s\\S]*" : "[^/]*"));
-  const wanted = new RegExp(`^${source}$`);
-  try {
-    return wanted.test(path) && wanted.test(decodeURIComponent(path));
-  } catch {
-    // an escape that is none
-    return false;
-  }
+/** A path fits a binding's own patterns as it would fit a rule's: in each form in which a server may take it, and for git with the service that it asks for. */
+export function fitsPaths(patterns: readonly string[], path: string, query: string): boolean {
+  const decided = path.endsWith("/info/refs") && query !== "" ? `${path}?${query.replace(/^\?/, "")}` : path;
+  return formsOf(decided).every((form) => patterns.some((pattern) => matchesPath(pattern, form)));
 }
 
 /**

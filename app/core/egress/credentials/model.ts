@@ -12,7 +12,7 @@ import { quoted, type Refusal, refuse } from "./refusal.ts";
 export function modelVisitor(model: ModelApi, host: string, segments: readonly string[]): JsonVisitor {
   const no = (what: string): Refusal =>
     refuse(
-      "remote-fetch",
+      "request.remote-fetch",
       `${what} makes ${host} fetch, call or run something for this task, past its own rules. Leave it out; the task can fetch by itself what its rules allow.`,
     );
   // several hosts speak another's protocol at some of their endpoints

@@ -10,7 +10,7 @@ import {
   mayHoldRandom,
   plainName,
 } from "./carriers.ts";
-import { anyFits, fitsPath, grantingSegment, isLogin, looseSegments } from "./endpoints.ts";
+import { anyFits, fitsPaths, grantingSegment, isLogin, looseSegments } from "./endpoints.ts";
 import { decodeBasic, headerFor, putInHeader } from "./header.ts";
 import { type HostProfile, profileOf } from "./profiles.ts";
 import { quoted, type Refusal, refuse } from "./refusal.ts";
@@ -105,27 +105,27 @@ class Preparation {
     const { host, method, path, rawHeaders } = this.#request;
     if (/^(?:TRACE|TRACK|DEBUG)$/i.test(method)) {
       return refuse(
-        "malformed-request",
+        "request.malformed",
         `The method ${quoted(method)} makes a server send back what it was sent, keys with it. It is never passed on: use GET or HEAD.`,
       );
     }
     if (host.includes("@") || !(path.startsWith("/") || path === "*") || rawHeaders.length % 2 !== 0) {
       return refuse(
-        "malformed-request",
+        "request.malformed",
         "The request's address or headers are not of the form that HTTP asks for. Send an ordinary request.",
       );
     }
     for (const [name, value] of pairs(rawHeaders)) {
       if (!/^:?[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(name) || /[\0\r\n]/.test(value)) {
-        return refuse("malformed-request", `The header ${quoted(name)} has characters that no header may have. Send an ordinary request.`);
+        return refuse("request.malformed", `The header ${quoted(name)} has characters that no header may have. Send an ordinary request.`);
       }
       if (/^(?:host|:authority)$/i.test(name) && value.includes("@")) {
-        return refuse("foreign-credential", `A user name stands in the address of the request. ${this.#advice()}`);
+        return refuse("credential.foreign", `A user name stands in the address of the request. ${this.#advice()}`);
       }
     }
     if (this.#segments === undefined && path !== "*" && (this.#profile || this.#bound.length > 0)) {
       return refuse(
-        "malformed-request",
+        "request.malformed",
         `The path is encoded so that it can be read in more than one way, which is refused at ${host}. Send it plainly.`,
       );
     }
@@ -137,14 +137,14 @@ class Preparation {
     const header = pairs(this.#request.rawHeaders).find(([name]) => isRewriteHeader(name));
     if (header) {
       return refuse(
-        "rewritten-request",
+        "request.rewritten",
         `The header ${quoted(header[0])} tells the server another method, host or path than the one that was decided. Send the request itself as it is meant.`,
       );
     }
     const parameter = parameters(this.#request.query).find(({ name }) => isRewriteParameter(name));
     if (parameter) {
       return refuse(
-        "rewritten-request",
+        "request.rewritten",
         `The parameter ${quoted(parameter.name)} tells the server another method or header than the one that was decided. Send the request itself as it is meant.`,
       );
     }
@@ -157,14 +157,14 @@ class Preparation {
       const plain = plainName(name);
       if (REMOTE_HEADER.test(plain)) {
         return refuse(
-          "remote-fetch",
+          "request.remote-fetch",
           `The header ${quoted(name)} makes the server fetch or call an address for this task, past its own rules. Leave it out.`,
         );
       }
       const remote = this.#profile?.remote?.find(({ header }) => header === plain);
       if (remote?.values.test(value)) {
         return refuse(
-          "remote-fetch",
+          "request.remote-fetch",
           `The header ${quoted(name)} switches on that ${this.#request.host} fetches, calls or runs something for this task, past its own rules. Leave that value out.`,
         );
       }
@@ -185,7 +185,7 @@ class Preparation {
       const carries = own.has(lower) || plain === "cookie" || isKeyHeader(name, this.#profile?.harmless);
       if (carries && plain !== "cookie" && seen.has(plain)) {
         return refuse(
-          "malformed-request",
+          "request.malformed",
           `The request has the header ${quoted(name)} more than once, so that servers differ in which they read. Send it once.`,
         );
       }
@@ -199,7 +199,7 @@ class Preparation {
       const misplaced = this.#standInIn(value) ?? this.#standInIn(name);
       if (misplaced) return this.#misplaced(misplaced, `the header ${quoted(name)}`);
       const foreign = this.#guest ? undefined : this.#foreignHeader(name, value, carries);
-      if (foreign) return refuse("foreign-credential", `${foreign} ${this.#advice()}`);
+      if (foreign) return refuse("credential.foreign", `${foreign} ${this.#advice()}`);
       out.push(name, raw);
     }
     return out;
@@ -214,7 +214,7 @@ class Preparation {
       if (unusable) return unusable;
       if (!/^[\x20-\x7e]+$/.test(value)) {
         return refuse(
-          "stand-in-misplaced",
+          "credential.misplaced",
           `The key ${secret.name} has characters that a header cannot carry. Its user has to store it anew.`,
         );
       }
@@ -277,7 +277,7 @@ class Preparation {
         const named = own.has(name) || isKeyParameter(name, value) || (value !== "" && this.#profile?.queryKeys?.has(name.toLowerCase()));
         if (named || holdsKnownKey(value) || holdsKnownKey(name) || holdsKnownKey(decoded(value))) {
           return refuse(
-            "foreign-credential",
+            "credential.foreign",
             `The parameter ${quoted(name)} carries a credential that is not a stand-in of this task. ${this.#advice()}`,
           );
         }
@@ -298,26 +298,26 @@ class Preparation {
     if (this.#guest) return undefined;
     if (holdsKnownKey(path) || holdsKnownKey(decoded(path))) {
       return refuse(
-        "foreign-credential",
+        "credential.foreign",
         `The path has what looks like a key in it, and that is not a stand-in of this task. ${this.#advice()}`,
       );
     }
     for (const { name, value } of path.includes(";") ? parameters(path.slice(path.indexOf(";")).replaceAll("/", ";")) : []) {
       if (!isKeyParameter(name, value)) continue;
       return refuse(
-        "foreign-credential",
+        "credential.foreign",
         `The parameter ${quoted(name)} in the path carries a credential that is not a stand-in of this task. ${this.#advice()}`,
       );
     }
     if (this.#segments && this.#profile?.pathKeys && anyFits(this.#profile.pathKeys, this.#segments)) {
       return refuse(
-        "foreign-credential",
+        "credential.foreign",
         `Addresses like this one at ${host} are credentials themselves: who knows one may use it. ${this.#advice()}`,
       );
     }
     if (this.#isLogin() && !this.#bound.some((secret) => secret.binding.paths && !this.#unusable(secret))) {
       return refuse(
-        "login-endpoint",
+        "credential.login",
         `Logins happen at this address of ${host}, and what they hand out would be in this task. ${this.#advice()}`,
       );
     }
@@ -333,7 +333,7 @@ class Preparation {
   #unusable(secret: BoundSecret): Refusal | undefined {
     const { host, method, path, scheme } = this.#request;
     const { name, binding } = secret;
-    const misplaced = (reason: string) => refuse("stand-in-misplaced", reason);
+    const misplaced = (reason: string) => refuse("credential.misplaced", reason);
     if (!binding.hosts.includes(host)) {
       return misplaced(
         `The stand-in of the key ${name} works at ${binding.hosts.join(", ")} only, and not at ${quoted(host)}. Send the request there, or leave the stand-in out.`,
@@ -348,7 +348,7 @@ class Preparation {
       );
     }
     if (binding.paths) {
-      if (!this.#segments || !binding.paths.some((pattern) => fitsPath(pattern, path))) {
+      if (!this.#segments || !fitsPaths(binding.paths, path, this.#request.query)) {
         return misplaced(
           `The key ${name} is for ${binding.paths.slice(0, 8).join(", ")} at ${host}, and not for this path. Your user can bind it to that path too.`,
         );
@@ -365,7 +365,7 @@ class Preparation {
     const profile = this.#profile;
     const excluded = (what: string) =>
       refuse(
-        "stand-in-excluded",
+        "credential.excluded",
         `${what} The key ${name} is not put in there unless its user binds it to that path by name: ask your user, and do not retry.`,
       );
     if (profile?.reach) {
@@ -389,7 +389,7 @@ class Preparation {
     if (unusable) return unusable;
     const { name, template } = headerFor(secret.binding.use);
     return refuse(
-      "stand-in-misplaced",
+      "credential.misplaced",
       `The stand-in of the key ${secret.name} stands in ${where}, where the key is not put in. Send it as the header "${name}: ${template("…").replace(/^Basic .*/, "Basic …")}", and nothing beside it.`,
     );
   }

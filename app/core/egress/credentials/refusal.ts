@@ -1,13 +1,13 @@
 /** Why a request may not leave. The codes are stable: programs, events and tests name them. */
 export const REFUSALS = {
-  "foreign-credential": "a credential that is not a stand-in of this task",
-  "stand-in-misplaced": "a stand-in at a place where its key may not be put in",
-  "stand-in-excluded": "a stand-in at an endpoint that hands out or registers access",
-  "login-endpoint": "an endpoint that takes or hands out credentials in its bodies",
-  "remote-fetch": "a header or field that makes the server fetch, call or run something for the guest",
-  "unreadable-body": "a body that has to be judged and cannot be read",
-  "rewritten-request": "a header or parameter that makes the server see another request than was decided",
-  "malformed-request": "a request that no program sends by accident",
+  "credential.foreign": "a credential that is not a stand-in of this task",
+  "credential.misplaced": "a stand-in at a place where its key may not be put in",
+  "credential.excluded": "a stand-in at an endpoint that hands out or registers access",
+  "credential.login": "an endpoint that takes or hands out credentials in its bodies",
+  "request.remote-fetch": "a header or field that makes the server fetch, call or run something for the guest",
+  "request.unreadable-body": "a body that has to be judged and cannot be read",
+  "request.rewritten": "a header or parameter that makes the server see another request than was decided",
+  "request.malformed": "a request that no program sends by accident",
 } as const;
 export type RefusalCode = keyof typeof REFUSALS;
 

@@ -73,6 +73,11 @@ describe("a key that comes back in an answer is taken out", () => {
     expect(new ResponseScrubber([VALUE]).found).toBe(false);
   });
 
+  it("a key that stands inside the beginning of another", () => {
+    const body = Buffer.from("0123abcdefghZ 0123abcdefgh4567 abcdefgh");
+    expect(whole(["0123abcdefgh4567", "abcdefgh"], body, () => 2).toString()).toBe("0123xxxxxxxxZ xxxxxxxxxxxxxxxx xxxxxxxx");
+  });
+
   it("several keys at once, one the beginning of another, and keys that overlap", () => {
     const values = ["abcdefgh", "abcdefghijkl", "ghijklmnop"];
     const body = Buffer.from("abcdefghijklmnop abcdefgh abcdefghijkl ghijklmnop xabcdefg");

@@ -2,7 +2,7 @@
 export { type AddressClass, addressClass, inRange } from "./address.ts";
 export { type Decided, decide, opaqueRule, parseUrl, type Spending } from "./decide.ts";
 export { type Host, parseHost, registrableDomain } from "./names.ts";
-export { normalPath, type RequestPath } from "./path.ts";
+export { formsOf, matchesPath, normalPath, type RequestPath } from "./path.ts";
 export { presetRules } from "./presets.ts";
 export { allowLine, checkDraft, hostAndPort, narrowestRule } from "./rules.ts";
 export { exportSettings, importSettings } from "./settings.ts";
