@@ -8,7 +8,13 @@ import { nodeBinary } from "./npm.mjs";
 import { arch } from "./packages.mjs";
 
 const built = join(repo, ".build");
-const entries = ["cli", "keeper", "web"];
+/** Our programs by their names in the list of parts, and where each begins. */
+export const entries = {
+  cli: "app/cli/main.ts",
+  keeper: "app/keeper/main.ts",
+  web: "app/web/main.ts",
+  proxy: "app/core/egress/proxy/main.ts",
+};
 
 const test = (path) => /(\.test\.tsx?|\.md)$/.test(path);
 
@@ -83,7 +89,7 @@ function componentsText(outputs) {
     qemu: `/usr/bin/qemu-system-${arch.qemu}`,
     imageDir: outputs.image,
     app: {
-      ...Object.fromEntries(entries.map((name) => [name, join(built, "app", `${name}.mjs`)])),
+      ...Object.fromEntries(Object.keys(entries).map((name) => [name, join(built, "app", `${name}.mjs`)])),
       ui: join(built, "app", "ui"),
     },
   };

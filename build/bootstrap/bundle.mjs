@@ -5,13 +5,11 @@ import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { rolldown } from "rolldown";
 import { build as viteBuild } from "vite";
+import { entries } from "./app.mjs";
 
 const out = resolve(process.argv[2]);
-const programs = ["cli", "keeper", "web"];
 
-for (const name of programs) {
-  const input = join("app", name, "main.ts");
-  if (!existsSync(input)) continue;
+for (const [name, input] of Object.entries(entries)) {
   const bundle = await rolldown({
     input,
     platform: "node",

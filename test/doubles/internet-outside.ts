@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { createSocket } from "node:dgram";
 import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { createSecureServer, type Http2ServerRequest, type Http2ServerResponse } from "node:http2";
+import { createServer as createHttpsServer } from "node:https";
 import { createServer as createTcpServer, isIPv4, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { TLSSocket } from "node:tls";
@@ -123,11 +124,10 @@ async function serveOrigin(spec: OriginSpec): Promise<void> {
     response.on("error", () => {});
     handler(request, response, entry);
   };
-  const h1 = spec.protocols.includes("http/1.1");
-  const tls = createSecureServer(
-    { key: spec.key, cert: spec.certificate, allowHTTP1: h1, ...(spec.protocols.includes("h2") ? {} : { ALPNProtocols: ["http/1.1"] }) },
-    take,
-  );
+  const identity = { key: spec.key, cert: spec.certificate };
+  const tls = spec.protocols.includes("h2")
+    ? createSecureServer({ ...identity, allowHTTP1: spec.protocols.includes("http/1.1") }, take)
+    : createHttpsServer(identity, take);
   const plain = createHttpServer(take);
   const webSockets = new WebSocketServer({ noServer: true });
   const upgrade = (request: IncomingMessage, socket: Duplex, head: Buffer) => {

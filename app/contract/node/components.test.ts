@@ -13,7 +13,7 @@ const good = {
   vsockDevice: "/b/vsock",
   qemu: "/usr/bin/qemu-system-x86_64",
   imageDir: "/b/image",
-  app: { cli: "/b/app/cli.mjs", keeper: "/b/app/keeper.mjs", web: "/b/app/web.mjs", ui: "/b/ui" },
+  app: { cli: "/b/app/cli.mjs", keeper: "/b/app/keeper.mjs", web: "/b/app/web.mjs", proxy: "/b/app/proxy.mjs", ui: "/b/ui" },
 };
 const file = join(mkdtempSync(join(tmpdir(), "components-")), "components.json");
 const read = (content: string) => {

@@ -31,6 +31,8 @@ export const componentsSchema = z.strictObject({
     cli: absolutePath,
     keeper: absolutePath,
     web: absolutePath,
+    /** decides what leaves a task; one process per machine */
+    proxy: absolutePath,
     /** directory of the built page */
     ui: absolutePath,
   }),

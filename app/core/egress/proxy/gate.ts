@@ -1,0 +1,237 @@
+/**
+ * Where a task's requests are decided: the policy, what its rules have let through, the requests that are under way under it, and the
+ * record of all that.
+ */
+import type { EgressDecision, EgressEntry, EgressRequest, Rule } from "../../../contract/index.ts";
+import { decide } from "../policy/index.ts";
+import type { EffectivePolicy } from "../protocol.ts";
+import { type AskNotices, Asks } from "./asks.ts";
+import { MAX_REQUESTS } from "./limits.ts";
+import type { Recorder } from "./record.ts";
+import type { Refusal } from "./refusal.ts";
+
+export interface Verdict extends EgressDecision {
+  readonly matched?: Rule;
+}
+
+/** Why something under way ends although both sides would go on. */
+export class Cut extends Error {
+  readonly refusal: Refusal;
+  /** as it stands in the record */
+  readonly fault: string;
+  constructor(refusal: Refusal, fault: string) {
+    super(fault);
+    this.refusal = refusal;
+    this.fault = fault;
+  }
+}
+
+/** The client is gone. */
+export class Left extends Error {}
+
+/** A request or tunnel that was allowed. */
+export interface Live {
+  readonly id: number;
+  readonly request: EgressRequest;
+  readonly matched: Rule;
+  readonly control: AbortController;
+  readonly from: number;
+  sent: number;
+  received: number;
+  address?: string;
+  status?: number;
+  secret?: string;
+}
+
+export interface GateNotices extends AskNotices {
+  unanswered(notice: { request: EgressRequest; rule: string; reason: string }): void;
+}
+
+export class Gate {
+  readonly #recorder: Recorder;
+  readonly #notices: GateNotices;
+  readonly #asks: Asks<Verdict>;
+  readonly #live = new Set<Live>();
+  /** what rules with a budget let through since this process began */
+  readonly #spent = new Map<string, { requests: number; bytes: number }>();
+  #policy: EffectivePolicy;
+  #nextId = 1;
+  /** who resolves names, as it stands in the record */
+  resolution: "host" | "upstream" = "host";
+
+  constructor(policy: EffectivePolicy, recorder: Recorder, notices: GateNotices) {
+    this.#policy = policy;
+    this.#recorder = recorder;
+    this.#notices = notices;
+    this.#asks = new Asks(notices);
+  }
+
+  get pendingAsks(): number {
+    return this.#asks.pending;
+  }
+  get underWay(): number {
+    return this.#live.size;
+  }
+
+  decide(request: EgressRequest): Verdict {
+    if (this.#policy.broken !== undefined) {
+      return {
+        decision: "deny",
+        rule: "broken",
+        reason: `The task's network rules cannot be used, so nothing passes: ${this.#policy.broken}`,
+      };
+    }
+    return decide(request, this.#policy.rules, new Date(), (rule) => this.#of(rule));
+  }
+
+  /** The verdict on a request, reached by asking where no rule has one. Rejects with Left when its client does not wait. */
+  async judge(request: EgressRequest, signal: AbortSignal): Promise<Verdict> {
+    const verdict = this.decide(request);
+    if (verdict.decision !== "ask") return verdict;
+    if (!this.#policy.answering || !this.#asks.hasRoom(request)) {
+      this.#notices.unanswered({ request, rule: verdict.rule, reason: verdict.reason });
+      return verdict;
+    }
+    const reached = await this.#asks.hold(request, verdict, signal);
+    if (signal.aborted) throw signal.reason;
+    return reached ?? verdict;
+  }
+
+  /**
+   * Counts and registers a request that was judged, by the policy as it is at this moment. From here on it is cut when a change of
+   * policy no longer allows it. Nothing of it may leave before `record`.
+   */
+  open(request: EgressRequest, control: AbortController): Live | Verdict {
+    const verdict = this.decide(request);
+    const { matched } = verdict;
+    if (verdict.decision !== "allow" || !matched) return verdict;
+    if (this.#live.size >= MAX_REQUESTS) {
+      return { decision: "deny", rule: "limits", reason: `More than ${MAX_REQUESTS} requests of this task are under way.` };
+    }
+    const live: Live = { id: this.#nextId++, request, matched, control, from: performance.now(), sent: 0, received: 0 };
+    this.#live.add(live);
+    this.#spend(matched, 1, 0);
+    return live;
+  }
+
+  /** Resolves when the decision is written down. Rejects with NotRecorded, or with why the request was cut meanwhile. */
+  async record(live: Live): Promise<void> {
+    const { id, request, matched, secret } = live;
+    const reason = matched.reason ?? `allowed by rule ${matched.id}`;
+    await this.#recorder.decided({
+      ...this.#entry(id, "decided", request),
+      decision: "allow",
+      rule: matched.id,
+      reason,
+      resolution: this.resolution,
+      ...(secret === undefined ? {} : { secret }),
+    });
+    if (live.control.signal.aborted) throw live.control.signal.reason;
+  }
+
+  /** Bytes of bodies, as they pass. */
+  count(live: Live, sent: number, received: number): void {
+    live.sent += sent;
+    live.received += received;
+    const { matched } = live;
+    if (matched.bytes === undefined) return;
+    this.#spend(matched, 0, sent + received);
+    if (this.#of(matched).bytes > matched.bytes) {
+      const reason = `The rule ${matched.id} let ${matched.bytes} bytes through, which is all that it may. Your user can give it more.`;
+      live.control.abort(new Cut({ status: 403, code: "policy.budget", reason, rule: matched.id }, "the rule's bytes are spent"));
+    }
+  }
+
+  /** Ends what `open` gave; what went wrong is `fault`. Twice is harmless. */
+  close(live: Live, fault?: string, refused?: { reason: string }): void {
+    if (!this.#live.delete(live)) return;
+    const { id, request, matched, from, sent, received, address, status, secret } = live;
+    this.#recorder.ended({
+      ...this.#entry(id, "ended", request),
+      rule: matched.id,
+      ...(refused ? { decision: "deny" as const, reason: refused.reason.slice(0, 1024) } : {}),
+      sentBytes: sent,
+      receivedBytes: received,
+      ms: Math.round(performance.now() - from),
+      ...(address === undefined ? {} : { address }),
+      ...(status === undefined ? {} : { status }),
+      ...(secret === undefined ? {} : { secret }),
+      ...(fault === undefined ? {} : { fault: fault.slice(0, 256) }),
+    });
+  }
+
+  /** Records a refusal. Rejects with NotRecorded. */
+  refused(request: EgressRequest, rule: string, reason: string): Promise<void> {
+    return this.#recorder.decided({
+      ...this.#entry(this.#nextId++, "decided", request),
+      decision: "deny",
+      rule,
+      reason: reason.slice(0, 1024),
+    });
+  }
+
+  /** A connection that no rule passes on unread: recorded, and listed where nobody has decided about it. */
+  async opaqueRefused(request: EgressRequest, verdict: Verdict, reason: string): Promise<void> {
+    if (verdict.decision === "ask") this.#notices.unanswered({ request, rule: verdict.rule, reason });
+    await this.refused(request, verdict.rule, verdict.decision === "ask" ? reason : verdict.reason);
+  }
+
+  /** Answers with how many requests and tunnels it ended. */
+  setPolicy(policy: EffectivePolicy): number {
+    this.#policy = policy;
+    let closed = 0;
+    for (const live of [...this.#live]) {
+      const verdict = this.#still(live);
+      if (verdict.decision === "allow") continue;
+      closed++;
+      const reason = `The network rules were changed while this was under way. ${verdict.reason}`;
+      live.control.abort(new Cut({ status: 403, code: "policy.changed", reason, rule: verdict.rule }, "the rules were changed"));
+    }
+    this.#asks.reconsider((request) => this.decide(request), policy.answering);
+    return closed;
+  }
+
+  release(ask: number): void {
+    this.#asks.release(ask, (request) => this.decide(request));
+  }
+
+  /**
+   * The verdict on what is under way. It was counted when it began, so a rule that is used up by it still holds for it: by being left
+   * out of the policy as spent, or by its count.
+   */
+  #still(live: Live): Verdict {
+    const { matched, request } = live;
+    if (this.#policy.broken !== undefined) return this.decide(request);
+    const spent = matched.requests !== undefined && this.#of(matched).requests >= matched.requests;
+    const listed = this.#policy.rules.some(({ id }) => id === matched.id);
+    const rules = spent && !listed ? [...this.#policy.rules, matched] : this.#policy.rules;
+    const verdict = decide(request, rules, new Date(), (rule) => {
+      const { requests, bytes } = this.#of(rule);
+      return rule.id === matched.id ? { requests: requests - 1, bytes } : { requests, bytes };
+    });
+    // the address was checked, and keys passed, by what the first rule said
+    const now: Rule | undefined = verdict.matched;
+    if (
+      verdict.decision === "allow" &&
+      now &&
+      (now.private !== matched.private || now.credentials !== matched.credentials || now.opaque !== matched.opaque)
+    ) {
+      return { decision: "deny", rule: now.id, reason: "Another rule decides about it now, and on other conditions." };
+    }
+    return verdict;
+  }
+
+  #of(rule: Rule): { requests: number; bytes: number } {
+    return this.#spent.get(rule.id) ?? { requests: 0, bytes: 0 };
+  }
+
+  #spend(rule: Rule, requests: number, bytes: number): void {
+    if (rule.requests === undefined && rule.bytes === undefined) return;
+    const had = this.#of(rule);
+    this.#spent.set(rule.id, { requests: had.requests + requests, bytes: had.bytes + bytes });
+  }
+
+  #entry(id: number, what: EgressEntry["what"], request: EgressRequest): Pick<EgressEntry, "id" | "at" | "what" | "request"> {
+    return { id, at: Date.now(), what, request };
+  }
+}

@@ -1,0 +1,420 @@
+/**
+ * One request, whatever protocol brought it: checked, decided, recorded, sent on, and its answer sent back. Each step has to be over
+ * before the next begins, and nothing of the request leaves before the fourth.
+ */
+import type { Writable } from "node:stream";
+import { finished } from "node:stream";
+import type { EgressRequest } from "../../../contract/index.ts";
+import {
+  type BodyFilter,
+  type HoldingRoom,
+  type Passed,
+  prepare,
+  ResponseScrubber,
+  scrubHeaders,
+  unsearchable,
+  withoutLogins,
+} from "../credentials/index.ts";
+import { hostAndPort, normalPath } from "../policy/index.ts";
+import type { BoundSecret } from "../protocol.ts";
+import { type Exchange, filterHeaders, valuesOf } from "./exchange.ts";
+import { Cut, type Gate, Left, type Live } from "./gate.ts";
+import { MAX_HEADERS, QUIET_MS } from "./limits.ts";
+import { pump } from "./pump.ts";
+import { NotRecorded } from "./record.ts";
+import { type Refusal, refusalBody, refusalHeaders } from "./refusal.ts";
+import { type Target, type Upstream, UpstreamFault, type UpstreamResponse } from "./upstream.ts";
+
+/** What a task's proxy works with. */
+export interface Task {
+  readonly name: string;
+  readonly gate: Gate;
+  readonly upstream: Upstream;
+  readonly secrets: readonly BoundSecret[];
+  readonly room: HoldingRoom;
+}
+
+/** What is known of a request's connection. */
+export interface Connection {
+  readonly scheme: "http" | "https";
+  /** where the guest's program connected to; absent: the client speaks to an explicit proxy and names it in each request */
+  readonly named?: { readonly host: string; readonly port: number };
+  /** the name that TLS was asked for */
+  readonly servername?: string | undefined;
+}
+
+export interface Checked {
+  readonly request: EgressRequest;
+  /** in its normal form, which is what is sent */
+  readonly path: string;
+  /** with its question mark, or empty */
+  readonly query: string;
+}
+
+class Refused extends Error {
+  readonly refusal: Refusal;
+  readonly request: EgressRequest | undefined;
+  constructor(refusal: Refusal, request?: EgressRequest) {
+    super(refusal.reason);
+    this.refusal = refusal;
+    this.request = request;
+  }
+}
+
+/** Answers the request; never rejects. */
+export async function handle(task: Task, connection: Connection, exchange: Exchange): Promise<void> {
+  const control = new AbortController();
+  exchange.onLeft(() => control.abort(new Left()));
+  try {
+    const checked = await check(task, connection, exchange, false);
+    await decideAndForward(task, checked, exchange, control);
+  } catch (error) {
+    refuse(task, exchange, error);
+  }
+}
+
+/** The request as it is decided, where its form lets no doubt; every other is recorded and rejected with Refused. */
+export async function check(task: Task, connection: Connection, exchange: Exchange, upgrade: boolean): Promise<Checked> {
+  const found = read(connection, exchange, upgrade);
+  if (!("refusal" in found)) return found;
+  const { refusal, request } = found;
+  await task.gate.refused(request, refusal.rule ?? "form", refusal.reason);
+  throw new Refused(refusal, request);
+}
+
+function read(
+  { scheme, named, servername }: Connection,
+  exchange: Exchange,
+  upgrade: boolean,
+): Checked | { refusal: Refusal; request: EgressRequest } {
+  const { method, authorities, rawHeaders, version } = exchange;
+  const usual = scheme === "https" ? 443 : 80;
+  const absolute = /^([a-z]+):\/\/([^/?#]*)(.*)$/i.exec(exchange.target);
+  const own = absolute?.[2] === undefined ? undefined : hostAndPort(absolute[2], usual);
+  const where = named ?? own ?? { host: "unreadable", port: usual };
+  const shown = /^[A-Z-]{1,32}$/.test(method) ? method : "";
+  const origin = absolute ? (/^[/?]/.test(absolute[3] ?? "") ? (absolute[3] ?? "") : `/${absolute[3] ?? ""}`) : exchange.target;
+  const target = normalPath(origin.startsWith("?") ? `/${origin}` : origin);
+  const request: EgressRequest = { scheme, ...where, method: shown, path: target?.decided ?? "", upgrade };
+  const no = (status: Refusal["status"], code: string, reason: string) => ({ refusal: { status, code, reason }, request });
+
+  if (named === undefined && !own) return no(400, "request.form", "A request to a proxy names its whole URL, with http:// and a host.");
+  if (absolute && (absolute[1]?.toLowerCase() !== scheme || !own))
+    return no(400, "request.form", `The request's URL is not one of ${scheme}.`);
+  if (shown === "" || ["CONNECT", "TRACE", "TRACK"].includes(method))
+    return no(403, "request.method", `The method ${shown || "of the request"} is never passed on.`);
+  if (rawHeaders.length / 2 > MAX_HEADERS) return no(431, "request.form", `The request has more than ${MAX_HEADERS} headers.`);
+  if (authorities.length === 0 || (version === 1 && authorities.length > 1))
+    return no(400, "request.form", "The request has to name its host exactly once.");
+  const hosts = [...authorities.map((text) => hostAndPort(text, usual)), ...(own ? [own] : [])];
+  const differs = hosts.find((one) => one?.host !== where.host || one.port !== where.port);
+  if (differs !== undefined || hosts.includes(undefined)) {
+    const other = differs ? `${differs.host}:${differs.port}` : "another host";
+    return no(
+      421,
+      "request.host",
+      `This connection is to ${where.host}:${where.port}, and the request is for ${other}. Open a connection to that host.`,
+    );
+  }
+  if (servername !== undefined && servername !== where.host) {
+    return no(421, "request.host", `TLS was asked for ${servername}, and the connection is to ${where.host}. Both have to be the same.`);
+  }
+  if (!target)
+    return no(
+      400,
+      "request.path",
+      "The request's path is too long, or can be read in more than one way (dot segments, backslashes, bytes that are not UTF-8).",
+    );
+  return { request, path: target.path, query: target.query };
+}
+
+async function decideAndForward(task: Task, checked: Checked, exchange: Exchange, control: AbortController): Promise<void> {
+  const outgoing = await admit(task, checked, exchange, ordinaryHeaders(exchange), control);
+  const { live } = outgoing;
+  try {
+    await task.gate.record(live);
+    const response = await task.upstream.request({
+      target: targetOf(live),
+      version: exchange.version,
+      method: live.request.method,
+      path: outgoing.target,
+      rawHeaders: outgoing.rawHeaders,
+      body: outgoing.body,
+      signal: control.signal,
+    });
+    await sendBack(task, live, outgoing.passed, response, exchange, control.signal);
+    task.gate.close(live);
+  } catch (error) {
+    end(task, live, control.signal.aborted ? control.signal.reason : error);
+    throw control.signal.aborted ? control.signal.reason : error;
+  } finally {
+    outgoing.release();
+  }
+}
+
+export interface Outgoing {
+  readonly live: Live;
+  readonly passed: Passed;
+  /** path and query as sent */
+  readonly target: string;
+  readonly rawHeaders: string[];
+  readonly body: ((to: Writable) => Promise<void>) | undefined;
+  /** gives back what was held; called in every case */
+  release(): void;
+}
+
+/** Decides a request, by its rule and by what it carries, up to where it may be recorded as allowed. Rejects with Refused. */
+export async function admit(
+  task: Task,
+  { request, path, query }: Checked,
+  exchange: Exchange,
+  headers: string[],
+  control: AbortController,
+): Promise<Outgoing> {
+  const { gate } = task;
+  const verdict = await gate.judge(request, control.signal);
+  if (verdict.decision !== "allow") throw await refusedBy(task, request, verdict);
+  const passed = prepare({ ...request, path, query, rawHeaders: headers }, task.secrets, { credentials: verdict.matched?.credentials });
+  const refuseCredential = async ({ code, reason }: { code: string; reason: string }) => {
+    await gate.refused(request, verdict.rule, reason);
+    return new Refused({ status: 403, code: `credential.${code}`, reason, rule: verdict.rule }, request);
+  };
+  if (passed.kind === "refuse") throw await refuseCredential(passed);
+
+  const filter = passed.body.kind === "filter" && exchange.body ? passed.body.open(task.room) : undefined;
+  try {
+    let whole: Buffer | undefined;
+    if (filter && passed.body.kind === "filter" && passed.body.held) {
+      exchange.proceed();
+      const gathered = await gather(exchange, filter, control.signal);
+      if (!Buffer.isBuffer(gathered)) throw await refuseCredential(gathered);
+      whole = gathered;
+    }
+    const live = gate.open(request, control);
+    if ("decision" in live) throw await refusedBy(task, request, live);
+    const secret = passed.swapped[0] ?? [...(filter?.swapped ?? [])][0];
+    if (secret !== undefined) live.secret = secret;
+    exchange.proceed();
+    return {
+      live,
+      passed,
+      target: path + passed.query,
+      rawHeaders: withLength(passed, whole),
+      body: exchange.body && bodyOf(task, exchange, live, filter, whole),
+      release: () => filter?.close(),
+    };
+  } catch (error) {
+    filter?.close();
+    throw error;
+  }
+}
+
+async function refusedBy(
+  task: Task,
+  request: EgressRequest,
+  { decision, rule, reason }: { decision: string; rule: string; reason: string },
+): Promise<Refused> {
+  await task.gate.refused(request, rule, reason);
+  const allowable = decision === "ask";
+  return new Refused({ status: 403, code: allowable ? "policy.no-rule" : "policy.refused", reason, rule, allowable }, request);
+}
+
+/** Reads a body whole through its filter, which holds it and bounds it. */
+async function gather(exchange: Exchange, filter: BodyFilter, signal: AbortSignal): Promise<Buffer | { code: string; reason: string }> {
+  const parts: Buffer[] = [];
+  for await (const chunk of exchange.body ?? []) {
+    if (signal.aborted) throw signal.reason;
+    const out = filter.push(chunk as Buffer);
+    if (!Buffer.isBuffer(out)) return out;
+    parts.push(out);
+  }
+  const rest = filter.end();
+  return Buffer.isBuffer(rest) ? Buffer.concat([...parts, rest]) : rest;
+}
+
+function withLength(passed: Passed, whole: Buffer | undefined): string[] {
+  const { rawHeaders, body } = passed;
+  if (whole) return [...filterHeaders(rawHeaders, (name) => name !== "content-length"), "Content-Length", String(whole.length)];
+  if (body.kind === "filter" && body.length === "changes") return filterHeaders(rawHeaders, (name) => name !== "content-length");
+  return rawHeaders;
+}
+
+function bodyOf(
+  task: Task,
+  exchange: Exchange,
+  live: Live,
+  filter: BodyFilter | undefined,
+  whole: Buffer | undefined,
+): (to: Writable) => Promise<void> {
+  const { body } = exchange;
+  if (whole) {
+    return async (to) => {
+      task.gate.count(live, whole.length, 0);
+      to.write(whole);
+    };
+  }
+  const take = (out: ReturnType<BodyFilter["push"]>): Buffer => {
+    if (Buffer.isBuffer(out)) return out;
+    const refusal: Refusal = { status: 403, code: `credential.${out.code}`, reason: out.reason, rule: live.matched.id };
+    live.control.abort(new Cut(refusal, out.reason));
+    throw live.control.signal.reason;
+  };
+  const change = filter && { push: (chunk: Buffer) => take(filter.push(chunk)), end: () => take(filter.end()) };
+  return async (to) => {
+    if (body) await pump(body, to, { count: (bytes) => task.gate.count(live, bytes, 0), ...(change ? { change } : {}) });
+    const [put] = filter?.swapped ?? [];
+    if (put !== undefined) live.secret ??= put;
+  };
+}
+
+/** @param response whose head is there */
+async function sendBack(
+  task: Task,
+  live: Live,
+  passed: Passed,
+  response: UpstreamResponse,
+  exchange: Exchange,
+  signal: AbortSignal,
+): Promise<void> {
+  const { status, rawHeaders, body } = response;
+  Object.assign(live, { status, ...(response.address === undefined ? {} : { address: response.address }) });
+  const unsafe = passed.values.length > 0 ? unsearchable(status, rawHeaders) : undefined;
+  if (unsafe !== undefined) {
+    response.destroy();
+    throw new Refused({ status: 502, code: "credential.unsearchable", reason: unsafe, rule: live.matched.id }, live.request);
+  }
+  const trailers = exchange.version === 2 && valuesOf(rawHeaders, "content-type").some((type) => /^application\/grpc/i.test(type));
+  const to = exchange.respond(status, answerHeaders(rawHeaders, live, passed), { trailers });
+  const scrubber = passed.values.length > 0 ? new ResponseScrubber(passed.values) : undefined;
+  const cut = () => response.destroy();
+  signal.addEventListener("abort", cut, { once: true });
+  const quiet = new Quiet(() =>
+    live.control.abort(
+      new Cut({ status: 504, code: "upstream.timeout", reason: "Neither side sent anything for too long." }, "neither side sent anything"),
+    ),
+  );
+  try {
+    const count = (bytes: number) => {
+      quiet.stir();
+      task.gate.count(live, 0, bytes);
+    };
+    await pump(body, to, { count, ...(scrubber ? { change: scrubber } : {}) });
+    if (signal.aborted) throw signal.reason;
+    exchange.finish(trailers ? scrubHeaders(response.trailers(), passed.values) : []);
+    // what the client has not taken yet may still be cut
+    await new Promise<void>((resolve) => finished(to, { readable: false }, () => resolve()));
+  } finally {
+    quiet.end();
+    signal.removeEventListener("abort", cut);
+  }
+}
+
+/** Calls when nothing stirred for QUIET_MS; costs nothing per chunk. */
+export class Quiet {
+  #stirred = true;
+  readonly #timer: NodeJS.Timeout;
+  constructor(onQuiet: () => void) {
+    this.#timer = setInterval(() => {
+      if (!this.#stirred) onQuiet();
+      this.#stirred = false;
+    }, QUIET_MS);
+  }
+  stir(): void {
+    this.#stirred = true;
+  }
+  end(): void {
+    clearInterval(this.#timer);
+  }
+}
+
+export const targetOf = ({ request, matched }: Live): Target => ({
+  scheme: request.scheme,
+  host: request.host,
+  port: request.port,
+  private: matched.private,
+});
+
+/** Records how something allowed ended that did not end well. */
+export function end(task: Task, live: Live, error: unknown): void {
+  if (error instanceof UpstreamFault) {
+    if (error.address !== undefined) live.address = error.address;
+    task.gate.close(live, `${error.kind}: ${error.message}`, error.kind === "address" ? { reason: error.message } : undefined);
+  } else if (error instanceof Cut) task.gate.close(live, error.fault, { reason: error.refusal.reason });
+  else if (error instanceof Refused) task.gate.close(live, error.refusal.code, { reason: error.refusal.reason });
+  else if (error instanceof Left) task.gate.close(live, "the client left");
+  else if (error instanceof NotRecorded) task.gate.close(live, "not recorded in time, so nothing left");
+  else task.gate.close(live, `broken off: ${(error as NodeJS.ErrnoException).code ?? "error"}`);
+}
+
+/** Tells the client why it gets nothing, or breaks off where its answer has begun. */
+export function refuse(task: Task, exchange: Exchange, error: unknown): void {
+  if (error instanceof Left) return;
+  const told = refusalOf(error);
+  if (!told || exchange.responded) {
+    if (!told) process.stderr.write(`proxy: ${String(error)}\n`);
+    return exchange.abort();
+  }
+  const body = refusalBody(told.refusal, told.request, task.name);
+  exchange.answer(told.refusal.status, refusalHeaders(body), body);
+}
+
+const FAULT_STATUS: Partial<Record<UpstreamFault["kind"], Refusal["status"]>> = { address: 403, timeout: 504, resolver: 504 };
+const MAY_PASS = new Set<UpstreamFault["kind"]>(["resolver", "timeout", "reset", "unreachable", "refused"]);
+
+export function refusalOf(error: unknown): { refusal: Refusal; request?: EgressRequest | undefined } | undefined {
+  if (error instanceof Refused) return error;
+  if (error instanceof Cut) return { refusal: error.refusal };
+  if (error instanceof UpstreamFault) {
+    const { kind, message } = error;
+    return { refusal: { status: FAULT_STATUS[kind] ?? 502, code: `upstream.${kind}`, reason: message, retry: MAY_PASS.has(kind) } };
+  }
+  if (error instanceof NotRecorded) {
+    return {
+      refusal: {
+        status: 503,
+        code: "proxy.record",
+        reason: "What leaves this task is written down first, and that is not possible at the moment.",
+        retry: true,
+      },
+    };
+  }
+  const { code } = error as NodeJS.ErrnoException;
+  if (code === "ECONNRESET" || code === "EPIPE" || code === "ERR_STREAM_PREMATURE_CLOSE") {
+    return { refusal: { status: 502, code: "upstream.reset", reason: "The connection was broken off.", retry: true } };
+  }
+  return undefined;
+}
+
+/** RFC 9110 7.6.1, and what is between two neighbours only. */
+const HOP_BY_HOP = new Set(
+  "connection keep-alive proxy-connection te trailer transfer-encoding upgrade http2-settings expect host proxy-authenticate proxy-authentication-info".split(
+    " ",
+  ),
+);
+/** By these an origin sends clients to other places and other protocols, past their next request's decision. */
+const STEERING = new Set(["alt-svc", "alt-used", "origin-trial-alt-svc"]);
+
+const listed = (rawHeaders: readonly string[]): Set<string> =>
+  new Set(valuesOf(rawHeaders, "connection").flatMap((value) => value.toLowerCase().split(/[\s,]+/)));
+
+/** A request's headers as they are decided and sent. */
+export function ordinaryHeaders({ rawHeaders, version, target }: Exchange): string[] {
+  const dropped = listed(rawHeaders);
+  // to an explicit proxy; on other connections it is looked at as any credential
+  if (version === 1 && !target.startsWith("/")) dropped.add("proxy-authorization");
+  // framing is ours: without its length, a body that leaves is chunked
+  dropped.delete("content-length");
+  const grpc = valuesOf(rawHeaders, "content-type").some((type) => /^application\/grpc/i.test(type));
+  return filterHeaders(
+    rawHeaders,
+    (name, value) => (grpc && version === 2 && name === "te" && value === "trailers") || !(HOP_BY_HOP.has(name) || dropped.has(name)),
+  );
+}
+
+/** An answer's headers as the guest gets them. */
+export function answerHeaders(rawHeaders: readonly string[], live: Live, passed: Passed): string[] {
+  const dropped = listed(rawHeaders);
+  dropped.delete("content-length");
+  const kept = filterHeaders(rawHeaders, (name) => !HOP_BY_HOP.has(name) && !STEERING.has(name) && !dropped.has(name));
+  return scrubHeaders(withoutLogins(kept, { credentials: live.matched.credentials }), passed.values);
+}

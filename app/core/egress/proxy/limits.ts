@@ -1,0 +1,44 @@
+/** What one task's guest may make its proxy hold. Times are in milliseconds, sizes in bytes. */
+
+/** Streams at once; further ones are closed unread. 1,000 idle connections of a busy task fit with room. */
+export const MAX_STREAMS = 2048;
+/** Requests at once, of all streams. */
+export const MAX_REQUESTS = 2048;
+
+/** `connect <host> <port>\n`: a DNS name has at most 253 bytes. */
+export const MAX_FIRST_LINE = 280;
+export const FIRST_LINE_MS = 10_000;
+/** A client that says nothing at first waits for its server to speak, which only an opaque rule lets pass. */
+export const FIRST_BYTE_MS = 10_000;
+export const HANDSHAKE_MS = 20_000;
+
+/** Of a request: line and headers. */
+export const MAX_HEAD = 32 * 1024;
+export const MAX_HEADERS = 256;
+export const HEAD_MS = 30_000;
+/** A kept-alive connection without a request. */
+export const KEEP_ALIVE_MS = 300_000;
+/** A request or tunnel in which neither side sends: models think for minutes before their first byte. */
+export const QUIET_MS = 900_000;
+/** For the rest of a refused request's body to arrive: the client reads its refusal meanwhile. */
+export const DRAIN_MS = 10_000;
+export const MAX_HTTP2_STREAMS = 128;
+/** What may be under way unread on one HTTP/2 stream. */
+export const HTTP2_WINDOW = 1024 * 1024;
+
+export const LOOKUP_MS = 10_000;
+export const CONNECT_MS = 20_000;
+/** Origins whose idle connections are kept. */
+export const MAX_POOLS = 256;
+export const MAX_IDLE_PER_ORIGIN = 32;
+export const UPSTREAM_IDLE_MS = 55_000;
+
+/** For the keeper to write a decision down. */
+export const RECORD_MS = 15_000;
+/** Decisions that wait to be told; further requests are refused until some were. */
+export const MAX_UNTOLD = 4096;
+
+/** A held request, for its answer. */
+export const ASK_MS = 600_000;
+/** Held requests in all, of at most MAX_PENDING_ASKS domains. */
+export const MAX_HELD = 64;

@@ -1,0 +1,102 @@
+/** The proxy process: told what holds by its keeper over stdin and stdout, given the guest's streams over its IPC channel. */
+import type { Socket } from "node:net";
+import { stderr, stdin, stdout } from "node:process";
+import { FAILED, type Handlers, RpcError, RpcPeer } from "../../../contract/index.ts";
+import { lineTransport } from "../../../contract/node/index.ts";
+import { forgetScrubbed, HoldingRoom } from "../credentials/index.ts";
+import { type BoundSecret, PROXY_PROTOCOL, proxyProtocol } from "../protocol.ts";
+import { Leaves } from "./certificates.ts";
+import { Gate } from "./gate.ts";
+import type { Task } from "./http.ts";
+import { Recorder } from "./record.ts";
+import { Streams } from "./stream.ts";
+import { Upstream } from "./upstream.ts";
+
+/** What there is after `start`. */
+interface Started {
+  readonly gate: Gate;
+  readonly upstream: Upstream;
+  readonly recorder: Recorder;
+  readonly streams: Streams;
+  secrets: readonly BoundSecret[];
+}
+
+let started: Started | undefined;
+
+function running(): Started {
+  if (!started) throw new RpcError(FAILED, "not started");
+  return started;
+}
+
+const handlers: Handlers<typeof proxyProtocol> = {
+  hello: async ({ protocol }) => {
+    if (protocol !== PROXY_PROTOCOL) throw new RpcError(FAILED, `this proxy speaks protocol ${PROXY_PROTOCOL}, not ${protocol}`);
+    return { protocol: PROXY_PROTOCOL };
+  },
+  start: async ({ task: name, authority, policy, secrets, upstream: proxy, trusted }) => {
+    if (started) throw new RpcError(FAILED, "started already");
+    const leaves = await Leaves.create(authority);
+    const recorder = new Recorder((batch, entries) => peer.notify("activity", { batch, entries }));
+    const gate = new Gate(policy, recorder, {
+      asked: (notice) => peer.notify("asked", notice),
+      unasked: (notice) => peer.notify("unasked", notice),
+      unanswered: (notice) => peer.notify("unanswered", notice),
+    });
+    if (proxy) gate.resolution = "upstream";
+    const upstream = new Upstream({ trusted, proxy });
+    const room = new HoldingRoom();
+    const task: Task = {
+      name,
+      gate,
+      upstream,
+      room,
+      get secrets() {
+        return running().secrets;
+      },
+    };
+    started = { gate, upstream, recorder, secrets, streams: new Streams(task, leaves) };
+    return {};
+  },
+  setPolicy: async ({ policy }) => {
+    const { gate, upstream } = running();
+    const closed = gate.setPolicy(policy);
+    upstream.dropIdle();
+    return { closed };
+  },
+  setSecrets: async ({ secrets }) => {
+    running().secrets = secrets;
+    forgetScrubbed();
+    return {};
+  },
+  recorded: async ({ batch }) => {
+    running().recorder.recorded(batch);
+    return {};
+  },
+  release: async ({ ask }) => {
+    running().gate.release(ask);
+    return {};
+  },
+  stats: async () => {
+    const { streams, gate } = running();
+    return { streams: streams.open, requests: streams.requests, pendingAsks: gate.pendingAsks };
+  },
+};
+
+const peer = new RpcPeer({
+  transport: lineTransport(stdin, stdout, () => process.exit(0)),
+  remote: { requests: {}, notifications: {} },
+  local: {
+    protocol: proxyProtocol,
+    handlers,
+    toError: (error) => {
+      stderr.write(`proxy: ${String(error)}\n`);
+      return new RpcError(FAILED, (error as Error).message);
+    },
+  },
+});
+
+process.on("message", (message: { stream?: unknown }, stream: Socket | undefined) => {
+  if (!stream) return;
+  if (message.stream !== 1 || !started) stream.destroy();
+  else started.streams.take(stream);
+});
