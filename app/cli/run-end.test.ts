@@ -17,7 +17,7 @@ beforeEach(async () => {
   directory = mkdtempSync(join(tmpdir(), "run-end-"));
   mkdirSync(join(directory, "notes"));
   const none = "/nonexistent";
-  const app = { cli, keeper: none, web: none, ui: none };
+  const app = { cli, keeper: none, web: none, proxy: none, ui: none };
   const programs = {
     version: 1,
     node: process.execPath,

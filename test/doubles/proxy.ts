@@ -163,7 +163,8 @@ export class ProxyUnderTest {
   async tlsOver(socket: Duplex, host: string, options: { servername?: string; protocols?: string[] } = {}): Promise<TLSSocket> {
     const secured = connectTls({
       socket,
-      servername: options.servername ?? host,
+      // an address is no name to ask for, and still what the certificate has to be for
+      ...(options.servername === "" ? { host } : { servername: options.servername ?? host }),
       ALPNProtocols: options.protocols ?? ["http/1.1"],
       ca: this.authority.certificate,
     });

@@ -8,7 +8,7 @@ import type { EffectivePolicy } from "../protocol.ts";
 import { type AskNotices, Asks } from "./asks.ts";
 import { MAX_REQUESTS } from "./limits.ts";
 import type { Recorder } from "./record.ts";
-import type { Refusal } from "./refusal.ts";
+import { type Refusal, refusal } from "./refusal.ts";
 
 export interface Verdict extends EgressDecision {
   readonly matched?: Rule;
@@ -138,7 +138,7 @@ export class Gate {
     this.#spend(matched, 0, sent + received);
     if (this.#of(matched).bytes > matched.bytes) {
       const reason = `The rule ${matched.id} let ${matched.bytes} bytes through, which is all that it may. Your user can give it more.`;
-      live.control.abort(new Cut({ status: 403, code: "policy.budget", reason, rule: matched.id }, "the rule's bytes are spent"));
+      live.control.abort(new Cut(refusal(403, "policy.budget", reason, { rule: matched.id }), "the rule's bytes are spent"));
     }
   }
 
@@ -185,7 +185,7 @@ export class Gate {
       if (verdict.decision === "allow") continue;
       closed++;
       const reason = `The network rules were changed while this was under way. ${verdict.reason}`;
-      live.control.abort(new Cut({ status: 403, code: "policy.changed", reason, rule: verdict.rule }, "the rules were changed"));
+      live.control.abort(new Cut(refusal(403, "policy.changed", reason, { rule: verdict.rule }), "the rules were changed"));
     }
     this.#asks.reconsider((request) => this.decide(request), policy.answering);
     return closed;

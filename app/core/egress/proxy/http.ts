@@ -7,6 +7,7 @@ import { finished } from "node:stream";
 import type { EgressRequest } from "../../../contract/index.ts";
 import {
   type BodyFilter,
+  type Refusal as CredentialRefusal,
   type HoldingRoom,
   type Passed,
   prepare,
@@ -22,7 +23,7 @@ import { Cut, type Gate, Left, type Live } from "./gate.ts";
 import { MAX_HEADERS, QUIET_MS } from "./limits.ts";
 import { pump } from "./pump.ts";
 import { NotRecorded } from "./record.ts";
-import { type Refusal, refusalBody, refusalHeaders } from "./refusal.ts";
+import { type Refusal, type RefusalCode, refusal, refusalBody, refusalHeaders } from "./refusal.ts";
 import { type Target, type Upstream, UpstreamFault, type UpstreamResponse } from "./upstream.ts";
 
 /** What a task's proxy works with. */
@@ -77,9 +78,8 @@ export async function handle(task: Task, connection: Connection, exchange: Excha
 export async function check(task: Task, connection: Connection, exchange: Exchange, upgrade: boolean): Promise<Checked> {
   const found = read(connection, exchange, upgrade);
   if (!("refusal" in found)) return found;
-  const { refusal, request } = found;
-  await task.gate.refused(request, refusal.rule ?? "form", refusal.reason);
-  throw new Refused(refusal, request);
+  await task.gate.refused(found.request, "form", found.refusal.reason);
+  throw new Refused(found.refusal, found.request);
 }
 
 function read(
@@ -96,7 +96,7 @@ function read(
   const origin = absolute ? (/^[/?]/.test(absolute[3] ?? "") ? (absolute[3] ?? "") : `/${absolute[3] ?? ""}`) : exchange.target;
   const target = normalPath(origin.startsWith("?") ? `/${origin}` : origin);
   const request: EgressRequest = { scheme, ...where, method: shown, path: target?.decided ?? "", upgrade };
-  const no = (status: Refusal["status"], code: string, reason: string) => ({ refusal: { status, code, reason }, request });
+  const no = (status: Refusal["status"], code: RefusalCode, reason: string) => ({ refusal: refusal(status, code, reason), request });
 
   if (named === undefined && !own) return no(400, "request.form", "A request to a proxy names its whole URL, with http:// and a host.");
   if (absolute && (absolute[1]?.toLowerCase() !== scheme || !own))
@@ -175,9 +175,9 @@ export async function admit(
   const verdict = await gate.judge(request, control.signal);
   if (verdict.decision !== "allow") throw await refusedBy(task, request, verdict);
   const passed = prepare({ ...request, path, query, rawHeaders: headers }, task.secrets, { credentials: verdict.matched?.credentials });
-  const refuseCredential = async ({ code, reason }: { code: string; reason: string }) => {
+  const refuseCredential = async ({ code, reason }: CredentialRefusal) => {
     await gate.refused(request, verdict.rule, reason);
-    return new Refused({ status: 403, code: `credential.${code}`, reason, rule: verdict.rule }, request);
+    return new Refused(refusal(403, `credential.${code}`, reason, { rule: verdict.rule }), request);
   };
   if (passed.kind === "refuse") throw await refuseCredential(passed);
 
@@ -216,11 +216,11 @@ async function refusedBy(
 ): Promise<Refused> {
   await task.gate.refused(request, rule, reason);
   const allowable = decision === "ask";
-  return new Refused({ status: 403, code: allowable ? "policy.no-rule" : "policy.refused", reason, rule, allowable }, request);
+  return new Refused(refusal(403, allowable ? "policy.no-rule" : "policy.refused", reason, { rule, allowable }), request);
 }
 
 /** Reads a body whole through its filter, which holds it and bounds it. */
-async function gather(exchange: Exchange, filter: BodyFilter, signal: AbortSignal): Promise<Buffer | { code: string; reason: string }> {
+async function gather(exchange: Exchange, filter: BodyFilter, signal: AbortSignal): Promise<Buffer | CredentialRefusal> {
   const parts: Buffer[] = [];
   for await (const chunk of exchange.body ?? []) {
     if (signal.aborted) throw signal.reason;
@@ -255,8 +255,7 @@ function bodyOf(
   }
   const take = (out: ReturnType<BodyFilter["push"]>): Buffer => {
     if (Buffer.isBuffer(out)) return out;
-    const refusal: Refusal = { status: 403, code: `credential.${out.code}`, reason: out.reason, rule: live.matched.id };
-    live.control.abort(new Cut(refusal, out.reason));
+    live.control.abort(new Cut(refusal(403, `credential.${out.code}`, out.reason, { rule: live.matched.id }), out.reason));
     throw live.control.signal.reason;
   };
   const change = filter && { push: (chunk: Buffer) => take(filter.push(chunk)), end: () => take(filter.end()) };
@@ -281,7 +280,7 @@ async function sendBack(
   const unsafe = passed.values.length > 0 ? unsearchable(status, rawHeaders) : undefined;
   if (unsafe !== undefined) {
     response.destroy();
-    throw new Refused({ status: 502, code: "credential.unsearchable", reason: unsafe, rule: live.matched.id }, live.request);
+    throw new Refused(refusal(502, "credential.unsearchable", unsafe, { rule: live.matched.id }), live.request);
   }
   const trailers = exchange.version === 2 && valuesOf(rawHeaders, "content-type").some((type) => /^application\/grpc/i.test(type));
   const to = exchange.respond(status, answerHeaders(rawHeaders, live, passed), { trailers });
@@ -289,9 +288,7 @@ async function sendBack(
   const cut = () => response.destroy();
   signal.addEventListener("abort", cut, { once: true });
   const quiet = new Quiet(() =>
-    live.control.abort(
-      new Cut({ status: 504, code: "upstream.timeout", reason: "Neither side sent anything for too long." }, "neither side sent anything"),
-    ),
+    live.control.abort(new Cut(refusal(504, "upstream.timeout", "Neither side sent anything for too long."), "neither side sent anything")),
   );
   try {
     const count = (bytes: number) => {
@@ -366,21 +363,15 @@ export function refusalOf(error: unknown): { refusal: Refusal; request?: EgressR
   if (error instanceof Cut) return { refusal: error.refusal };
   if (error instanceof UpstreamFault) {
     const { kind, message } = error;
-    return { refusal: { status: FAULT_STATUS[kind] ?? 502, code: `upstream.${kind}`, reason: message, retry: MAY_PASS.has(kind) } };
+    return { refusal: refusal(FAULT_STATUS[kind] ?? 502, `upstream.${kind}`, message, { retry: MAY_PASS.has(kind) }) };
   }
   if (error instanceof NotRecorded) {
-    return {
-      refusal: {
-        status: 503,
-        code: "proxy.record",
-        reason: "What leaves this task is written down first, and that is not possible at the moment.",
-        retry: true,
-      },
-    };
+    const reason = "What leaves this task is written down first, and that is not possible at the moment.";
+    return { refusal: refusal(503, "proxy.record", reason, { retry: true }) };
   }
   const { code } = error as NodeJS.ErrnoException;
   if (code === "ECONNRESET" || code === "EPIPE" || code === "ERR_STREAM_PREMATURE_CLOSE") {
-    return { refusal: { status: 502, code: "upstream.reset", reason: "The connection was broken off.", retry: true } };
+    return { refusal: refusal(502, "upstream.reset", "The connection was broken off.", { retry: true }) };
   }
   return undefined;
 }
