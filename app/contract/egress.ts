@@ -79,21 +79,21 @@ export const egressRequest = z.lazy(() =>
 export type EgressRequest = z.infer<typeof egressRequest>;
 
 /** The verdict on a request, with the rule that gave it: `default` where none fits. */
-export const egressDecision = z.lazy(() =>
-  z.strictObject({
-    decision: z.enum(["allow", "deny", "ask"]),
-    rule: z.string().max(64),
-    reason: z.string().max(1024),
-  }),
-);
+export const egressDecision = z.strictObject({
+  decision: z.enum(["allow", "deny", "ask"]),
+  rule: z.string().max(64),
+  reason: z.string().max(1024),
+});
 export type EgressDecision = z.infer<typeof egressDecision>;
 
 export const MAX_PENDING_ASKS = 5;
 
+export const askId = z.string().regex(/^a[0-9]{1,12}$/);
+
 /** A request that no rule decides. `pending`: it is held and waits for an answer; `refused`: it was refused and is listed. */
 export const askView = z.lazy(() =>
   z.strictObject({
-    id: z.string().regex(/^a[0-9]{1,12}$/),
+    id: askId,
     task: z.string().max(64),
     state: z.enum(["pending", "refused"]),
     /** registrable domain under which requests are merged, in ASCII (punycode) form */

@@ -1,6 +1,7 @@
 /** The event envelope. The keeper is the only writer; capabilities add kinds. */
 import { z } from "zod";
 import { fileActivity, folderId, opaque, roomQuestion, roomRefusal } from "./change.ts";
+import { egressEntry, egressRequest, networkPreset, rule, ruleScope, secretBinding, secretName } from "./egress.ts";
 import { problemSchema } from "./problem.ts";
 import { startStep } from "./task.ts";
 
@@ -55,6 +56,24 @@ export const eventData = {
   "changes.discarded": carries(() => ({ ...inFolder, discarded: count, refused: count, remaining: count })),
   "changes.undone": carries(() => ({ ...inFolder, apply: opaque, restored: count, refused: count, remaining: count })),
   "files.restored": carries(() => ({ ...inFolder, restored: count, refused: count, remaining: count })),
+  /** what the task's proxy decided before it let anything out, and how what it let out ended */
+  "egress.decided": carries(() => ({ entries: z.array(egressEntry).min(1).max(200) })),
+  "egress.ended": carries(() => ({ entries: z.array(egressEntry).min(1).max(200) })),
+  /** the proxy had ended and another one takes its connections; those under way are gone */
+  "egress.restarted": carries(() => ({ why: z.string().max(1024) })),
+  "ask.opened": carries(() => ({ ask: z.string().max(16), request: egressRequest, held: z.boolean() })),
+  "ask.answered": carries(() => ({
+    ask: z.string().max(16),
+    answer: z.enum(["allow", "deny", "none"]),
+    rule: z.string().max(64).optional(),
+  })),
+  "policy.added": carries(() => ({ rule, wall })),
+  "policy.removed": carries(() => ({ rule: z.string().max(64), scope: ruleScope, wall })),
+  "policy.replaced": carries(() => ({ presets: z.array(networkPreset).max(8), rules: count, wall })),
+  "secret.added": carries(() => ({ name: secretName, source: z.string().max(16), binding: secretBinding })),
+  "secret.removed": carries(() => ({ name: secretName })),
+  "secret.attached": carries(() => ({ name: secretName, wall })),
+  "secret.detached": carries(() => ({ name: secretName, wall })),
   "exec.started": carries(() => ({ exec: z.int(), command: z.string().max(4096), terminal: z.boolean() })),
   "exec.ended": carries(() => ({ exec: z.int(), status: z.int(), signal: z.string().max(32).optional(), ranMs: ms })),
   /** a raw ssh stream into the guest, beside the commands that the keeper runs itself */

@@ -13,6 +13,22 @@ import {
   versionView,
   workSlice,
 } from "./change.ts";
+import {
+  askId,
+  askView,
+  egressDecision,
+  egressRequest,
+  MAX_RULES,
+  networkPreset,
+  networkView,
+  rule,
+  ruleDraft,
+  ruleScope,
+  secretBinding,
+  secretName,
+  secretSource,
+  secretView,
+} from "./egress.ts";
 import { eventEnvelope } from "./event.ts";
 import { method } from "./rpc.ts";
 import { environment, folderNote, MAX_SHARES, shareMode, taskName, taskRef, taskView } from "./task.ts";
@@ -90,6 +106,10 @@ export const newTask = z.lazy(() =>
     diskGib: z.int().min(1).max(4096).optional(),
     sudo: z.boolean(),
     ephemeral: z.boolean(),
+    /** absent: no preset and no rule, so nothing is reached */
+    network: z.strictObject({ presets: z.array(networkPreset).max(8), rules: z.array(ruleDraft).max(MAX_RULES) }).optional(),
+    /** keys that the task may use */
+    secrets: z.array(secretName).max(64).optional(),
   }),
 );
 export type NewTask = z.input<typeof newTask>;
@@ -266,6 +286,116 @@ export const keeperProtocol = {
       params: z.union([byFolder.extend({ path: pathBytes, number: z.int().min(1).optional(), below: z.boolean() }), moreOf]),
       /** `number`: the version that was brought back, where one file was asked for */
       result: z.strictObject({ ...workSlice, restored: z.int().min(0), number: z.int().min(1).optional() }),
+    })),
+    /** The rules that decide, newest first, those of presets and of every task with them. */
+    "policy.show": method(() => ({
+      params: byTask,
+      result: z.strictObject({ network: networkView, effective: z.array(rule).max(MAX_RULES), wall: z.string().max(4096) }),
+    })),
+    /** Adds a rule; it holds for requests from here on, and what is under way and no longer allowed is closed. */
+    "policy.add": method(() => ({
+      params: byTask.extend({ rule: ruleDraft, scope: ruleScope }),
+      result: z.strictObject({ rule, closed: z.int().min(0) }),
+    })),
+    "policy.remove": method(() => ({
+      params: byTask.extend({ rule: z.string().max(64) }),
+      result: z.strictObject({ rule, closed: z.int().min(0) }),
+    })),
+    "policy.setPresets": method(() => ({ params: byTask.extend({ presets: z.array(networkPreset).max(8) }), result: networkView })),
+    /** What would be decided, without anything being sent. */
+    "policy.test": method(() => ({
+      params: byTask.extend({ method: z.string().max(32), url: z.string().min(1).max(4096) }),
+      result: egressDecision.extend({ request: egressRequest, matched: rule.optional() }),
+    })),
+    /** Decides what a task asked for once more, by a policy of these presets and rules, and tells what would be different. */
+    "policy.replay": method(() => ({
+      params: byTask.extend({
+        sinceMs: z.int().min(0).optional(),
+        presets: z.array(networkPreset).max(8),
+        rules: z.array(ruleDraft).max(MAX_RULES),
+      }),
+      result: z.strictObject({
+        requests: z.int().min(0),
+        differ: z
+          .array(z.strictObject({ event: z.int().min(1), request: egressRequest, was: egressDecision, would: egressDecision }))
+          .max(500),
+        more: z.boolean(),
+      }),
+    })),
+    /** Replaces a task's rules by those of sandbox-runtime settings; what has no counterpart is told. */
+    "policy.import": method(() => ({
+      params: byTask.extend({ settings: z.string().max(262_144) }),
+      result: z.strictObject({ network: networkView, notes: z.array(z.string().max(512)).max(64) }),
+    })),
+    "policy.export": method(() => ({
+      params: byTask,
+      result: z.strictObject({ settings: z.string().max(262_144), notes: z.array(z.string().max(512)).max(64) }),
+    })),
+    /** Without a task those of all tasks. Answers at once, or within `waitMs` when the list is no longer the one of `revision`. */
+    "asks.list": method(() => ({
+      params: z.strictObject({ task: taskRef.optional(), revision: z.int().min(0).optional(), waitMs }),
+      result: z.strictObject({ asks: z.array(askView).max(500), revision: z.int().min(0) }),
+    })),
+    /** Makes a rule of the answer; without `rule` that of the offer. */
+    "asks.answer": method(() => ({
+      params: z.strictObject({
+        ask: askId,
+        answer: z.enum(["allow", "deny"]),
+        scope: ruleScope,
+        rule: ruleDraft.optional(),
+      }),
+      result: z.strictObject({ rule }),
+    })),
+    /** While this client is connected it answers the asks of that task, or of all: their requests are held until then. */
+    "asks.watch": method(() => ({ params: z.strictObject({ task: taskRef.optional() }), result: nothing })),
+    /** `value` for the sources `keychain` and `memory`, and for no other. */
+    "secrets.add": method(() => ({
+      params: z.strictObject({
+        name: secretName,
+        source: secretSource,
+        value: z.string().min(1).max(16_384).optional(),
+        binding: secretBinding,
+      }),
+      result: secretView,
+    })),
+    /** `keychain`: what keys are kept in, and why not where there is none. */
+    "secrets.list": method(() => ({
+      params: nothing,
+      result: z.strictObject({
+        secrets: z.array(secretView).max(1024),
+        keychain: z.strictObject({ usable: z.boolean(), text: z.string().max(512) }),
+      }),
+    })),
+    "secrets.remove": method(() => ({ params: z.strictObject({ name: secretName }), result: nothing })),
+    /** Whether its value can be had and has its provider's shape. Nothing is sent anywhere. */
+    "secrets.test": method(() => ({
+      params: z.strictObject({ name: secretName }),
+      result: z.strictObject({ usable: z.boolean(), text: z.string().max(512) }),
+    })),
+    /** Gives a key to a task, or takes it away; processes started after the answer have its variable. */
+    "secrets.attach": method(() => ({ params: byTask.extend({ name: secretName }), result: taskView })),
+    "secrets.detach": method(() => ({ params: byTask.extend({ name: secretName }), result: taskView })),
+    /** Looks for records that were changed, dropped, put in another order or cut off. */
+    "events.verify": method(() => ({
+      params: nothing,
+      result: z.strictObject({
+        files: z.int().min(0),
+        events: z.int().min(0),
+        /** the chain's key and its heads are with the keychain: without it a log that was rewritten whole cannot be told */
+        anchored: z.boolean(),
+        anchor: z.string().max(512),
+        findings: z
+          .array(
+            z.strictObject({
+              /** the task's name or id; absent: the keeper's own events */
+              task: z.string().max(64).optional(),
+              line: z.int().min(1),
+              what: z.enum(["changed", "missing", "order", "cut", "unreadable"]),
+              text: z.string().max(512),
+            }),
+          )
+          .max(200),
+      }),
     })),
     doctor: method(() => ({ params: nothing, result: z.strictObject({ checks: z.array(doctorCheck).max(64) }) })),
     "images.list": method(() => ({ params: nothing, result: z.strictObject({ images: z.array(imageView).max(64) }) })),

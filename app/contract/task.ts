@@ -1,6 +1,7 @@
 /** A task as clients see it. */
 import { z } from "zod";
 import { folderId, roomQuestion, roomRefusal } from "./change.ts";
+import { networkView } from "./egress.ts";
 import { problemSchema } from "./problem.ts";
 
 export const MAX_SHARES = 16;
@@ -112,6 +113,7 @@ export const taskView = z.lazy(() =>
     memoryMib: z.int().min(128),
     diskGib: z.int().min(1),
     sudo: z.boolean(),
+    network: networkView,
     /** what the wall lets through, in one sentence */
     wall: z.string().min(1).max(4096),
     /** folder in which commands begin */

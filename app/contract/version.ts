@@ -6,17 +6,19 @@
  *    notes on folders; `tasks.remove` says whether waiting changes go with the task.
  * 3: 2026-11-25, a folder says which write was refused for want of room and why, and what its versions may take; `files.restore` says
  *    which version it brought back.
+ * 4: 2026-11-25, network: presets and rules of a task, asks and their answers, keys and where they work, events of what a task reached;
+ *    `events.verify`.
  */
-export const CONTRACT_VERSION = 3;
+export const CONTRACT_VERSION = 4;
 
 /** Version of machine-facts.json. 1: 2026-11-21, first. */
 export const FILE_VERSION = 1;
 
 /**
  * Version of task.json. 1: 2026-11-21, first. 2: 2026-11-25, folders have an id, switches and the mode `review`. 3: 2026-11-25, a folder's
- * last refused write.
+ * last refused write. 4: 2026-11-25, the same, with the task's network and keys in policy.json beside it.
  */
-export const TASK_FILE_VERSION = 3;
+export const TASK_FILE_VERSION = 4;
 
 /** Version of the event envelope. 1: 2026-11-21, first. */
 export const EVENT_VERSION = 1;
