@@ -5,3 +5,4 @@ export { imageView, openImage, verifyImage } from "./image/index.ts";
 export { Paths } from "./paths.ts";
 export { folderConfinement, Grants } from "./share/index.ts";
 export { TaskService } from "./task/index.ts";
+export { type Secret, systemKeychain, Vault } from "./vault/index.ts";

@@ -28,6 +28,30 @@ export const PATHS = [
     writer: "share server",
     deletable: "by `cloche discard` or `cloche rm --discard`",
   },
+  {
+    path: "home/policy.json",
+    what: "network rules of every task",
+    writer: "keeper",
+    deletable: "when no keeper runs; loses those rules",
+  },
+  {
+    path: "home/secrets.json",
+    what: "names of keys, where their values are and where they may be used; never a value",
+    writer: "keeper",
+    deletable: "when no keeper runs; forgets the keys, those in the keychain stay there",
+  },
+  {
+    path: "home/trusted.pem",
+    what: "certificate authorities that proxies trust beside the system's, such as a company's own; read when a machine starts",
+    writer: "its user",
+    deletable: "any time; those authorities are then not trusted",
+  },
+  {
+    path: "home/tasks/<id>/policy.json",
+    what: "what the task may reach and which keys it may use; without it nothing passes",
+    writer: "keeper",
+    deletable: "by `cloche rm`",
+  },
   { path: "home/tasks/<id>/audit.jsonl", what: "the task's events", writer: "keeper", deletable: "by `cloche rm`" },
   {
     path: "home/tasks/<id>/output.log",
@@ -65,6 +89,7 @@ export interface TaskPaths {
   readonly file: string;
   readonly disk: string;
   readonly audit: string;
+  readonly policy: string;
   readonly output: string;
   readonly console: string;
   readonly hostLog: string;
@@ -90,6 +115,15 @@ export class Paths {
   get audit(): string {
     return join(this.home, "audit.jsonl");
   }
+  get policy(): string {
+    return join(this.home, "policy.json");
+  }
+  get secrets(): string {
+    return join(this.home, "secrets.json");
+  }
+  get trusted(): string {
+    return join(this.home, "trusted.pem");
+  }
   get keeperLog(): string {
     return join(this.home, "keeper.log");
   }
@@ -107,6 +141,7 @@ export class Paths {
       file: join(directory, "task.json"),
       disk: join(directory, "disk.raw"),
       audit: join(directory, "audit.jsonl"),
+      policy: join(directory, "policy.json"),
       output: join(directory, "output.log"),
       console: join(directory, "console.log"),
       hostLog: join(directory, "host.log"),

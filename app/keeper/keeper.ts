@@ -17,10 +17,24 @@ import {
   ProblemError,
   RpcError,
   RpcPeer,
+  type SecretView,
   toProblem,
 } from "../contract/index.ts";
 import { type Components, type Endpoint, privateDirectory, proveAsServer, readFirstLine, socketTransport } from "../contract/node/index.ts";
-import { AuditLog, folderConfinement, Grants, imageView, openImage, Paths, runDoctor, TaskService, verifyImage } from "../core/index.ts";
+import {
+  AuditLog,
+  folderConfinement,
+  Grants,
+  imageView,
+  openImage,
+  Paths,
+  runDoctor,
+  type Secret,
+  systemKeychain,
+  TaskService,
+  Vault,
+  verifyImage,
+} from "../core/index.ts";
 import { releaseLock, takeLock } from "./lock.ts";
 
 /** Time without a client and a running task after which the keeper ends: enough for the next command of a script to find it. */
@@ -47,6 +61,7 @@ export class Keeper {
   readonly #paths: Paths;
   readonly #audit: AuditLog;
   readonly #grants: Grants;
+  readonly #vault: Vault;
   readonly #tasks: TaskService;
   readonly #token = randomBytes(32).toString("hex");
   readonly #sockets = new Set<Socket>();
@@ -82,7 +97,9 @@ export class Keeper {
         programs: [components.helper, components.shareServer, components.app.keeper].map(dirname),
       },
     );
+    this.#vault = new Vault({ paths, keychain: systemKeychain(paths) });
     this.#tasks = new TaskService({
+      vault: this.#vault,
       paths,
       audit: this.#audit,
       grants: this.#grants,
@@ -175,6 +192,46 @@ export class Keeper {
         await tasks.folders.answerRoom(params, actor());
         return {};
       },
+      "policy.show": async ({ task }) => tasks.networks.show(task),
+      "policy.add": (params) => tasks.networks.add(params, actor()),
+      "policy.remove": (params) => tasks.networks.remove(params, actor()),
+      "policy.setPresets": (params) => tasks.networks.setPresets(params, actor()),
+      "policy.test": async (params) => tasks.networks.test(params),
+      "policy.replay": (params) => tasks.networks.replay(params),
+      "policy.import": (params) => tasks.networks.import(params, actor()),
+      "policy.export": async ({ task }) => tasks.networks.export(task),
+      "asks.list": (params) => tasks.networks.list(params),
+      "asks.answer": (params) => tasks.networks.answer(params, actor()),
+      "asks.watch": async ({ task }) => {
+        tasks.networks.watch(task, gone.signal);
+        return {};
+      },
+      "secrets.add": async ({ name, source, value, binding }) => {
+        const added = await this.#vault.add({ name, source, binding, ...(value === undefined ? {} : { value }) });
+        this.#audit.report("secret.added", { name, source: source.kind, binding }, { actor: actor() });
+        return this.#secretView(added);
+      },
+      "secrets.list": async () => ({
+        secrets: this.#vault.list().map((secret) => this.#secretView(secret)),
+        keychain: await this.#vault.keychainStatus(),
+      }),
+      "secrets.remove": async ({ name }) => {
+        this.#vault.get(name);
+        await tasks.forgetSecret(name, actor());
+        await this.#vault.remove(name);
+        this.#audit.report("secret.removed", { name }, { actor: actor() });
+        return {};
+      },
+      "secrets.test": ({ name }) => this.#vault.test(name),
+      "secrets.attach": async ({ task, name }) => {
+        await tasks.networks.attach(task, name, actor());
+        return tasks.view(task);
+      },
+      "secrets.detach": async ({ task, name }) => {
+        await tasks.networks.detach(task, name, actor());
+        return tasks.view(task);
+      },
+      "events.verify": () => this.#audit.verify((id) => tasks.nameOf(id) ?? id),
       "changes.list": (params) => tasks.folders.list(params),
       "changes.diff": (params) => tasks.folders.diff(params),
       "changes.apply": (params) => tasks.folders.apply(params, actor()),
@@ -228,6 +285,10 @@ export class Keeper {
     const problem = toProblem(error);
     if (problem.code === "bug") this.#options.log(problem.evidence ?? problem.message);
     return new RpcError(FAILED, problem.message, problem);
+  }
+
+  #secretView(secret: Secret): SecretView {
+    return { ...secret, tasks: this.#tasks.usersOf(secret.name) };
   }
 
   #doctor() {

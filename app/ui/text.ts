@@ -1,5 +1,14 @@
 /** Every word on the screen. Architecture.md's table of words rules: folder, not share; AI agent, not agent. */
-import type { ChangeView, EventEnvelope, EventKind, FileActivity, ShareMode, StartStep, TaskState } from "../contract/index.ts";
+import type {
+  ChangeView,
+  EgressEntry,
+  EventEnvelope,
+  EventKind,
+  FileActivity,
+  ShareMode,
+  StartStep,
+  TaskState,
+} from "../contract/index.ts";
 import { eventData } from "../contract/index.ts";
 import { visible } from "./visible.ts";
 
@@ -276,6 +285,20 @@ function activity(entries: readonly FileActivity[]): string {
   return `${first.join(", ")}${entries.length > 3 ? ` and ${entries.length - 3} more` : ""}`;
 }
 
+/** The first requests by name; the event has all of them. */
+function reached(entries: readonly EgressEntry[]): string {
+  const first = entries.slice(0, 3).map(({ decision, request, rule, secret, fault }) => {
+    const did = decision === "deny" ? "refused" : decision === "allow" ? "allowed" : "";
+    const why = [
+      rule === undefined ? "" : `rule ${clean(rule)}`,
+      secret === undefined ? "" : `key ${clean(secret)}`,
+      fault === undefined ? "" : clean(fault),
+    ].filter(Boolean);
+    return `${did} ${request.method} ${clean(request.host)}${clean(request.path)}${why.length === 0 ? "" : ` (${why.join(", ")})`}`.trim();
+  });
+  return `${first.join(", ")}${entries.length > 3 ? ` and ${entries.length - 3} more` : ""}`;
+}
+
 /** One sentence per kind of event. What a guest said is quoted, never stated. */
 const sentences: Sentences = {
   "keeper.started": () => "The keeper started",
@@ -313,6 +336,19 @@ const sentences: Sentences = {
   "changes.undone": ({ name, restored, refused }) =>
     `An apply to ${clean(name)} was undone, ${count(restored, "file", "files")} as before${left(refused)}`,
   "files.restored": ({ name, restored, refused }) => `${count(restored, "file", "files")} of ${clean(name)} restored${left(refused)}`,
+  "egress.decided": ({ entries }) => reached(entries),
+  "egress.ended": ({ entries }) => `${count(entries.length, "request", "requests")} ended: ${reached(entries)}`,
+  "egress.restarted": ({ why }) => `The program that decides connections ended (${clean(why)}); the next connection starts it again`,
+  "ask.opened": ({ request }) => `Asks to reach ${clean(request.host)}`,
+  "ask.answered": ({ answer }) => (answer === "none" ? "A question was not answered" : `A question was answered: ${answer}`),
+  "policy.added": ({ rule }) => `Rule ${clean(rule.id)} added: ${rule.decision} ${clean(rule.host)}`,
+  "policy.removed": ({ rule }) => `Rule ${clean(rule)} taken away`,
+  "policy.replaced": ({ presets, rules }) =>
+    `Network set: ${presets.length === 0 ? "no preset" : presets.join(", ")}, ${count(rules, "rule", "rules")}`,
+  "secret.added": ({ name, binding }) => `Key ${clean(name)} added for ${binding.hosts.map(clean).join(", ")}`,
+  "secret.removed": ({ name }) => `Key ${clean(name)} removed`,
+  "secret.attached": ({ name }) => `Key ${clean(name)} given to the task`,
+  "secret.detached": ({ name }) => `Key ${clean(name)} taken from the task`,
   "exec.started": ({ command, terminal }) => `${terminal ? "Opened a terminal" : "Ran"}: ${clean(command)}`,
   "exec.ended": ({ status, signal, ranMs }) =>
     `Command ended with ${signal ? `SIG${clean(signal)}` : `status ${status}`} after ${duration(ranMs)}`,

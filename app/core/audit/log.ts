@@ -10,11 +10,20 @@
  */
 import { createHash } from "node:crypto";
 import { closeSync, existsSync, fstatSync, ftruncateSync, openSync, readdirSync, readSync, statfsSync, writeSync } from "node:fs";
-import { dirname } from "node:path";
+import { basename, dirname } from "node:path";
 import type { z } from "zod";
-import { type Actor, EVENT_VERSION, type EventEnvelope, type EventKind, eventData, ProblemError } from "../../contract/index.ts";
+import {
+  type Actor,
+  EVENT_VERSION,
+  type EventEnvelope,
+  type EventKind,
+  eventData,
+  ProblemError,
+  type Result,
+} from "../../contract/index.ts";
 import type { Paths } from "../paths.ts";
 import { merged, parseRecord, recordsFrom } from "./reading.ts";
+import { verifyFile } from "./verify.ts";
 
 /** Records kept in memory for followers. */
 const RECENT = 8192;
@@ -37,7 +46,7 @@ export interface Recorded {
   readonly reason?: string;
 }
 
-type OpenFile = { fd: number; chain: string };
+type OpenFile = { fd: number; chain: string; last?: { id: number; chain: string } };
 type Disk = { readonly bsize: number; readonly blocks: number; readonly bavail: number };
 
 export class AuditLog {
@@ -101,6 +110,7 @@ export class AuditLog {
       });
     }
     open.chain = chain;
+    open.last = { id: body.id, chain };
     this.#nextId++;
     this.#recent.push(event);
     if (this.#recent.length > RECENT * 2) this.#recent = this.#recent.slice(-RECENT);
@@ -198,6 +208,29 @@ export class AuditLog {
       if (left <= 0) return { events, next: Math.max(query.after, seen) };
       await this.#changed(left);
     }
+  }
+
+  /**
+   * Reads every record again. What this keeper has written since it started is known, so a cut tail of it is found; a log that was
+   * rewritten whole before cannot be told without a key that its writer has and others have not.
+   */
+  async verify(nameOf: (taskId: string) => string): Promise<Result<"events.verify">> {
+    const files = this.#allFiles();
+    const findings: Result<"events.verify">["findings"] = [];
+    let events = 0;
+    for (const file of files) {
+      const found = await verifyFile(file, chainOf, GENESIS, this.#files.get(file)?.last);
+      events += found.events;
+      const task = file === this.#paths.audit ? {} : { task: nameOf(basename(dirname(file))).slice(0, 64) };
+      findings.push(...found.findings.map((finding) => ({ ...task, ...finding })));
+    }
+    return {
+      files: files.length,
+      events,
+      anchored: false,
+      anchor: "unanchored: the chain's head is not kept with the keychain, so a log that was rewritten whole would not be found.",
+      findings: findings.slice(0, 200),
+    };
   }
 
   /** Forgets the open file of a task whose folder is about to go. */

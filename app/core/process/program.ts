@@ -4,6 +4,7 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, openSync } from "node:fs";
+import type { Socket } from "node:net";
 import { type NotificationListeners, RpcPeer, type RpcProtocol } from "../../contract/index.ts";
 import { lineTransport } from "../../contract/node/index.ts";
 
@@ -33,12 +34,14 @@ export class Program<P extends RpcProtocol> {
     protocol: P;
     notified: NotificationListeners<P>;
     log: string;
+    /** connections are handed to it, over a channel of their own */
+    handsOver?: true;
   }): Promise<Program<P>> {
     const log = openSync(options.log, "a", 0o600);
     let child: ChildProcess;
     try {
       child = spawn(options.file, options.args, {
-        stdio: ["pipe", "pipe", log],
+        stdio: ["pipe", "pipe", log, ...(options.handsOver ? ["ipc" as const] : [])],
         // a program of ours needs no variable of the user's; the last one tells whose it is, in the host's process list
         env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", LANG: "C.UTF-8", CLOCHE_LOG: options.log },
         cwd: "/",
@@ -57,6 +60,13 @@ export class Program<P extends RpcProtocol> {
     const transport = lineTransport(stdout, stdin, () => stdin.end());
     const peer = new RpcPeer({ transport, remote: options.protocol, notified: options.notified });
     return new Program(child, pid, peer);
+  }
+
+  /** Gives the program a connection of which nothing was read. It is closed here; rejects when the program is gone. */
+  handOver(message: { stream: 1 }, connection: Socket): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#child.send(message, connection, (error) => (error ? reject(error) : resolve()));
+    });
   }
 
   /** Closes stdin and waits; kills after `graceMs`. Twice is harmless. */

@@ -46,7 +46,7 @@ beforeEach(() => {
   const program = shareServerDouble(root);
   grants = new Grants({ file: program, log: join(root, "log") }, { data: [home], programs: [] });
   const resolve = (ref: string) => resolveTask(ref, store.all());
-  folders = new TaskFolders({ paths, audit, grants, store, program, resolve, machine: () => machine });
+  folders = new TaskFolders({ paths, audit, grants, store, program, resolve, machine: () => machine, wall: () => "the wall" });
 });
 afterEach(async () => {
   await folders.endAll();

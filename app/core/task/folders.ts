@@ -31,7 +31,6 @@ import {
 import type { PlacedFolder } from "./guest-folders.ts";
 import type { Machine } from "./machine.ts";
 import { newShareId, type TaskFile, type TaskShare, type TaskStore } from "./store.ts";
-import { wallSentence } from "./wall.ts";
 
 export interface TaskFoldersOptions {
   readonly paths: Paths;
@@ -42,6 +41,8 @@ export interface TaskFoldersOptions {
   readonly resolve: (ref: string) => TaskFile;
   /** the task's machine while its folders can be changed in it; throws when it is neither up nor off */
   readonly machine: (task: TaskFile) => Machine | undefined;
+  /** the wall in one sentence, for the task with these folders */
+  readonly wall: (task: TaskFile) => string;
 }
 
 /** Names that look like secrets are shown up to that many. */
@@ -174,7 +175,7 @@ export class TaskFolders {
       if (!share) return task;
       const shares = [...task.shares, share];
       const { id, name, mode, guestPath, hideSecrets, localFolders } = share;
-      const data = { folder: id, name, mode, guestPath, hideSecrets, localFolders, wall: wallSentence(shares) };
+      const data = { folder: id, name, mode, guestPath, hideSecrets, localFolders, wall: this.#options.wall({ ...task, shares }) };
       if (machine) await machine.folders.add({ folder: this.#folder(task, share), guestPath });
       this.#options.audit.record("folder.added", data, { task: task.id, actor });
       await this.#save(task, shares);
@@ -189,7 +190,7 @@ export class TaskFolders {
       const { mode = share.mode, hideSecrets = share.hideSecrets, localFolders = share.localFolders, versionLimitBytes } = params;
       if (versionLimitBytes !== undefined) await this.#limitVersions(task, share, versionLimitBytes);
       if (params.mode === undefined && params.hideSecrets === undefined && params.localFolders === undefined) {
-        const data = { folder: share.id, name: share.name, mode, hideSecrets, localFolders, wall: wallSentence(task.shares) };
+        const data = { folder: share.id, name: share.name, mode, hideSecrets, localFolders, wall: this.#options.wall(task) };
         this.#options.audit.report("folder.changed", { ...data, versionLimitBytes }, { task: task.id, actor });
         return task;
       }
@@ -215,7 +216,7 @@ export class TaskFolders {
         if (error instanceof ProblemError && error.problem.code !== "task.changes-waiting") folder.problem = error.problem;
         throw error;
       }
-      const data = { folder: share.id, name: share.name, mode, hideSecrets, localFolders, wall: wallSentence(shares) };
+      const data = { folder: share.id, name: share.name, mode, hideSecrets, localFolders, wall: this.#options.wall({ ...task, shares }) };
       const limit = versionLimitBytes === undefined ? {} : { versionLimitBytes };
       this.#options.audit.record("folder.changed", { ...data, ...limit }, { task: task.id, actor });
       await this.#save(task, shares);
@@ -240,7 +241,7 @@ export class TaskFolders {
         }
       }
       const shares = task.shares.filter((one) => one !== share);
-      const data = { folder: share.id, name: share.name, discarded: params.discard, wall: wallSentence(shares) };
+      const data = { folder: share.id, name: share.name, discarded: params.discard, wall: this.#options.wall({ ...task, shares }) };
       this.#options.audit.record("folder.removed", data, { task: task.id, actor });
       await this.#save(task, shares);
       await folder.discardLayer();

@@ -11,6 +11,7 @@ import type { Socket } from "node:net";
 import { join } from "node:path";
 import type { ExitedNotice } from "../../../helpers/contract/protocol.ts";
 import { ProblemError, type StepRecord } from "../../contract/index.ts";
+import type { MachineNetwork } from "../egress/index.ts";
 import { Agent, choosePorts, dialGuest, FirstConnection, type MachineKeys, makeKeys, SshConnection } from "../guest/index.ts";
 import { expandTemplate, type Image, verifyBootFiles } from "../image/index.ts";
 import { bootCommandLine, DATA_SERIAL, Helper, type HelperPrograms, layerSerial, type MachineFacts } from "../machine/index.ts";
@@ -55,6 +56,10 @@ export interface MachineOptions {
   readonly image: Image;
   readonly facts: MachineFacts;
   readonly programs: HelperPrograms & { readonly shareServer: string };
+  /** makes the machine's way out, while its guest boots */
+  readonly network: () => Promise<MachineNetwork>;
+  /** variables of the guest's processes, as they are when it is asked for */
+  readonly environment: () => Record<string, string>;
   readonly events: MachineEvents;
 }
 
@@ -71,6 +76,8 @@ export class Machine {
   #agent: Agent | undefined;
   #ssh: SshConnection | undefined;
   #sshPort = 0;
+  #egressPort = 0;
+  #network: MachineNetwork | undefined;
   #clock: NodeJS.Timeout | undefined;
   #phase: "starting" | "up" | "ending" = "starting";
   /** settles when a paused machine goes on */
@@ -150,8 +157,9 @@ export class Machine {
     // the sweep of a later keeper reads whose machine this was
     writeFileSync(join(this.#place.directory, "task"), task.id, { mode: 0o600 });
 
-    const [controlPort = 0, sshPort = 0] = choosePorts(2);
+    const [controlPort = 0, sshPort = 0, egressPort = 0] = choosePorts(3);
     this.#sshPort = sshPort;
+    this.#egressPort = egressPort;
     const verified = progress.step("image", "the kernel and initramfs to match their hashes", () => verifyBootFiles(image, signal));
     const shared = this.folders.serveAll();
     const disk = progress.step("disk", "the task's own disk", () => this.#prepareDisk());
@@ -165,7 +173,8 @@ export class Machine {
     });
     const control = FirstConnection.listen(`${this.#place.streams}_${controlPort}`);
     // each is awaited where its result is needed; a failure before that is no unhandled one
-    for (const making of [verified, shared, disk, helper, control]) {
+    const network = progress.step("egress", "the way out, and the keys that go with it", () => this.#openNetwork());
+    for (const making of [verified, shared, disk, helper, control, network]) {
       this.#making.push(making);
       making.catch(() => {});
     }
@@ -173,11 +182,13 @@ export class Machine {
     await disk;
     const running = await helper;
     signal.throwIfAborted();
-    await progress.step("boot", "the guest's kernel", () => this.#boot(running, [controlPort, ...this.folders.ports], controlPort));
+    await progress.step("boot", "the guest's kernel", () =>
+      this.#boot(running, [controlPort, egressPort, ...this.folders.ports], controlPort),
+    );
     this.#keys = await makeKeys(); // while the guest's kernel boots
     const agent = await progress.step("agent", "the agent in the guest to call", () => this.#greet());
-    await Promise.all([verified, running.closePort(controlPort)]);
-    await this.#configure(agent);
+    const [opened] = await Promise.all([network, verified, running.closePort(controlPort)]);
+    await this.#configure(agent, opened);
     const connected = this.#connectSsh();
     connected.catch(() => {});
     await progress.step("shares", this.folders.size === 0 ? "nothing: no folder is shared" : "the guest to see its folders", async () => {
@@ -253,7 +264,14 @@ export class Machine {
     return agent;
   }
 
-  async #configure(agent: Agent): Promise<void> {
+  async #openNetwork(): Promise<MachineNetwork> {
+    const network = await this.#options.network();
+    this.#network = network;
+    await network.listen(`${this.#place.streams}_${this.#egressPort}`);
+    return network;
+  }
+
+  async #configure(agent: Agent, network: MachineNetwork): Promise<void> {
     const { task } = this.#options;
     await agent.call(
       "configure",
@@ -261,11 +279,12 @@ export class Machine {
         protocol: agent.hello.protocol,
         hostname: task.name,
         user: { ...USER, sudo: task.sudo },
-        environment: task.env,
+        environment: this.#options.environment(),
         timeUnixNs: unixNs(),
         entropy: Buffer.from(crypto.getRandomValues(new Uint8Array(64))).toString("base64"),
         ssh: { port: this.#sshPort, hostKey: this.keys.hostPrivate, authorizedKey: this.keys.userPublic },
         ...(task.shares.length === 0 ? { workingDirectory: OWN_FOLDER } : {}),
+        egress: { port: this.#egressPort, certificate: network.certificate },
       },
       CONFIGURE_DEADLINE_MS,
     );
@@ -309,7 +328,14 @@ export class Machine {
     }
   }
 
+  /** Gives the variables as they are now to processes that start from here on. */
+  async pushEnvironment(): Promise<void> {
+    await this.#agent?.call("setEnvironment", { environment: this.#options.environment() }, CONFIGURE_DEADLINE_MS);
+  }
+
+  /** What was written is made durable first: a paused guest may never get to do it. One that is silent is paused all the same. */
   async pause(): Promise<void> {
+    await this.#agent?.call("sync", {}, SYNC_DEADLINE_MS).catch(() => {});
     await this.#helper?.pause();
     this.#paused ??= Promise.withResolvers();
   }
@@ -330,6 +356,7 @@ export class Machine {
       ...(this.#helper ? [{ role: "helper", pid: this.#helper.pid }] : []),
       ...(status?.processes ?? []),
       ...this.folders.processes,
+      ...(this.#network?.processes ?? []),
     ];
     return { claim, hostProcesses };
   }
@@ -418,6 +445,7 @@ export class Machine {
         this.#agent?.close();
         this.#control?.close();
         await this.#helper?.end();
+        await this.#network?.end();
         await this.folders.endAll(); // last: what the guest still wrote is counted, too
       };
       await endAll();

@@ -18,11 +18,13 @@ import {
   toProblem,
 } from "../../contract/index.ts";
 import type { AuditLog } from "../audit/index.ts";
+import { Networks } from "../egress/index.ts";
 import { type Image, openImage } from "../image/index.ts";
 import type { HelperPrograms } from "../machine/index.ts";
 import { type MachineFacts, machineFacts } from "../machine/index.ts";
 import type { Paths } from "../paths.ts";
 import { type Grants, OWN_FOLDER } from "../share/index.ts";
+import type { Vault } from "../vault/index.ts";
 import { commandText, type ExecRequest, runExec, sendProblem } from "./exec.ts";
 import { TaskFolders } from "./folders.ts";
 import { GuestLogBudget } from "./guest-log.ts";
@@ -46,7 +48,8 @@ export interface TaskServiceOptions {
   readonly paths: Paths;
   readonly audit: AuditLog;
   readonly grants: Grants;
-  readonly programs: HelperPrograms & { readonly shareServer: string };
+  readonly programs: HelperPrograms & { readonly shareServer: string; readonly node: string; readonly app: { readonly proxy: string } };
+  readonly vault: Vault;
   readonly imageDir: string;
   /** called when a task starts or stops running, for the keeper's own end */
   readonly onChange: () => void;
@@ -81,6 +84,7 @@ export class TaskService {
   #facts: Promise<MachineFacts> | undefined;
   #nextExec = 1;
   readonly folders: TaskFolders;
+  readonly networks: Networks;
 
   constructor(options: TaskServiceOptions) {
     const { paths, audit, grants, programs } = options;
@@ -94,7 +98,24 @@ export class TaskService {
       program: programs.shareServer,
       resolve: (ref) => this.resolve(ref),
       machine: (task) => this.#foldersIn(task),
+      wall: (task) => this.#wall(task),
     });
+    this.networks = new Networks({
+      paths,
+      audit,
+      vault: options.vault,
+      programs: { node: programs.node, proxy: programs.app.proxy },
+      resolve: (ref) => this.resolve(ref),
+      wall: (id) => this.#wall(this.resolve(id)),
+      setEnvironment: async (id) => {
+        const { state, machine } = this.#liveOf(this.resolve(id));
+        if (state.at === "running") await machine?.pushEnvironment();
+      },
+    });
+  }
+
+  #wall(task: TaskFile): string {
+    return wallSentence(task.shares, this.networks.words(task.id));
   }
 
   /** Tasks whose machine is up or moving. */
@@ -133,6 +154,23 @@ export class TaskService {
     return swept;
   }
 
+  nameOf(id: string): string | undefined {
+    return this.#store.get(id)?.name;
+  }
+
+  /** Names of the tasks that may use a key. */
+  usersOf(secret: string): string[] {
+    return this.#store
+      .all()
+      .filter(({ id, ended }) => !ended && this.networks.uses(id, secret))
+      .map(({ name }) => name);
+  }
+
+  /** Takes a key from every task: it works nowhere from here on. */
+  async forgetSecret(secret: string, actor: Actor): Promise<void> {
+    for (const { id } of this.#store.all()) if (this.networks.uses(id, secret)) await this.networks.detach(id, secret, actor);
+  }
+
   async create(params: z.output<typeof newTask>, actor: Actor): Promise<TaskView> {
     const shares = await this.folders.take(params.shares);
     if (params.diskGib !== undefined && params.diskGib < DEFAULT_DISK_GIB) {
@@ -163,7 +201,8 @@ export class TaskService {
     );
     const named = shares.map(({ name, mode, guestPath }) => ({ name, mode, guestPath }));
     try {
-      this.#record("task.created", { name: task.name, shares: named, wall: wallSentence(shares) }, task.id, actor);
+      await this.networks.create(task.id, params.network ?? { presets: [], rules: [] }, params.secrets ?? []);
+      this.#record("task.created", { name: task.name, shares: named, wall: this.#wall(task) }, task.id, actor);
     } catch (error) {
       await this.#delete(task); // what cannot be written down is not made
       throw error;
@@ -234,7 +273,7 @@ export class TaskService {
       const facts = await this.#machineFacts(this.#image);
       await this.folders.recheck(task);
       if (live.state.at !== "starting") throw stopped(task);
-      this.#record("task.starting", { wall: wallSentence(task.shares), accelerator: facts.accelerator }, task.id, actor);
+      this.#record("task.starting", { wall: this.#wall(task), accelerator: facts.accelerator }, task.id, actor);
       const budget = new GuestLogBudget();
       const machine = new Machine({
         task,
@@ -244,6 +283,8 @@ export class TaskService {
         image: this.#image,
         facts,
         programs: this.#options.programs,
+        network: () => this.networks.open(task),
+        environment: () => ({ ...task.env, ...this.networks.environment(task.id) }),
         events: {
           onStep: ({ step, waitingFor, beganMs, endedMs }, phase) => {
             if (live.state.at === "starting") live.state = { at: "starting", steps: machine.steps };
@@ -400,6 +441,7 @@ export class TaskService {
     this.#live.delete(task.id);
     this.#options.audit.release(task.id);
     await this.folders.release(task.id);
+    this.networks.release(task.id);
     await this.#store.remove(task.id);
   }
 
@@ -627,7 +669,8 @@ export class TaskService {
       memoryMib: task.memoryMib,
       diskGib: task.diskGib,
       sudo: task.sudo,
-      wall: wallSentence(task.shares),
+      network: this.networks.view(task.id),
+      wall: this.#wall(task),
       workingDirectory: workingDirectory(task),
       running: live.execs,
     };

@@ -2,12 +2,14 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { emptyPolicy, readPolicy } from "../egress/index.ts";
 import { Paths } from "../paths.ts";
 import { TaskStore } from "./store.ts";
 
 const v1 = readFileSync(join(import.meta.dirname, "fixtures/task.v1.json"), "utf8");
 const v2 = readFileSync(join(import.meta.dirname, "fixtures/task.v2.json"), "utf8");
 const v3 = readFileSync(join(import.meta.dirname, "fixtures/task.v3.json"), "utf8");
+const v4 = readFileSync(join(import.meta.dirname, "fixtures/task.v4.json"), "utf8");
 let home: string;
 let paths: Paths;
 beforeEach(() => {
@@ -29,7 +31,7 @@ describe("tasks on disk", () => {
     const task = new TaskStore(paths).get("0123456789abcdef");
     const { shares, ...rest } = JSON.parse(v1);
     const today = { id: expect.stringMatching(/^[0-9a-f]{8}$/), hideSecrets: false, localFolders: false, notes: [] };
-    expect(task).toEqual({ ...rest, version: 3, shares: [{ ...shares[0], ...today }] });
+    expect(task).toEqual({ ...rest, version: 4, shares: [{ ...shares[0], ...today }] });
     expect(JSON.parse(readFileSync(file, "utf8"))).toEqual(task);
     expect(readFileSync(join(paths.task("0123456789abcdef").directory, "task.v1.json"), "utf8")).toBe(v1);
     expect(new TaskStore(paths).get("0123456789abcdef")).toEqual(task);
@@ -38,22 +40,37 @@ describe("tasks on disk", () => {
   it("a file of version 2 becomes today's once, and stays beside it as it was", () => {
     const file = put(v2);
     const task = new TaskStore(paths).get("0123456789abcdef");
-    expect(task).toEqual({ ...JSON.parse(v2), version: 3 });
+    expect(task).toEqual({ ...JSON.parse(v2), version: 4 });
     expect(JSON.parse(readFileSync(file, "utf8"))).toEqual(task);
     expect(readFileSync(join(paths.task("0123456789abcdef").directory, "task.v2.json"), "utf8")).toBe(v2);
   });
 
-  it("a file of version 3 is read, and written back as it was", async () => {
-    const file = put(v3);
+  it("a file of version 3 becomes today's once, with a network through which nothing passes", () => {
+    put(v3);
+    const task = new TaskStore(paths).get("0123456789abcdef");
+    expect(task).toEqual({ ...JSON.parse(v3), version: 4 });
+    expect(readPolicy(paths.task("0123456789abcdef").policy)).toEqual(emptyPolicy());
+  });
+
+  it("a policy that is there already is not touched when its task's file becomes today's", () => {
+    put(v3);
+    const { policy } = paths.task("0123456789abcdef");
+    writeFileSync(policy, "not JSON");
+    new TaskStore(paths);
+    expect(readFileSync(policy, "utf8")).toBe("not JSON");
+  });
+
+  it("a file of version 4 is read, and written back as it was", async () => {
+    const file = put(v4);
     const store = new TaskStore(paths);
     const task = store.get("0123456789abcdef");
-    expect(task).toEqual(JSON.parse(v3));
+    expect(task).toEqual(JSON.parse(v4));
     if (task) await store.save(task);
-    expect(JSON.parse(readFileSync(file, "utf8"))).toEqual(JSON.parse(v3));
+    expect(JSON.parse(readFileSync(file, "utf8"))).toEqual(JSON.parse(v4));
   });
 
   it.each([
-    ["a newer version", v3.replace('"version": 3', '"version": 4'), "newer Cloche"],
+    ["a newer version", v4.replace('"version": 4', '"version": 5'), "newer Cloche"],
     ["an unknown field", v1.replace('"sudo"', '"pseudo": 1, "sudo"'), "does not fit"],
     ["half a file", v1.slice(0, 100), "JSON"],
     ["a copy of another task's", v1.replace("0123456789abcdef", "00000000000000aa"), "it is the file of task 00000000000000aa"],

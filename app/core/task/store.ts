@@ -17,7 +17,8 @@ import {
   TASK_FILE_VERSION,
   taskName,
 } from "../../contract/index.ts";
-import type { Paths } from "../paths.ts";
+import { emptyPolicy } from "../egress/index.ts";
+import type { Paths, TaskPaths } from "../paths.ts";
 
 const shareV1 = z.strictObject({
   /** absolute path, base64 of its bytes */
@@ -64,6 +65,7 @@ const fields = {
 };
 const taskFileV1 = z.strictObject({ version: z.literal(1), ...fields, shares: z.array(shareV1).max(16) });
 const taskFileV2 = z.strictObject({ version: z.literal(2), ...fields, shares: z.array(shareV2).max(16) });
+const taskFileV3 = z.strictObject({ version: z.literal(3), ...fields, shares: z.array(taskShare).max(16) });
 const taskFile = z.strictObject({ version: z.literal(TASK_FILE_VERSION), ...fields, shares: z.array(taskShare).max(16) });
 export type TaskFile = z.infer<typeof taskFile>;
 
@@ -187,6 +189,11 @@ function readTask(text: string): { task: TaskFile; older?: number } {
     if (!second.success) throw unfit(second.error);
     return { task: { ...second.data, version: TASK_FILE_VERSION }, older: version };
   }
+  if (version === 3) {
+    const third = taskFileV3.safeParse(json);
+    if (!third.success) throw unfit(third.error);
+    return { task: { ...third.data, version: TASK_FILE_VERSION }, older: version };
+  }
   const task = taskFile.safeParse(json);
   if (task.success) return { task: task.data };
   throw unfit(task.error);
@@ -195,7 +202,9 @@ function readTask(text: string): { task: TaskFile; older?: number } {
 export const newShareId = () => randomBytes(4).toString("hex");
 
 /** Writes the task in today's form; the file as it was stays beside it. Crashing between the two steps leaves the older form in place. */
-function migrate({ file, directory }: { file: string; directory: string }, task: TaskFile, older: number): void {
+function migrate({ file, directory, policy }: TaskPaths, task: TaskFile, older: number): void {
+  // a task of before had no network: it has an empty policy, which is not the same as one that is gone
+  if (!existsSync(policy)) writeFileSync(policy, `${JSON.stringify(emptyPolicy(), null, 2)}\n`, { mode: 0o600, flush: true });
   copyFileSync(file, join(directory, `task.v${older}.json`));
   writeFileSync(`${file}.new`, `${JSON.stringify(task, null, 2)}\n`, { mode: 0o600, flush: true });
   renameSync(`${file}.new`, file);

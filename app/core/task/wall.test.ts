@@ -15,4 +15,11 @@ describe("the wall in one sentence", () => {
   ])("%j", (shares, sentence) => {
     expect(wallSentence(shares)).toBe(sentence);
   });
+
+  it.each([
+    [[share("Docs", "ro")], "This task can read Docs, reach api.example.com, and nothing else."],
+    [[], "This task can reach api.example.com, and nothing else: it sees none of your folders."],
+  ])("%j and a host", (shares, sentence) => {
+    expect(wallSentence(shares, "reach api.example.com")).toBe(sentence);
+  });
 });

@@ -4,14 +4,19 @@
  */
 import type { ShareView } from "../../contract/index.ts";
 
-export function wallSentence(shares: readonly Pick<ShareView, "name" | "mode">[]): string {
+/** @param network what it may reach and with which keys, as the policy words it; empty: nothing */
+export function wallSentence(shares: readonly Pick<ShareView, "name" | "mode">[], network = ""): string {
   const named = (mode: ShareView["mode"]) => shares.filter((share) => share.mode === mode).map((share) => share.name);
   const parts: string[] = [];
   if (named("review").length > 0) parts.push(`propose changes in ${list(named("review"))}`);
   if (named("rw").length > 0) parts.push(`change files directly in ${list(named("rw"))}`);
   if (named("ro").length > 0) parts.push(`read ${list(named("ro"))}`);
+  if (network !== "") parts.push(network);
   if (parts.length === 0) return "This task sees none of your folders, has no network and no keys.";
-  return `This task can ${parts.join(", ")}, and nothing else: it has no network and no keys.`;
+  const lacks = [shares.length === 0 ? "it sees none of your folders" : "", network === "" ? "it has no network and no keys" : ""].filter(
+    Boolean,
+  );
+  return `This task can ${parts.join(", ")}, and nothing else${lacks.length > 0 ? `: ${lacks.join(", ")}` : ""}.`;
 }
 
 function list(names: readonly string[]): string {

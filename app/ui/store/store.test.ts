@@ -27,6 +27,7 @@ const task = (name: string, created: string, at: "stopped" | "stopping"): TaskVi
   memoryMib: 512,
   diskGib: 1,
   sudo: true,
+  network: { presets: [], rules: [], secrets: [], asks: 0 },
   wall: "nothing",
   workingDirectory: "/home/you/files",
   running: 0,

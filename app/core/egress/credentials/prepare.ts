@@ -1,4 +1,3 @@
-import { fitsPaths } from "../policy/index.ts";
 import type { BoundSecret } from "../protocol.ts";
 import { type BodyPlan, planBody } from "./body.ts";
 import {
@@ -11,7 +10,7 @@ import {
   mayHoldRandom,
   plainName,
 } from "./carriers.ts";
-import { anyFits, grantingSegment, isLogin, looseSegments } from "./endpoints.ts";
+import { anyFits, fitsPaths, grantingSegment, isLogin, looseSegments } from "./endpoints.ts";
 import { decodeBasic, headerFor, putInHeader } from "./header.ts";
 import { type HostProfile, profileOf } from "./profiles.ts";
 import { quoted, type Refusal, refuse } from "./refusal.ts";

@@ -6,7 +6,6 @@
 import { z } from "zod";
 import { firstIssue, type NetworkPreset, type Rule, type RuleDraft } from "../../../contract/index.ts";
 import { parsePattern } from "./names.ts";
-import { checkDraft } from "./rules.ts";
 
 const settingsFile = z.looseObject({
   network: z
@@ -42,22 +41,14 @@ export function importSettings(text: string): Imported {
     for (const domain of domains) {
       const at = domainOf(domain);
       if ("unfit" in at) return { problem: at.unfit };
-      const reason = decision === "deny" && Object.hasOwn(deniedDomainReasons, domain) ? deniedDomainReasons[domain] : undefined;
-      const draft: RuleDraft = { decision, ...at, ...(reason ? { reason } : {}) };
-      const unfit = checkDraft(draft);
-      if (unfit !== undefined) return { problem: unfit };
-      rules.push(draft);
+      const reason = decision === "deny" ? deniedDomainReasons[domain] : undefined;
+      rules.push({ decision, ...at, ...(reason ? { reason } : {}) });
     }
   }
-  const notes = [...Object.keys(others), ...Object.keys(rest).map((key) => `network.${key}`)].map(
-    (key) => `${JSON.stringify(key.slice(0, 64))} has no counterpart here and was left out.`,
-  );
-  if (rules.some(({ decision, port }) => decision === "allow" && port === undefined)) {
-    notes.push("Hosts that are allowed without a port are reached at 443 with TLS and 80 without; name others as host:port.");
-  }
-  if (allowedDomains.length > 0)
-    notes.push("The settings name no methods and paths, so each allowed host may be written to as well as read.");
-  return { presets: [], rules, notes: few(notes) };
+  const notes = [...Object.keys(others), ...Object.keys(rest).map((key) => `network.${key}`)]
+    .slice(0, 60)
+    .map((key) => `${JSON.stringify(key.slice(0, 64))} has no counterpart here and was left out.`);
+  return { presets: [], rules, notes };
 }
 
 /** `example.com`, `*.example.com`, either with a port, or an IPv6 address in brackets. */
@@ -73,7 +64,6 @@ function domainOf(text: string): { host: string; port?: number } | { unfit: stri
 export function exportSettings(rules: readonly Rule[]): { settings: string; notes: string[] } {
   const allowedDomains = new Set<string>();
   const deniedDomains = new Set<string>();
-  const reasons: Record<string, string> = {};
   const notes: string[] = [];
   for (const rule of rules) {
     const { id, decision, host, port, methods, paths, opaque, private: range, requests, bytes, until, credentials } = rule;
@@ -84,20 +74,9 @@ export function exportSettings(rules: readonly Rule[]): { settings: string; note
     else if (narrowed) notes.push(`The rule ${id} allows a part of ${domain}; it was left out, as the whole host would be allowed.`);
     else if (opaque || range || credentials)
       notes.push(`The rule ${id} for ${domain} says more than settings of hosts can; it was left out.`);
-    if (decision === "deny") {
-      deniedDomains.add(domain);
-      if (rule.reason !== undefined) reasons[domain] ??= rule.reason;
-    }
-    if (decision === "allow" && !narrowed && !opaque && !range && !credentials) allowedDomains.add(domain);
+    if (decision === "deny") deniedDomains.add(domain);
+    else if (decision === "allow" && !narrowed && !opaque && !range && !credentials) allowedDomains.add(domain);
   }
-  const network = {
-    allowedDomains: [...allowedDomains],
-    deniedDomains: [...deniedDomains],
-    ...(Object.keys(reasons).length > 0 ? { deniedDomainReasons: reasons } : {}),
-  };
-  return { settings: `${JSON.stringify({ network }, null, 2)}\n`, notes: few(notes) };
+  const network = { allowedDomains: [...allowedDomains], deniedDomains: [...deniedDomains] };
+  return { settings: `${JSON.stringify({ network }, null, 2)}\n`, notes: notes.slice(0, 64) };
 }
-
-const MAX_NOTES = 64;
-const few = (notes: string[]) =>
-  notes.length <= MAX_NOTES ? notes : [...notes.slice(0, MAX_NOTES - 1), `${notes.length - MAX_NOTES + 1} more of the kind.`];

@@ -1,0 +1,188 @@
+/**
+ * One machine's way out: the socket at which the guest's connections arrive, and the process that decides them.
+ *
+ * The keeper accepts each connection, reads no byte of it, and hands it to the proxy over the process's IPC channel. So the socket is
+ * there for as long as the machine is, whatever becomes of the proxy: it is started with the first connection, or beforehand where
+ * the task has rules, and a dead one is followed by another. What arrives while none is up waits, bounded; nothing passes without one.
+ */
+
+import { rm } from "node:fs/promises";
+import { createServer, type Server, type Socket } from "node:net";
+import type { EgressEntry, EgressRequest } from "../../contract/index.ts";
+import { ProblemError } from "../../contract/index.ts";
+import { Program } from "../process/index.ts";
+import { type BoundSecret, type EffectivePolicy, PROXY_PROTOCOL, proxyProtocol } from "./protocol.ts";
+
+/** Connections that wait for a proxy, or for being handed over. Further ones are closed. */
+const MAX_WAITING = 512;
+const END_GRACE_MS = 1_000;
+/** Deaths within the time below after which the proxy is left dead for that time: what kills it gains nothing by doing it again. */
+const MAX_DEATHS = 5;
+const DEATHS_WITHIN_MS = 60_000;
+
+export interface Authority {
+  readonly certificate: string;
+  readonly key: string;
+}
+
+export interface GatewayEvents {
+  /** resolves when the entries are written down: what they allow leaves only then */
+  onActivity(entries: readonly EgressEntry[]): Promise<void>;
+  onAsked(asked: { ask: number; request: EgressRequest; rule: string; reason: string }): void;
+  onUnasked(ask: number): void;
+  onUnanswered(refused: { request: EgressRequest; rule: string; reason: string }): void;
+  /** the proxy ended unasked: the connections that it had are gone, and the next one starts another */
+  onDied(why: string): void;
+}
+
+export interface GatewayOptions {
+  readonly programs: { readonly node: string; readonly proxy: string };
+  readonly log: string;
+  readonly task: string;
+  readonly authority: Authority;
+  /** certificate authorities that are trusted upstream beside the system's, as PEM */
+  readonly trusted: readonly string[];
+  /** the policy for a proxy that starts now */
+  readonly policy: () => EffectivePolicy;
+  readonly secrets: () => readonly BoundSecret[];
+  readonly events: GatewayEvents;
+}
+
+export class Gateway {
+  readonly #options: GatewayOptions;
+  readonly #server: Server;
+  readonly #path: string;
+  #proxy: Promise<Program<typeof proxyProtocol>> | undefined;
+  #up: Program<typeof proxyProtocol> | undefined;
+  readonly #waiting = new Set<Socket>();
+  #deaths: number[] = [];
+  #ending = false;
+
+  private constructor(path: string, options: GatewayOptions) {
+    this.#path = path;
+    this.#options = options;
+    this.#server = createServer({ pauseOnConnect: true }, (stream) => void this.#take(stream));
+    this.#server.on("error", () => {}); // of a single accept: that connection is lost, the others are not
+  }
+
+  static async listen(path: string, options: GatewayOptions): Promise<Gateway> {
+    const gateway = new Gateway(path, options);
+    await new Promise<void>((resolve, reject) => {
+      gateway.#server.once("error", reject);
+      gateway.#server.listen(path, resolve);
+    });
+    return gateway;
+  }
+
+  get processes(): { role: string; pid: number }[] {
+    return this.#up ? [{ role: "proxy", pid: this.#up.pid }] : [];
+  }
+
+  /** Starts the proxy before there is a connection. A failure shows with the first one. */
+  warm(): void {
+    this.#running().catch(() => {});
+  }
+
+  /** Tells the proxy of a changed policy; resolves when what is no longer allowed was closed. */
+  async setPolicy(policy: EffectivePolicy): Promise<number> {
+    const proxy = this.#proxy && (await this.#proxy.catch(() => undefined));
+    return proxy ? (await proxy.peer.call("setPolicy", { policy })).closed : 0;
+  }
+
+  async setSecrets(secrets: readonly BoundSecret[]): Promise<void> {
+    const proxy = this.#proxy && (await this.#proxy.catch(() => undefined));
+    await proxy?.peer.call("setSecrets", { secrets: [...secrets] });
+  }
+
+  /** Has held requests decided again. */
+  async release(asks: readonly number[]): Promise<void> {
+    for (const ask of asks) await this.#up?.peer.call("release", { ask });
+  }
+
+  /** Ends the proxy with every connection. Twice is harmless. */
+  async end(): Promise<void> {
+    this.#ending = true;
+    this.#server.close();
+    for (const stream of this.#waiting) stream.destroy();
+    const proxy = await this.#proxy?.catch(() => undefined);
+    await proxy?.end(END_GRACE_MS);
+    await rm(this.#path, { force: true });
+  }
+
+  async #take(stream: Socket): Promise<void> {
+    stream.on("error", () => stream.destroy());
+    if (this.#ending || this.#waiting.size >= MAX_WAITING) return void stream.destroy();
+    this.#waiting.add(stream);
+    stream.once("close", () => this.#waiting.delete(stream));
+    try {
+      await (await this.#running()).handOver({ stream: 1 }, stream);
+    } catch {
+      stream.destroy(); // the guest's program sees a connection that was reset; why the proxy is not there was told
+    } finally {
+      this.#waiting.delete(stream);
+    }
+  }
+
+  #running(): Promise<Program<typeof proxyProtocol>> {
+    this.#proxy ??= this.#start().catch((error) => {
+      this.#proxy = undefined;
+      throw error;
+    });
+    return this.#proxy;
+  }
+
+  async #start(): Promise<Program<typeof proxyProtocol>> {
+    const now = performance.now();
+    this.#deaths = this.#deaths.filter((at) => now - at < DEATHS_WITHIN_MS);
+    if (this.#deaths.length >= MAX_DEATHS) throw proxyProblem("it ended again and again, so it is left off for a minute");
+    const { programs, log, task, authority, trusted, policy, secrets, events } = this.#options;
+    let program: Program<typeof proxyProtocol> | undefined;
+    try {
+      const started = await Program.spawn({
+        file: programs.node,
+        args: [programs.proxy],
+        protocol: proxyProtocol,
+        log,
+        handsOver: true,
+        notified: {
+          activity: async ({ batch, entries }) => {
+            await events.onActivity(entries);
+            await started.peer.call("recorded", { batch }).catch(() => {}); // it has ended: nobody waits any more
+          },
+          asked: (asked) => events.onAsked(asked),
+          unasked: ({ ask }) => events.onUnasked(ask),
+          unanswered: (refused) => events.onUnanswered(refused),
+        },
+      });
+      program = started;
+      void started.exited.then(({ status, signal }) => this.#ended(started, signal ?? `status ${status}`));
+      await started.peer.call("hello", { protocol: PROXY_PROTOCOL });
+      await started.peer.call("start", { task, authority, policy: policy(), secrets: [...secrets()], trusted: [...trusted] });
+      if (this.#ending) throw new Error("the machine ends");
+      this.#up = started;
+      return started;
+    } catch (error) {
+      await program?.end(END_GRACE_MS);
+      throw proxyProblem((error as Error).message);
+    }
+  }
+
+  #ended(program: Program<typeof proxyProtocol>, why: string): void {
+    const wasUp = this.#up === program;
+    if (wasUp) {
+      this.#up = undefined;
+      this.#proxy = undefined;
+    }
+    if (this.#ending) return;
+    this.#deaths.push(performance.now());
+    if (wasUp) this.#options.events.onDied(why);
+  }
+}
+
+const proxyProblem = (evidence: string) =>
+  new ProblemError({
+    code: "egress.proxy",
+    message: "The program that decides the task's connections could not be started, so nothing leaves the task.",
+    evidence,
+    next: ["Run `npm start` to build it again, then `cloche doctor`.", "Stop the task and start it again."],
+  });

@@ -1,0 +1,128 @@
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type { EgressEntry } from "../../contract/index.ts";
+import { SharedRules, TaskNetwork } from "./network.ts";
+import { emptyPolicy, writePolicy } from "./store.ts";
+
+let home: string;
+let file: string;
+beforeEach(async () => {
+  home = mkdtempSync(join(tmpdir(), "network-"));
+  file = join(home, "policy.json");
+  await writePolicy(file, emptyPolicy());
+});
+afterEach(() => rmSync(home, { recursive: true }));
+
+const open = () => new TaskNetwork("0123456789abcdef", file, new SharedRules(join(home, "shared.json")));
+const allow = (host: string) => ({ decision: "allow", host }) as const;
+const passed = (rule: string, id = 1): EgressEntry => ({
+  id,
+  at: 0,
+  what: "decided",
+  decision: "allow",
+  rule,
+  request: { scheme: "https", host: "a.example.com", port: 443, method: "GET", path: "/", upgrade: false },
+});
+
+describe("a task's policy", () => {
+  it.each([
+    ["an empty object", "{}"],
+    ["a list", "[]"],
+    ["half a file", '{"version": 1, "ne'],
+    ["a newer version", '{"version": 2}'],
+    [
+      "a rule with a host that is none",
+      JSON.stringify({ ...emptyPolicy(), rules: [{ id: "r1", scope: "task", from: "user", decision: "allow", host: "*" }] }),
+    ],
+    [
+      "a rule with a field that is unknown",
+      JSON.stringify({
+        ...emptyPolicy(),
+        rules: [{ id: "r1", scope: "task", from: "user", decision: "allow", host: "a.example.com", hosts: [] }],
+      }),
+    ],
+  ])("E08: %s lets nothing pass and says why, and is left as it is", async (_, text) => {
+    writeFileSync(file, text);
+    const network = open();
+    expect(network.policy).toEqual({ rules: [], broken: expect.any(String), answering: false });
+    expect(network.view(0, () => ({ hosts: [] })).problem).toEqual(expect.any(String));
+    await expect(network.add(allow("a.example.com"), "task")).rejects.toThrow("none can be added");
+    expect(readFileSync(file, "utf8")).toBe(text);
+  });
+
+  it("E08: a policy that was deleted lets nothing pass, also where the rules of every task would", async () => {
+    const shared = new SharedRules(join(home, "shared.json"));
+    await shared.add(allow("a.example.com"));
+    expect(new TaskNetwork("0123456789abcdef", file, shared).rules).toHaveLength(1);
+    rmSync(file);
+    expect(new TaskNetwork("0123456789abcdef", file, shared).policy).toEqual({ rules: [], broken: expect.any(String), answering: false });
+  });
+
+  it("E08: rules of every task that cannot be read let nothing pass in any", () => {
+    writeFileSync(join(home, "shared.json"), "{}");
+    expect(open().policy.broken).toContain("rules of every task");
+  });
+
+  it("a broken policy is set anew on purpose, and the old file stays beside it", async () => {
+    writeFileSync(file, "{}");
+    const network = open();
+    await network.replace(["none"]);
+    expect(network.policy.broken).toBeUndefined();
+    expect(readFileSync(`${file}.broken`, "utf8")).toBe("{}");
+    expect(open().broken).toBeUndefined();
+  });
+
+  it("the newest rule comes first, those of presets last; ids are not given twice", async () => {
+    const network = open();
+    await network.replace(["packages"]);
+    const first = await network.add(allow("a.example.com"), "task");
+    await network.remove(first.id);
+    const second = await network.add(allow("b.example.com"), "task");
+    const third = await network.add({ decision: "deny", host: "b.example.com" }, "task");
+    expect(second.id).not.toBe(first.id);
+    expect(network.rules.slice(0, 2).map(({ id }) => id)).toEqual([third.id, second.id]);
+    expect(network.rules.at(-1)?.from).toBe("preset");
+    expect(open().rules).toEqual(network.rules);
+  });
+
+  it("a rule for a run goes with the machine, and is not written down", async () => {
+    const network = open();
+    await network.add(allow("a.example.com"), "run");
+    expect(network.rules).toHaveLength(1);
+    expect(open().rules).toHaveLength(0);
+    network.machineEnded();
+    expect(network.rules).toHaveLength(0);
+  });
+
+  it("a rule for one request is gone after it, and not before", async () => {
+    const network = open();
+    const { id } = await network.add(allow("a.example.com"), "once");
+    expect(await network.count([passed("another")])).toBe(false);
+    expect(network.rules).toHaveLength(1);
+    expect(await network.count([passed(id)])).toBe(true);
+    expect(network.rules).toHaveLength(0);
+  });
+
+  it("E20: what a budget has let through is counted over keepers, and a proxy that starts gets what is left", async () => {
+    const network = open();
+    const { id } = await network.add({ ...allow("a.example.com"), requests: 3, bytes: 1000 }, "task");
+    await network.count([passed(id), passed(id, 2), { ...passed(id), what: "ended", sentBytes: 100, receivedBytes: 300 }]);
+    expect(network.policy.rules).toMatchObject([{ requests: 3, bytes: 1000 }]); // the proxy that runs has counted them itself
+    const again = open();
+    expect(again.begin().rules).toMatchObject([{ requests: 1, bytes: 600 }]);
+    await again.count([passed(id, 3)]);
+    expect(again.policy.rules).toEqual([]);
+  });
+
+  it("a rule of every task holds in all, and is taken from all", async () => {
+    const shared = new SharedRules(join(home, "shared.json"));
+    const rule = await shared.add(allow("a.example.com"));
+    const network = new TaskNetwork("0123456789abcdef", file, shared);
+    expect(network.rules).toEqual([rule]);
+    expect(await network.remove(rule.id)).toEqual(rule);
+    expect(network.rules).toEqual([]);
+    expect(existsSync(join(home, "shared.json"))).toBe(true);
+  });
+});

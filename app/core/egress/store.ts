@@ -1,0 +1,82 @@
+/**
+ * Policies on disk: one `policy.json` for each task, and one for the rules of every task. Written whole and renamed into place.
+ *
+ * A policy that is missing, cannot be read or does not fit is `broken`: nothing passes until its user sets it anew. It is never taken
+ * for an empty one, although both let nothing through: an empty one asks, a broken one says what is wrong.
+ */
+import { readFileSync } from "node:fs";
+import { open, rename } from "node:fs/promises";
+import { z } from "zod";
+import { firstIssue, MAX_RULES, networkPreset, ProblemError, rule, secretName } from "../../contract/index.ts";
+import { checkDraft } from "./policy/index.ts";
+
+/** Version of policy.json. 1: 2026-11-25, first. */
+export const POLICY_FILE_VERSION = 1;
+const MAX_FILE_BYTES = 4 << 20;
+
+const spent = z.strictObject({ requests: z.int().min(0), bytes: z.int().min(0) });
+export type Spent = z.infer<typeof spent>;
+
+const policyFile = z.lazy(() =>
+  z.strictObject({
+    version: z.literal(POLICY_FILE_VERSION),
+    /** the number in the next rule's id; ids are never given twice */
+    next: z.int().min(1),
+    presets: z.array(networkPreset).max(8),
+    /** newest first */
+    rules: z.array(rule).max(MAX_RULES),
+    /** keys that the task may use */
+    secrets: z.array(secretName).max(64),
+    /** what rules with a budget have let through, by id */
+    spent: z.record(z.string().max(64), spent),
+  }),
+);
+export type PolicyFile = z.infer<typeof policyFile>;
+
+export const emptyPolicy = (): PolicyFile => ({ version: POLICY_FILE_VERSION, next: 1, presets: [], rules: [], secrets: [], spent: {} });
+
+/** The policy, or why it cannot be used. */
+export function readPolicy(file: string): PolicyFile | { broken: string } {
+  let text: string;
+  try {
+    text = readFileSync(file, "utf8");
+  } catch (error) {
+    const missing = (error as NodeJS.ErrnoException).code === "ENOENT";
+    return { broken: missing ? "the policy is missing" : `the policy cannot be read: ${(error as Error).message}` };
+  }
+  if (text.length > MAX_FILE_BYTES) return { broken: `the policy is longer than ${MAX_FILE_BYTES} bytes` };
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch {
+    return { broken: "the policy is not JSON" };
+  }
+  const version = (json as { version?: unknown } | null)?.version;
+  if (typeof version === "number" && version > POLICY_FILE_VERSION) {
+    return { broken: `the policy was written by a newer Cloche (version ${version}; this one reads up to ${POLICY_FILE_VERSION})` };
+  }
+  const parsed = policyFile.safeParse(json);
+  if (!parsed.success) return { broken: `the policy does not fit: ${firstIssue(parsed.error)}` };
+  for (const { id, scope: _, from: __, created: ___, ...draft } of parsed.data.rules) {
+    const unfit = checkDraft(draft);
+    if (unfit !== undefined) return { broken: `the policy's rule ${id} cannot be used: ${unfit}` };
+  }
+  return parsed.data;
+}
+
+/** Durable when it resolves. */
+export async function writePolicy(file: string, policy: PolicyFile): Promise<void> {
+  try {
+    await using handle = await open(`${file}.new`, "w", 0o600);
+    await handle.writeFile(`${JSON.stringify(policy, null, 2)}\n`);
+    await handle.sync();
+  } catch (error) {
+    throw new ProblemError({
+      code: "disk.full",
+      message: "The task's network rules could not be written down, so they are as they were.",
+      evidence: (error as Error).message,
+      next: ["Make room on the disk that holds Cloche's data (`cloche doctor` names it), then try again."],
+    });
+  }
+  await rename(`${file}.new`, file);
+}
