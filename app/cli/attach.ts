@@ -21,6 +21,11 @@ export interface RunningCommand {
   signal(name: string): void;
   /** leaves the command's stream; the keeper then ends the command, as nobody could read it any more */
   leave(): void;
+  /**
+   * Nothing of the command's is written and nothing typed goes to it, from the beginning of a line until the returned function is
+   * called: the terminal is ours meanwhile.
+   */
+  hold(): () => void;
 }
 
 export interface Ended {
@@ -48,13 +53,15 @@ export async function attach(client: Client, options: AttachOptions): Promise<En
   const raw = options.terminal && process.stdin.isTTY;
   if (raw) process.stdin.setRawMode(true);
   if (options.terminal) process.stdout.on("resize", resize);
-  const stopInput = forwardInput(stream);
+  const gate = new Gate();
+  const stopInput = forwardInput(stream, gate);
   options.onCommand?.({
     signal: (name) => stream.write(encodeFrame(Frame.signal, Buffer.from(name))),
     leave: () => stream.destroy(),
+    hold: () => gate.hold(stream),
   });
   try {
-    return await serveOutput(stream);
+    return await serveOutput(stream, gate);
   } finally {
     options.onCommand?.(undefined);
     stopInput();
@@ -66,18 +73,45 @@ export async function attach(client: Client, options: AttachOptions): Promise<En
 
 const terminalName = () => (/^[A-Za-z0-9._+-]{1,64}$/.test(process.env.TERM ?? "") ? (process.env.TERM ?? "xterm") : "xterm");
 
-function forwardInput(stream: Socket): () => void {
+/** Who may read and write the terminal: the command, or we between its lines. */
+class Gate {
+  held = false;
+  /** the last byte written ended a line */
+  atLineStart = true;
+  inputEnded = false;
+
+  hold(stream: Socket): () => void {
+    this.held = true;
+    stream.pause();
+    process.stdin.pause();
+    if (!this.atLineStart) process.stderr.write("\n");
+    this.atLineStart = true;
+    return () => {
+      this.held = false;
+      stream.resume();
+      if (!this.inputEnded) process.stdin.resume();
+    };
+  }
+}
+
+function forwardInput(stream: Socket, gate: Gate): () => void {
   const onData = (chunk: Buffer) => {
     let room = true;
     for (const frame of framesOf(Frame.stdin, chunk)) room = stream.write(frame);
     if (!room) {
       process.stdin.pause();
-      stream.once("drain", () => process.stdin.resume());
+      stream.once("drain", () => {
+        if (!gate.held) process.stdin.resume();
+      });
     }
   };
-  const onEnd = () => stream.write(encodeFrame(Frame.stdinEnd));
+  const onEnd = () => {
+    gate.inputEnded = true;
+    stream.write(encodeFrame(Frame.stdinEnd));
+  };
   process.stdin.on("data", onData).once("end", onEnd).once("error", onEnd);
   return () => {
+    gate.inputEnded = true;
     process.stdin.off("data", onData).off("end", onEnd).off("error", onEnd);
     process.stdin.pause();
     process.stdin.unref?.();
@@ -85,7 +119,7 @@ function forwardInput(stream: Socket): () => void {
 }
 
 /** Writes what the command writes, at the pace at which it is taken, until its end. */
-function serveOutput(stream: Socket): Promise<Ended> {
+function serveOutput(stream: Socket, gate: Gate): Promise<Ended> {
   return new Promise((resolve, reject) => {
     const decoder = new FrameDecoder();
     let outcome: { ended: Ended } | { problem: Problem } | undefined;
@@ -114,9 +148,12 @@ function serveOutput(stream: Socket): Promise<Ended> {
       for (const { type, payload } of decoder.push(chunk)) {
         if (type === Frame.stdout || type === Frame.stderr) {
           const target = type === Frame.stdout ? process.stdout : process.stderr;
+          if (payload.length > 0) gate.atLineStart = payload.at(-1) === 0x0a;
           if (!target.write(payload)) {
             stream.pause();
-            target.once("drain", () => stream.resume());
+            target.once("drain", () => {
+              if (!gate.held) stream.resume();
+            });
           }
         } else if (type === Frame.exit) {
           const bytes = Buffer.from(payload);

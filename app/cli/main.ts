@@ -8,7 +8,10 @@ import { endpoint, isFreeForKeeper } from "../contract/node/place.ts";
 import { type Spawned, spawnKeeper } from "../contract/node/spawn.ts";
 
 /** Verbs that always end up asking the keeper. */
-const ASKING = new Set(["run", "new", "start", "ls", "shell", "exec", "changes", "diff", "apply", "discard", "undo", "history", "restore"]);
+const ASKING = new Set([
+  ...["run", "new", "start", "ls", "shell", "exec", "changes", "diff", "apply", "discard", "undo", "history", "restore"],
+  ...["asks", "allow", "deny"],
+]);
 const START_DEADLINE_MS = 20_000;
 
 function beginKeeper(): Promise<Spawned> | undefined {

@@ -1,16 +1,19 @@
 /** One verb, one exit status. 125 is ours; a workload's own passes through. */
-import { formatProblem, ProblemError, toProblem } from "../contract/index.ts";
+import { ProblemError, toProblem } from "../contract/index.ts";
 import { componentsPath, readComponents, type Spawned } from "../contract/node/index.ts";
 import { rawArguments } from "./args.ts";
+import * as asks from "./commands/asks.ts";
 import * as changes from "./commands/changes.ts";
 import { folder } from "./commands/folder.ts";
 import { completion, doctor, image, web } from "./commands/host.ts";
+import { policy } from "./commands/policy.ts";
 import { exec, run, shell } from "./commands/run.ts";
+import { secret } from "./commands/secret.ts";
 import { sshConfig, sshStream } from "./commands/ssh-config.ts";
 import * as tasks from "./commands/tasks.ts";
 import { events, logs } from "./commands/watch.ts";
 import { helpText } from "./help.ts";
-import { openSession, print, type Session } from "./session.ts";
+import { noteProblem, openSession, print, type Session } from "./session.ts";
 
 type Verb = (session: Session, args: readonly Buffer[]) => Promise<number>;
 
@@ -33,6 +36,11 @@ const VERBS: Readonly<Record<string, Verb>> = {
   show: tasks.show,
   prune: tasks.prune,
   folder,
+  asks: asks.asks,
+  allow: asks.allow,
+  deny: asks.deny,
+  policy,
+  secret,
   changes: changes.changes,
   diff: changes.diff,
   apply: changes.apply,
@@ -59,10 +67,18 @@ const VERBS: Readonly<Record<string, Verb>> = {
 const OURS = 125;
 
 export async function main(begun: Promise<Spawned> | undefined): Promise<number> {
-  const [verb, ...args] = rawArguments();
+  const session = openSession(() => readComponents(componentsPath(import.meta.filename)), begun);
+  try {
+    return await runVerb(session, rawArguments());
+  } finally {
+    session.close();
+  }
+}
+
+/** Runs the words of one command line; what goes wrong is told, and makes its status. */
+export async function runVerb(session: Session, [verb, ...args]: readonly Buffer[]): Promise<number> {
   const name = verb?.toString("utf8") ?? "help";
   const handler = Object.hasOwn(VERBS, name) ? VERBS[name] : undefined;
-  const session = openSession(() => readComponents(componentsPath(import.meta.filename)), begun);
   try {
     if (!handler) {
       throw new ProblemError({
@@ -73,9 +89,7 @@ export async function main(begun: Promise<Spawned> | undefined): Promise<number>
     }
     return await handler(session, args);
   } catch (error) {
-    process.stderr.write(`cloche: ${formatProblem(toProblem(error))}\n`);
+    noteProblem(toProblem(error));
     return OURS;
-  } finally {
-    session.close();
   }
 }

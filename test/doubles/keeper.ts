@@ -1,7 +1,7 @@
 /**
  * A keeper without machines, for unit tests of its clients and for looking at the page: it speaks the whole contract over the
  * real socket with the real proof, moves tasks through their states, writes events, and has a toy shell that runs each line with
- * `sh -c` in a home folder made of links to the shared folders. Nothing is confined: never a promise's test.
+ * `sh -c` in a home folder made of links to the shared folders; `fetch URL` in it asks for a request and says what became of it. Nothing is confined: never a promise's test.
  *
  * As a program (`node test/doubles/keeper.ts`) it is what `connectKeeper` starts. `CLOCHE_DOUBLE_STEP_MS` slows each start step.
  */
@@ -16,6 +16,7 @@ import {
   type Actor,
   type ClientKind,
   CONTRACT_VERSION,
+  type EgressEntry,
   type EventEnvelope,
   type EventKind,
   encodeFrame,
@@ -30,6 +31,8 @@ import {
   ProblemError,
   RpcError,
   RpcPeer,
+  type Rule,
+  type RuleDraft,
   type ShareView,
   type StepRecord,
   startStep,
@@ -39,6 +42,7 @@ import {
 } from "../../app/contract/index.ts";
 import { type Endpoint, endpoint, privateDirectory, proveAsServer, socketTransport } from "../../app/contract/node/index.ts";
 import { ChangesDouble } from "./changes.ts";
+import { NetworkDouble, requestOf } from "./network.ts";
 
 const WAITS: Record<string, string> = {
   image: "the image's files to be compared with their manifest",
@@ -52,7 +56,8 @@ const WAITS: Record<string, string> = {
 };
 
 interface Task {
-  view: TaskView;
+  /** without what is made when it is asked for */
+  view: Omit<TaskView, "network" | "wall">;
   paths: string[];
   /** by folder id, for folders in review */
   changes: Map<string, ChangesDouble>;
@@ -66,6 +71,7 @@ export interface KeeperDouble {
   clients(): number;
   /** every method that reached it, in order */
   readonly called: string[];
+  readonly network: NetworkDouble;
   close(): void;
 }
 
@@ -82,6 +88,7 @@ export async function startKeeperDouble(at: Endpoint, stepMs = Number(process.en
   const tickets = new Map<string, { task: Task; columns: number; rows: number; exec: number; command: string[] | undefined }>();
   const events: EventEnvelope[] = [];
   const sockets = new Set<Socket>();
+  const network = new NetworkDouble();
   let wake = Promise.withResolvers<void>();
   let execs = 0;
 
@@ -116,7 +123,7 @@ export async function startKeeperDouble(at: Endpoint, stepMs = Number(process.en
   async function start(task: Task, by: Actor): Promise<void> {
     const began = performance.now();
     const since = () => Math.round(performance.now() - began);
-    emit("task.starting", task, { wall: task.view.wall, accelerator: "double" }, by);
+    emit("task.starting", task, { wall: wallOf(task), accelerator: "double" }, by);
     const steps: StepRecord[] = [];
     for (const step of startStep.options) {
       const waitingFor = WAITS[step] ?? step;
@@ -164,7 +171,7 @@ export async function startKeeperDouble(at: Endpoint, stepMs = Number(process.en
     emit("task.stopped", task, { reason: "the user asked", ranMs: 1 });
   }
 
-  function handlersFor(): Handlers<typeof keeperProtocol> {
+  function handlersFor(socket: Socket): Handlers<typeof keeperProtocol> {
     let kind: ClientKind = "cli";
     const by = (): Actor => ({ kind: "user", via: kind });
     return {
@@ -193,7 +200,7 @@ export async function startKeeperDouble(at: Endpoint, stepMs = Number(process.en
           );
         if ([...tasks.values()].some(({ view }) => view.name === name))
           throw refusal("task.exists", `A task called ${name} is there already. Nothing was made.`, "Choose another name.");
-        const view: TaskView = {
+        const view: Task["view"] = {
           id: randomBytes(8).toString("hex"),
           name,
           created: new Date().toISOString(),
@@ -204,16 +211,16 @@ export async function startKeeperDouble(at: Endpoint, stepMs = Number(process.en
           memoryMib: wanted.memoryMib ?? 2048,
           diskGib: wanted.diskGib ?? 16,
           sudo: wanted.sudo,
-          wall: wallOf(shares),
           workingDirectory: shares[0]?.guestPath ?? "/home/you/files",
           running: 0,
         };
         const paths = wanted.shares.map(({ grant }) => grants.get(grant) ?? "");
         const task: Task = { view, paths, changes: new Map(), home: undefined, stops: new Set() };
+        network.make(view.id, { ...wanted.network, secrets: wanted.secrets ?? [] });
         for (const share of shares) if (share.mode === "review") task.changes.set(share.id, new ChangesDouble());
         tasks.set(view.id, task);
         const named = shares.map(({ name, mode, guestPath }) => ({ name, mode, guestPath }));
-        emit("task.created", task, { name, shares: named, wall: view.wall }, by());
+        emit("task.created", task, { name, shares: named, wall: wallOf(task) }, by());
         return viewOf(task);
       },
       "tasks.list": async () => ({ tasks: [...tasks.values()].map(viewOf) }),
@@ -245,6 +252,7 @@ export async function startKeeperDouble(at: Endpoint, stepMs = Number(process.en
         if (!discard) noneWaits(found, found.view.shares);
         await stop(found, by());
         tasks.delete(found.view.id);
+        network.remove(found.view.id);
         emit("task.removed", found, { name: found.view.name }, by());
         return {};
       },
@@ -297,8 +305,8 @@ export async function startKeeperDouble(at: Endpoint, stepMs = Number(process.en
         if (!discard) noneWaits(found, [share]);
         found.changes.delete(share.id);
         const left = found.view.shares.filter((other) => other.id !== share.id);
-        found.view = { ...found.view, shares: left, wall: wallOf(left) };
-        emit("folder.removed", found, { folder: share.id, name: share.name, discarded: discard, wall: found.view.wall }, by());
+        found.view = { ...found.view, shares: left };
+        emit("folder.removed", found, { folder: share.id, name: share.name, discarded: discard, wall: wallOf(found) }, by());
         return viewOf(found);
       },
       "folders.room": async ({ task, folder, answer }) => {
@@ -354,6 +362,106 @@ export async function startKeeperDouble(at: Endpoint, stepMs = Number(process.en
         emit("files.restored", found, { folder: share.id, name: share.name, restored: 1, refused: 0, remaining: 0 }, by());
         return { batch: "restore", refused: [], remaining: 0, restored: 1 };
       },
+      "policy.show": async ({ task }) => {
+        const found = find(task);
+        const { id } = found.view;
+        return { network: network.view(id), effective: network.effective(id), wall: wallOf(found) };
+      },
+      "policy.add": async ({ task, rule: draft, scope }) => {
+        const found = find(task);
+        const rule = network.add(found.view.id, draft, scope);
+        emit("policy.added", found, { rule, wall: wallOf(found) }, by());
+        return { rule, closed: 0 };
+      },
+      "policy.remove": async ({ task, rule: id }) => {
+        const found = find(task);
+        const rule = network.takeAway(found.view.id, id);
+        emit("policy.removed", found, { rule: rule.id, scope: rule.scope, wall: wallOf(found) }, by());
+        return { rule, closed: 0 };
+      },
+      "policy.setPresets": async ({ task, presets }) => {
+        const found = find(task);
+        network.setPresets(found.view.id, presets);
+        const view = network.view(found.view.id);
+        emit("policy.replaced", found, { presets: view.presets, rules: view.rules.length, wall: wallOf(found) }, by());
+        return view;
+      },
+      "policy.test": async ({ task, method, url }) => {
+        const request = requestOf(method, url);
+        if (!request) throw refusal("policy.rule", `${JSON.stringify(url)} is no address.`, "Try https://example.com/.");
+        return { ...network.decide(find(task).view.id, request), request };
+      },
+      "policy.replay": async ({ task, rules }) => {
+        const { id } = find(task).view;
+        const drafted = rules.map((draft, at): Rule => ({ id: `t${at + 1}`, scope: "task", from: "user", ...draft }));
+        const decided = events.filter((event) => event.task === id && event.kind === "egress.decided");
+        const differ = decided.flatMap(({ id: event, data }) => {
+          const [entry] = data.entries as EgressEntry[];
+          if (!entry?.decision) return [];
+          const was = { decision: entry.decision, rule: entry.rule ?? "default", reason: entry.reason ?? "" };
+          const { matched: _, ...would } = network.decide(id, entry.request, drafted);
+          return (would.decision === "allow") === (was.decision === "allow") ? [] : [{ event, request: entry.request, was, would }];
+        });
+        return { requests: decided.length, differ, more: false };
+      },
+      "policy.import": async ({ task, settings }) => {
+        const found = find(task);
+        const hosts = /"allowedDomains":\s*\[([^\]]*)\]/.exec(settings)?.[1];
+        if (hosts === undefined) throw refusal("policy.settings", "The settings name no hosts. The rules are as they were.", "Mend them.");
+        const rules = [...hosts.matchAll(/"([^"]+)"/g)].map(([, host = ""]): RuleDraft => ({ decision: "allow", host }));
+        network.setPresets(found.view.id, [], rules);
+        return { network: network.view(found.view.id), notes: ["filesystem: folders are given with --share"] };
+      },
+      "policy.export": async ({ task }) => {
+        const allowed = network.effective(find(task).view.id).filter(({ decision }) => decision === "allow");
+        return { settings: JSON.stringify({ network: { allowedDomains: allowed.map(({ host }) => host) } }), notes: [] };
+      },
+      "asks.list": async ({ task, revision, waitMs }) =>
+        network.asks(task === undefined ? undefined : find(task).view.id, revision, waitMs),
+      "asks.answer": async ({ ask, answer, scope, rule: draft }) => {
+        const { rule, task } = network.answer(ask, answer, scope, draft);
+        emit("ask.answered", find(task), { ask, answer, rule: rule.id }, by());
+        return { rule };
+      },
+      "asks.watch": async () => {
+        network.watching++;
+        socket.once("close", () => network.watching--);
+        return {};
+      },
+      "secrets.add": async ({ name, source, binding, value }) => {
+        const made = network.addSecret(name, source, binding, value);
+        emit("secret.added", undefined, { name, source: source.kind, binding }, by());
+        return made;
+      },
+      "secrets.list": async () => ({ secrets: network.secrets().map(({ name }) => secretView(name)), keychain: network.keychain }),
+      "secrets.remove": async ({ name }) => {
+        network.removeSecret(name);
+        emit("secret.removed", undefined, { name }, by());
+        return {};
+      },
+      "secrets.test": async ({ name }) => {
+        secretView(name);
+        return { usable: true, text: "Its value can be had." };
+      },
+      "secrets.attach": async ({ task, name }) => {
+        const found = find(task);
+        network.attach(found.view.id, name, true);
+        emit("secret.attached", found, { name, wall: wallOf(found) }, by());
+        return viewOf(found);
+      },
+      "secrets.detach": async ({ task, name }) => {
+        const found = find(task);
+        network.attach(found.view.id, name, false);
+        emit("secret.detached", found, { name, wall: wallOf(found) }, by());
+        return viewOf(found);
+      },
+      "events.verify": async () => ({
+        files: 1,
+        events: events.length,
+        anchored: false,
+        anchor: "The double has no keychain.",
+        findings: [],
+      }),
       "logs.read": async ({ offset }) => ({ bytes: "", next: offset, ended: true }),
       doctor: async () => ({ checks: [] }),
       "images.list": async () => ({ images: [] }),
@@ -380,9 +488,9 @@ export async function startKeeperDouble(at: Endpoint, stepMs = Number(process.en
   }
 
   function folders(task: Task, shares: ShareView[], kind: EventKind, share: ShareView, more: object, actor: Actor): TaskView {
-    task.view = { ...task.view, shares, wall: wallOf(shares) };
+    task.view = { ...task.view, shares };
     const { id, name, mode, hideSecrets, localFolders } = share;
-    emit(kind, task, { folder: id, name, mode, hideSecrets, localFolders, wall: task.view.wall, ...more }, actor);
+    emit(kind, task, { folder: id, name, mode, hideSecrets, localFolders, wall: wallOf(task), ...more }, actor);
     return viewOf(task);
   }
 
@@ -392,9 +500,35 @@ export async function startKeeperDouble(at: Endpoint, stepMs = Number(process.en
   }
 
   /** The view with what waits now. */
-  function viewOf({ view, changes }: Task): TaskView {
-    return { ...view, shares: view.shares.map((share) => ({ ...share, waiting: changes.get(share.id)?.total ?? 0 })) };
+  function viewOf(task: Task): TaskView {
+    const { view, changes } = task;
+    const shares = view.shares.map((share) => ({ ...share, waiting: changes.get(share.id)?.total ?? 0 }));
+    return { ...view, shares, network: network.view(view.id), wall: wallOf(task) };
   }
+
+  function wallOf({ view }: Task): string {
+    const words = { ro: "read", rw: "change files in", review: "propose changes in" };
+    const can = view.shares.map((share) => `${words[share.mode]} ${share.name}`);
+    return `This task can ${can.length > 0 ? can.join(", ") : "see no folder of yours"}, ${network.words(view.id)}, and nothing else.`;
+  }
+
+  /** One request of a task's toy shell. */
+  async function fetched(task: Task, url: string): Promise<string> {
+    const request = requestOf("GET", url);
+    if (!request) return `fetch: ${url}: no address`;
+    const { id, name } = task.view;
+    const decided = await network.request({ id, name }, request, (ask, held) =>
+      emit("ask.opened", task, { ask: ask.id, request, held }, { kind: "guest" }),
+    );
+    const decision = decided.decision === "allow" ? ("allow" as const) : ("deny" as const);
+    emit("egress.decided", task, { entries: [{ id: execs + 1, at: Date.now(), what: "decided", request, ...decided, decision }] });
+    return `fetch: ${url}: ${decision === "allow" ? "allowed" : "refused"} (${decided.rule})`;
+  }
+
+  const secretView = (name: string) => {
+    const view = network.secretView(name);
+    return { ...view, tasks: view.tasks.map((id) => find(id).view.name) };
+  };
 
   function freeName(base: string): string {
     const taken = new Set([...tasks.values()].map(({ view }) => view.name));
@@ -421,9 +555,14 @@ export async function startKeeperDouble(at: Endpoint, stepMs = Number(process.en
           const problem = { code: "exec.ticket", message: "This stream's ticket is not known.", next: ["Ask for a new one."] };
           return socket.end(encodeFrame(Frame.problem, Buffer.from(JSON.stringify(problem))));
         }
-        return toyShell(socket, given, () => emit("exec.ended", given.task, { exec: given.exec, status: 0, ranMs: 1 }));
+        return toyShell(
+          socket,
+          given,
+          (url) => fetched(given.task, url),
+          () => emit("exec.ended", given.task, { exec: given.exec, status: 0, ranMs: 1 }),
+        );
       }
-      const handlers = handlersFor();
+      const handlers = handlersFor(socket);
       for (const [method, handler] of Object.entries(handlers))
         Object.assign(handlers, {
           [method]: (params: never) => {
@@ -449,6 +588,7 @@ export async function startKeeperDouble(at: Endpoint, stepMs = Number(process.en
     at,
     clients: () => sockets.size,
     called,
+    network,
     close() {
       for (const socket of sockets) socket.destroy();
       for (const { home } of tasks.values()) if (home) rmSync(home, { recursive: true, force: true });
@@ -456,12 +596,6 @@ export async function startKeeperDouble(at: Endpoint, stepMs = Number(process.en
       rmSync(at.tokenFile, { force: true });
     },
   };
-}
-
-function wallOf(shares: readonly ShareView[]): string {
-  const words = { ro: "read", rw: "change files in", review: "propose changes in" };
-  const can = shares.map((share) => `${words[share.mode]} ${share.name}`);
-  return `This task can ${can.length > 0 ? can.join(", ") : "see no folder of yours"}, reach no host, and nothing else.`;
 }
 
 function isFolder(path: string): boolean {
@@ -479,6 +613,7 @@ function readLine(socket: Socket): string {
 function toyShell(
   socket: Socket,
   given: { task: Task; columns: number; rows: number; command: string[] | undefined },
+  fetched: (url: string) => Promise<string>,
   ended: () => void,
 ): void {
   const { task } = given;
@@ -493,6 +628,15 @@ function toyShell(
   const prompt = () => write(`\x1b[32myou@${task.view.name}\x1b[0m:\x1b[38;2;120;140;255m~\x1b[0m$ `);
   const execute = (command: string) => {
     if (command === "exit") return exit();
+    const url = /^fetch (.*)$/.exec(command)?.[1];
+    if (url !== undefined) {
+      void fetched(url).then((said) => {
+        write(`${said}\r\n`);
+        if (given.command) exit();
+        else prompt();
+      });
+      return;
+    }
     const script = command.replace("stty size", `echo ${rows} ${columns}`);
     const child = spawn("sh", ["-c", script], { env: { HOME: task.home ?? "/", PATH: "/usr/bin:/bin" }, cwd: task.home });
     const show = (chunk: Buffer) => {
@@ -504,7 +648,7 @@ function toyShell(
     };
     child.stdout.on("data", show);
     child.stderr.on("data", show);
-    child.on("close", prompt);
+    child.on("close", given.command ? exit : prompt);
     socket.once("close", () => child.kill());
   };
   const decoder = new FrameDecoder();
@@ -515,7 +659,7 @@ function toyShell(
         columns = size.getUint16(0);
         rows = size.getUint16(2);
       }
-      if (type === Frame.stdinEnd) exit();
+      if (type === Frame.stdinEnd && !given.command) exit();
       if (type !== Frame.stdin) continue;
       for (const character of Buffer.from(payload).toString("utf8")) {
         if (character === "\r") {

@@ -39,7 +39,11 @@ export class Cloche {
   readonly components = readComponents(componentsPath(bundle));
   readonly #env: Record<string, string>;
 
-  constructor(options: { components?: string } = {}) {
+  readonly #inside: (file: string, args: readonly string[]) => { file: string; args: readonly string[] };
+
+  /** `inside`: the command line that runs a program where all of this Cloche runs, such as an `Internet`'s */
+  constructor(options: { components?: string; inside?: (file: string, args: readonly string[]) => { file: string; args: string[] } } = {}) {
+    this.#inside = options.inside ?? ((file, args) => ({ file, args }));
     this.#env = {
       PATH: "/usr/sbin:/usr/bin:/sbin:/bin",
       HOME: this.directory,
@@ -108,7 +112,12 @@ export class Cloche {
 
   #spawn(file: string, args: readonly string[], options: RunOptions): Going {
     const began = performance.now();
-    const child = spawn(file, args, { cwd: options.cwd ?? this.directory, env: { ...this.#env, ...options.env }, stdio: "pipe" });
+    const command = this.#inside(file, args);
+    const child = spawn(command.file, command.args, {
+      cwd: options.cwd ?? this.directory,
+      env: { ...this.#env, ...options.env },
+      stdio: "pipe",
+    });
     child.stdin.on("error", () => {}); // a command that ends before it has read its input
     const out: Buffer[] = [];
     let text = "";

@@ -1,12 +1,16 @@
 /** Options that `run` and `new` share: what a task is made of. */
 import { resolve } from "node:path";
 import { type Client, type NewTask, visible } from "../../contract/index.ts";
-import { environmentArguments, memoryMib, type OptionTable, type Parsed, shareArgument, usage, wholeNumber } from "../args.ts";
+import { environmentArguments, memoryMib, type OptionTable, type Parsed, shareArgument, wholeNumber } from "../args.ts";
+import { hostRules, presetArguments, texts } from "../rule-arguments.ts";
 import { note } from "../session.ts";
 
 export const TASK_OPTIONS: OptionTable = {
   "--share": "values",
   "--network": "value",
+  "--allow": "values",
+  "--deny": "values",
+  "--secret": "values",
   "--env": "values",
   "--name": "value",
   "--cpus": "value",
@@ -20,9 +24,7 @@ export const TASK_OPTIONS: OptionTable = {
 /** Makes the grants and the request for a new task. */
 export async function newTaskParams(keeper: Client, parsed: Parsed, ephemeral: boolean): Promise<NewTask> {
   const { values, lists, flags } = parsed;
-  if (values["--network"] !== undefined && values["--network"] !== "none") {
-    throw usage(`--network ${values["--network"]} is not served in this version: a task has no network at all.`, "Leave --network out.");
-  }
+  const network = networkOptions(parsed);
   const shares: NewTask["shares"] = [];
   for (const argument of lists["--share"] ?? []) {
     const { path, mode, guestPath } = shareArgument(argument);
@@ -44,7 +46,20 @@ export async function newTaskParams(keeper: Client, parsed: Parsed, ephemeral: b
     ...(values["--name"] === undefined ? {} : { name: values["--name"] }),
     ...(values["--cpus"] === undefined ? {} : { cpus: wholeNumber(values["--cpus"], "--cpus") }),
     ...(values["--memory"] === undefined ? {} : { memoryMib: memoryMib(values["--memory"], "--memory") }),
+    ...network,
     ...(values["--disk"] === undefined ? {} : { diskGib: Math.ceil(memoryMib(values["--disk"], "--disk") / 1024) }),
+  };
+}
+
+/** What the task may reach, and the keys that work for it. */
+export function networkOptions(parsed: Parsed): Pick<NewTask, "network" | "secrets"> {
+  const { "--network": typed } = parsed.values;
+  const presets = typed === undefined ? [] : presetArguments(typed, "--network");
+  const rules = hostRules(parsed);
+  const secrets = texts(parsed.lists["--secret"]);
+  return {
+    ...(presets.length > 0 || rules.length > 0 ? { network: { presets, rules } } : {}),
+    ...(secrets.length > 0 ? { secrets: [...new Set(secrets)] } : {}),
   };
 }
 

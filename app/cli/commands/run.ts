@@ -1,14 +1,16 @@
 /** `cloche run`: a task made, started, worked in, and gone. `cloche exec` and `cloche shell` work in one that is there. */
-import { type Client, type Problem, ProblemError, type TaskView, toProblem } from "../../contract/index.ts";
+import { type AskView, type Client, type Problem, ProblemError, type TaskView, toProblem } from "../../contract/index.ts";
 import { duration, environmentArguments, type OptionTable, type Parsed, parse, usage } from "../args.ts";
+import { AskTerminal, hasTerminal } from "../ask-terminal.ts";
 import { type AttachOptions, attach, type Ended, type RunningCommand } from "../attach.ts";
 import { showProgress } from "../progress.ts";
 import { note, noteProblem, type Session, writeResult } from "../session.ts";
+import { refusedLines } from "../show-network.ts";
 import { endWithChanges } from "./after-run.ts";
 import { newTaskParams, TASK_OPTIONS } from "./options.ts";
 
 const EXEC_OPTIONS: OptionTable = { "--env": "values", "--timeout": "value", "--result": "value", "-t": "flag", "-T": "flag" };
-const RUN_OPTIONS: OptionTable = { ...TASK_OPTIONS, ...EXEC_OPTIONS, "--keep": "flag" };
+const RUN_OPTIONS: OptionTable = { ...TASK_OPTIONS, ...EXEC_OPTIONS, "--keep": "flag", "--ask": "flag" };
 
 /** status of everything that is ours and not the workload's */
 const OURS = 125;
@@ -32,10 +34,18 @@ export async function run(session: Session, args: readonly Buffer[]): Promise<nu
   if (parsed.workload.length === 0) throw usage("`cloche run` needs a command: cloche run --share DIR -- COMMAND.");
   const began = performance.now();
   const keep = parsed.flags.has("--keep");
+  if (parsed.flags.has("--ask") && !hasTerminal()) {
+    throw usage(
+      "--ask asks on a terminal, and there is none.",
+      "Leave --ask out: what was refused is listed at the end, with what allows it.",
+    );
+  }
   const result: RunResult = { version: 1, task: "", status: OURS, totalMs: 0 };
   const interrupts = new Interrupts();
   let keeper: Client | undefined;
   let task: TaskView | undefined;
+  let asking: AskTerminal | undefined;
+  let refused: readonly AskView[] = [];
   let ending: Promise<void> | undefined;
   // once, and by its id: a name may by then be the beginning of another task's
   const endOnce = (): Promise<void> => {
@@ -48,12 +58,21 @@ export async function run(session: Session, args: readonly Buffer[]): Promise<nu
     task = await keeper.call("tasks.create", await newTaskParams(keeper, parsed, !keep));
     const { id, name, wall } = task;
     result.task = name;
-    interrupts.onStop = () => endOnce().catch(() => {}); // told below
+    interrupts.onStop = () => {
+      asking?.stop();
+      return endOnce().catch(() => {}); // told below
+    };
     interrupts.check();
     note(`cloche: ${wall}`);
     const running = await showProgress(keeper, task, () => (keeper as Client).call("tasks.start", { task: id, lease: "client" }));
     if (running.state.at === "running") result.startMs = running.state.startMs;
-    const ended = await attach(keeper, attachOptions(parsed, id, parsed.workload, interrupts));
+    const options = attachOptions(parsed, id, parsed.workload, interrupts);
+    if (parsed.flags.has("--ask")) {
+      const hold = () => interrupts.command?.hold() ?? (() => {});
+      asking = new AskTerminal(keeper, { task: id, hold, tellOnly: () => options.terminal });
+      await asking.begin();
+    }
+    const ended = await attach(keeper, options);
     finishTimeout(parsed, ended, began);
     Object.assign(result, ended);
   } catch (error) {
@@ -64,13 +83,17 @@ export async function run(session: Session, args: readonly Buffer[]): Promise<nu
     }
   }
   if (interrupts.status !== undefined && result.signal === undefined) result.status = interrupts.status;
+  asking?.stop();
   try {
+    // with the task go the asks of a run that is not kept
+    if (keeper && task && !ending) refused = (await keeper.call("asks.list", { task: task.id, waitMs: 0 })).asks;
     await endOnce();
     if (keep && task) note(`cloche: kept as ${task.name}; \`cloche start ${task.name}\` starts it again.`);
   } catch (error) {
     noteProblem(toProblem(error));
   }
   interrupts.end();
+  for (const line of refusedLines(task?.name ?? "", refused, !keep)) note(line);
   try {
     if (keeper && task) result.waiting = await endWithChanges(keeper, task.id, interrupts.status === undefined);
   } catch (error) {
@@ -128,7 +151,8 @@ function attachOptions(
     task,
     ...(command ? { command } : {}),
     env: environmentArguments(lists["--env"] ?? []),
-    terminal: flags.has("-t") || (!flags.has("-T") && (both || terminal)),
+    // whoever wants to be asked keeps the terminal, unless it is given away by -t
+    terminal: flags.has("-t") || (!flags.has("-T") && !flags.has("--ask") && (both || terminal)),
     ...(values["--timeout"] === undefined ? {} : { timeoutMs: duration(values["--timeout"], "--timeout") }),
     onCommand: (running) => {
       interrupts.command = running;

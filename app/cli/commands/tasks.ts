@@ -5,6 +5,7 @@ import { showProgress } from "../progress.ts";
 import { columns, note, noteProblem, print, printJson, type Session, stateWord } from "../session.ts";
 import { waitingWords } from "../show-changes.ts";
 import { folderFacts } from "../show-folder.ts";
+import { networkRows } from "../show-network.ts";
 import { newTaskParams, TASK_OPTIONS } from "./options.ts";
 
 const JSON_OPTION: OptionTable = { "--json": "flag" };
@@ -106,6 +107,7 @@ export async function show(session: Session, args: readonly Buffer[]): Promise<n
       ["folder", `${share.name} (${share.mode}) at ${share.guestPath}`],
       ...folderFacts(task.name, share).map((fact) => ["", `  ${fact}`]),
     ]),
+    ...networkRows(task.name, task.network),
     ["machine", `${task.cpus} CPU, ${task.memoryMib} MiB memory, ${task.diskGib} GiB disk (sparse), sudo ${task.sudo ? "on" : "off"}`],
     ["commands", `${task.running} running`],
   ];

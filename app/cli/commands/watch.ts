@@ -1,7 +1,10 @@
 /** `logs` and `events`: what a task did and said. Guest text is shown with its control characters made visible. */
-import { type EventEnvelope, type Problem, type TaskView, visible } from "../../contract/index.ts";
+import { type EventEnvelope, type TaskView, visible } from "../../contract/index.ts";
 import { duration, parse, usage } from "../args.ts";
 import { print, printJson, type Session } from "../session.ts";
+import { many } from "../show-changes.ts";
+import { eventLines } from "../show-events.ts";
+import { oneLine } from "../show-network.ts";
 
 const WAIT_MS = 10_000;
 const CHUNK_BYTES = 196_608;
@@ -29,6 +32,9 @@ function printBytes(bytes: Buffer, guestConsole: boolean): Promise<void> {
 }
 
 export async function events(session: Session, args: readonly Buffer[]): Promise<number> {
+  const [verb, ...more] = args;
+  if (verb?.toString() === "verify") return verify(session, more);
+  if (verb?.toString() === "export") return exportEvents(session, more);
   const parsed = parse(args, { "-f": "flag", "--since": "value", "--json": "flag" });
   const [task, ...rest] = parsed.words;
   if (rest.length > 0) throw usage("`cloche events` takes one task at most: cloche events [TASK] [-f] [--since 1h].");
@@ -50,29 +56,49 @@ export async function events(session: Session, args: readonly Buffer[]): Promise
     // runs that are over are in no list, but their first event names them
     for (const { task: id, kind, data } of part.events) if (id !== undefined && kind === "task.created") names.set(id, String(data.name));
     if (json && !follow) all.push(...part.events);
-    else for (const event of part.events) await print(json ? JSON.stringify(event) : eventLine(event, names));
+    else for (const event of part.events) await print(json ? JSON.stringify(event) : eventLines(event, names).join("\n"));
     if (!follow && part.events.length === 0) break;
   }
   if (json) await printJson({ events: all });
   return 0;
 }
 
-function eventLine(event: EventEnvelope, names: ReadonlyMap<string, string>): string {
-  const about = event.task === undefined ? "keeper" : (names.get(event.task) ?? String(event.data.name ?? event.task));
-  const claim = event.source === "guest" ? " (the guest says)" : "";
-  const by = event.actor.kind === "user" ? ` by ${event.actor.via ?? "user"}` : "";
-  return visible(`${event.time.slice(0, 23).replace("T", " ")}  ${about}  ${event.kind}${claim}${by}  ${eventDetail(event)}`)
-    .replaceAll("\n", " ⏎ ")
-    .trimEnd();
+/** Every event as one line of JSON, the oldest first: to a file or a pipe, with what was recorded and nothing left out. */
+async function exportEvents(session: Session, args: readonly Buffer[]): Promise<number> {
+  const parsed = parse(args, { "--since": "value" });
+  const [task, ...rest] = parsed.words;
+  if (rest.length > 0) throw usage("`cloche events export` takes one task at most: cloche events export [TASK] [--since 24h].");
+  const since = parsed.values["--since"];
+  const of = { ...(task === undefined ? {} : { task }), ...(since === undefined ? {} : { sinceMs: duration(since, "--since") }) };
+  const keeper = await session.keeper();
+  for (let after = 0; ; ) {
+    const part = await keeper.call("events.read", { after, limit: 500, waitMs: 0, ...of });
+    if (part.events.length === 0) return 0;
+    await print(part.events.map((event) => JSON.stringify(event)).join("\n"));
+    after = part.next;
+  }
 }
 
-function eventDetail(event: EventEnvelope): string {
-  const { data } = event;
-  if (event.kind === "task.failed") {
-    const { message, code } = data.problem as Problem;
-    return `${message} [${code}]`;
+const FOUND = {
+  changed: "was changed",
+  missing: "lacks records",
+  order: "is out of order",
+  cut: "was cut off",
+  unreadable: "cannot be read",
+};
+
+async function verify(session: Session, args: readonly Buffer[]): Promise<number> {
+  const parsed = parse(args, { "--json": "flag" });
+  if (parsed.words.length > 0) throw usage("`cloche events verify` takes no task: it looks at the whole log.");
+  const result = await (await session.keeper()).call("events.verify", {});
+  if (parsed.flags.has("--json")) await printJson(result);
+  else {
+    for (const { task, line, what, text } of result.findings)
+      await print(oneLine(`FAILED   events of ${task ?? "the keeper"}, line ${line}: ${FOUND[what]}: ${text}`));
+    const looked = `${many(result.events, "event")} in ${many(result.files, "file")}`;
+    if (result.findings.length === 0) await print(`ok       ${looked}: nothing was changed, dropped, reordered or cut off`);
+    else await print(`FAILED   ${looked}, ${many(result.findings.length, "finding")}`);
+    await print(oneLine(`${result.anchored ? "ok      " : "warning "} ${result.anchored ? "anchored" : "unanchored"}: ${result.anchor}`));
   }
-  return Object.entries(data)
-    .map(([key, value]) => `${key}=${typeof value === "string" && /^[\w.:/-]+$/.test(value) ? value : JSON.stringify(value)}`)
-    .join(" ");
+  return result.findings.length > 0 ? 125 : 0;
 }
