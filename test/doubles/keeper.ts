@@ -441,7 +441,7 @@ export async function startKeeperDouble(at: Endpoint, stepMs = Number(process.en
       },
       "secrets.test": async ({ name }) => {
         secretView(name);
-        return { usable: true, text: "Its value can be had." };
+        return { usable: true, text: `The key ${name} can be had.` };
       },
       "secrets.attach": async ({ task, name }) => {
         const found = find(task);

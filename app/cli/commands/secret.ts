@@ -187,7 +187,7 @@ async function test(session: Session, args: readonly Buffer[]): Promise<number> 
   const [name, ...rest] = parsed.words;
   if (name === undefined || rest.length > 0) throw usage("`cloche secret test` needs one name: cloche secret test NAME.");
   const tested = await (await session.keeper()).call("secrets.test", { name });
-  await (parsed.flags.has("--json") ? printJson(tested) : print(oneLine(`${name}: ${tested.text}`)));
+  await (parsed.flags.has("--json") ? printJson(tested) : print(oneLine(tested.text)));
   return tested.usable ? 0 : 125;
 }
 
