@@ -84,6 +84,19 @@ describe("a run that was refused something", () => {
     expect(shown).not.toContain(QUESTION);
     expect(shown).toContain(": allowed");
   });
+  it.runIf(terminals)("whose question is answered elsewhere goes on without an answer here", async () => {
+    const going = line.onTerminal(["run", "--ask", "--keep", "--name", "asked", "--", "fetch https://api.example.com/v1"], []);
+    await vi.waitFor(async () => expect((await line.keeper.network.asks(undefined, undefined, 0)).asks).toHaveLength(1), {
+      timeout: 30_000,
+    });
+    await ok(["deny", "asked", "api.example.com"]);
+    const { shown, status } = await going;
+    expect(status).toBe(0);
+    expect(shown).toContain("fetch: https://api.example.com/v1: refused");
+    expect(shown, "asked and taken back, or never asked").toSatisfy(
+      (text: string) => text.includes(QUESTION) === text.includes("nobody waits for that answer any more"),
+    );
+  });
   it.runIf(terminals)("is not answered by what was typed before the question", async () => {
     const going = line.onTerminal(
       ["asks", "-f"],
@@ -263,7 +276,7 @@ describe("events of what a task reached", () => {
   it("are sentences, one object a line when exported, and verified", async () => {
     await ok(["run", "--keep", "--name", "work", "-T", "--", "fetch", "https://api.example.com/v1"]);
     const { stdout } = await ok(["events", "work"]);
-    expect(stdout).toContain("egress.decided  refused GET https://api.example.com/v1 by rule default: No rule says");
+    expect(stdout).toContain("egress.decided  refused GET https://api.example.com/v1: No rule says");
     expect(stdout).toContain("GET https://api.example.com/v1: no rule decides it, refused (a");
     const exported = (await ok(["events", "export", "work"])).stdout.trimEnd().split("\n");
     expect(exported.map((text) => (JSON.parse(text) as EventEnvelope).kind)).toContain("egress.decided");

@@ -56,9 +56,9 @@ function sentenceOf(kind: string, data: unknown): string | string[] | undefined 
 }
 
 function decidedWords({ request, decision, rule, reason, secret }: EgressEntry): string {
-  const verdict = decision === "allow" ? "allowed" : "refused";
-  const key = secret === undefined ? "" : `, with key ${secret}`;
-  return `${verdict} ${requestWords(request)} by rule ${rule ?? "default"}${key}${reason === undefined || reason === "" ? "" : `: ${reason}`}`;
+  const by = rule ?? "default";
+  if (decision === "allow") return `allowed ${requestWords(request)} by rule ${by}${secret === undefined ? "" : `, with key ${secret}`}`;
+  return `refused ${requestWords(request)}: ${reason ?? "no reason was given"} (rule ${by})`;
 }
 
 function endedWords({ request, status, sentBytes, receivedBytes, ms, fault, address }: EgressEntry): string {

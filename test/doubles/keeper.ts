@@ -459,7 +459,7 @@ export async function startKeeperDouble(at: Endpoint, stepMs = Number(process.en
         files: 1,
         events: events.length,
         anchored: false,
-        anchor: "The double has no keychain.",
+        anchor: "unanchored: the double has no keychain",
         findings: [],
       }),
       "logs.read": async ({ offset }) => ({ bytes: "", next: offset, ended: true }),

@@ -98,7 +98,7 @@ async function verify(session: Session, args: readonly Buffer[]): Promise<number
     const looked = `${many(result.events, "event")} in ${many(result.files, "file")}`;
     if (result.findings.length === 0) await print(`ok       ${looked}: nothing was changed, dropped, reordered or cut off`);
     else await print(`FAILED   ${looked}, ${many(result.findings.length, "finding")}`);
-    await print(oneLine(`${result.anchored ? "ok      " : "warning "} ${result.anchored ? "anchored" : "unanchored"}: ${result.anchor}`));
+    await print(oneLine(`${result.anchored ? "ok      " : "warning "} ${result.anchor}`));
   }
   return result.findings.length > 0 ? 125 : 0;
 }
