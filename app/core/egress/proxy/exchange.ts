@@ -71,9 +71,11 @@ export class Http1Exchange implements Exchange {
 
   respond(status: number, rawHeaders: string[]): Writable {
     this.#response.sendDate = false;
-    this.#response.writeHead(status, "", rawHeaders);
-    // server-sent events and slow answers: the head does not wait for the first byte of the body
-    this.#response.flushHeaders();
+    this.#response.writeHead(status, rawHeaders);
+    // the head goes with the first bytes of the body, or alone where those are not here yet
+    setImmediate(() => {
+      if (!this.#response.destroyed) this.#response.flushHeaders();
+    });
     return this.#response;
   }
 
@@ -150,15 +152,22 @@ export class Http2Exchange implements Exchange {
   finish(trailers: string[] = []): void {
     this.#trailers = trailers;
     this.#stream.end();
-    if (this.body && !this.#stream.readableEnded) this.#stream.resume();
+    this.#drain();
   }
 
   answer(status: number, rawHeaders: string[], body: Buffer): void {
     if (this.#stream.destroyed || this.#stream.closed) return;
     this.respond(status, rawHeaders);
-    this.#stream.end(this.method === "HEAD" ? undefined : body, () => {
-      if (!this.#stream.readableEnded) this.#stream.close(constants.NGHTTP2_NO_ERROR);
-    });
+    this.#stream.end(this.method === "HEAD" ? undefined : body);
+    this.#drain();
+  }
+
+  #drain(): void {
+    const stream = this.#stream;
+    if (!this.body || stream.readableEnded) return;
+    stream.resume();
+    const timer = setTimeout(() => stream.close(constants.NGHTTP2_NO_ERROR), DRAIN_MS);
+    stream.once("close", () => clearTimeout(timer));
   }
 
   abort(): void {

@@ -6,7 +6,7 @@ import type { EgressDecision, EgressEntry, EgressRequest, Rule } from "../../../
 import { decide } from "../policy/index.ts";
 import type { EffectivePolicy } from "../protocol.ts";
 import { type AskNotices, Asks } from "./asks.ts";
-import { MAX_REQUESTS } from "./limits.ts";
+import { MAX_REQUESTS, QUIET_MS } from "./limits.ts";
 import type { Recorder } from "./record.ts";
 import { type Refusal, refusal } from "./refusal.ts";
 
@@ -38,6 +38,8 @@ export interface Live {
   readonly from: number;
   sent: number;
   received: number;
+  /** neither side sent anything since the last look */
+  quiet: boolean;
   address?: string;
   status?: number;
   secret?: string;
@@ -64,6 +66,7 @@ export class Gate {
     this.#recorder = recorder;
     this.#notices = notices;
     this.#asks = new Asks(notices);
+    setInterval(() => this.#endQuiet(), QUIET_MS).unref();
   }
 
   get pendingAsks(): number {
@@ -108,7 +111,7 @@ export class Gate {
     if (this.#live.size >= MAX_REQUESTS) {
       return { decision: "deny", rule: "limits", reason: `More than ${MAX_REQUESTS} requests of this task are under way.` };
     }
-    const live: Live = { id: this.#nextId++, request, matched, control, from: performance.now(), sent: 0, received: 0 };
+    const live: Live = { id: this.#nextId++, request, matched, control, from: performance.now(), sent: 0, received: 0, quiet: false };
     this.#live.add(live);
     this.#spend(matched, 1, 0);
     return live;
@@ -133,6 +136,7 @@ export class Gate {
   count(live: Live, sent: number, received: number): void {
     live.sent += sent;
     live.received += received;
+    live.quiet = false;
     const { matched } = live;
     if (matched.bytes === undefined) return;
     this.#spend(matched, 0, sent + received);
@@ -219,6 +223,17 @@ export class Gate {
       return { decision: "deny", rule: now.id, reason: "Another rule decides about it now, and on other conditions." };
     }
     return verdict;
+  }
+
+  /** One look for all, so that a byte costs no timer. */
+  #endQuiet(): void {
+    for (const live of this.#live) {
+      if (live.quiet)
+        live.control.abort(
+          new Cut(refusal(504, "upstream.timeout", "Neither side sent anything for too long."), "neither side sent anything"),
+        );
+      live.quiet = true;
+    }
   }
 
   #of(rule: Rule): { requests: number; bytes: number } {

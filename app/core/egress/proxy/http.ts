@@ -20,7 +20,7 @@ import { hostAndPort, normalPath } from "../policy/index.ts";
 import type { BoundSecret } from "../protocol.ts";
 import { type Exchange, filterHeaders, valuesOf } from "./exchange.ts";
 import { Cut, type Gate, Left, type Live } from "./gate.ts";
-import { MAX_HEADERS, QUIET_MS } from "./limits.ts";
+import { MAX_HEADERS } from "./limits.ts";
 import { pump } from "./pump.ts";
 import { NotRecorded } from "./record.ts";
 import { type Refusal, type RefusalCode, refusal, refusalBody, refusalHeaders } from "./refusal.ts";
@@ -52,7 +52,7 @@ export interface Checked {
   readonly query: string;
 }
 
-class Refused extends Error {
+export class Refused extends Error {
   readonly refusal: Refusal;
   readonly request: EgressRequest | undefined;
   constructor(refusal: Refusal, request?: EgressRequest) {
@@ -70,7 +70,7 @@ export async function handle(task: Task, connection: Connection, exchange: Excha
     const checked = await check(task, connection, exchange, false);
     await decideAndForward(task, checked, exchange, control);
   } catch (error) {
-    refuse(task, exchange, error);
+    refuse(task, exchange, control.signal.aborted ? control.signal.reason : error);
   }
 }
 
@@ -142,11 +142,11 @@ async function decideAndForward(task: Task, checked: Checked, exchange: Exchange
       body: outgoing.body,
       signal: control.signal,
     });
-    await sendBack(task, live, outgoing.passed, response, exchange, control.signal);
+    await sendBack(task, outgoing, response, exchange);
     task.gate.close(live);
   } catch (error) {
     end(task, live, control.signal.aborted ? control.signal.reason : error);
-    throw control.signal.aborted ? control.signal.reason : error;
+    throw error;
   } finally {
     outgoing.release();
   }
@@ -159,6 +159,8 @@ export interface Outgoing {
   readonly target: string;
   readonly rawHeaders: string[];
   readonly body: ((to: Writable) => Promise<void>) | undefined;
+  /** leaves the rest of the body unsent */
+  stopBody(): void;
   /** gives back what was held; called in every case */
   release(): void;
 }
@@ -177,7 +179,7 @@ export async function admit(
   const passed = prepare({ ...request, path, query, rawHeaders: headers }, task.secrets, { credentials: verdict.matched?.credentials });
   const refuseCredential = async ({ code, reason }: CredentialRefusal) => {
     await gate.refused(request, verdict.rule, reason);
-    return new Refused(refusal(403, `credential.${code}`, reason, { rule: verdict.rule }), request);
+    return new Refused(refusal(403, code, reason, { rule: verdict.rule }), request);
   };
   if (passed.kind === "refuse") throw await refuseCredential(passed);
 
@@ -195,12 +197,14 @@ export async function admit(
     const secret = passed.swapped[0] ?? [...(filter?.swapped ?? [])][0];
     if (secret !== undefined) live.secret = secret;
     exchange.proceed();
+    const stop = new AbortController();
     return {
       live,
       passed,
       target: path + passed.query,
       rawHeaders: withLength(passed, whole),
-      body: exchange.body && bodyOf(task, exchange, live, filter, whole),
+      body: exchange.body && bodyOf(task, exchange, live, { filter, whole, signal: stop.signal }),
+      stopBody: () => stop.abort(),
       release: () => filter?.close(),
     };
   } catch (error) {
@@ -222,7 +226,8 @@ async function refusedBy(
 /** Reads a body whole through its filter, which holds it and bounds it. */
 async function gather(exchange: Exchange, filter: BodyFilter, signal: AbortSignal): Promise<Buffer | CredentialRefusal> {
   const parts: Buffer[] = [];
-  for await (const chunk of exchange.body ?? []) {
+  // its end here is not the connection's: a refusal is still to be sent
+  for await (const chunk of exchange.body?.iterator({ destroyOnReturn: false }) ?? []) {
     if (signal.aborted) throw signal.reason;
     const out = filter.push(chunk as Buffer);
     if (!Buffer.isBuffer(out)) return out;
@@ -239,42 +244,38 @@ function withLength(passed: Passed, whole: Buffer | undefined): string[] {
   return rawHeaders;
 }
 
-function bodyOf(
-  task: Task,
-  exchange: Exchange,
-  live: Live,
-  filter: BodyFilter | undefined,
-  whole: Buffer | undefined,
-): (to: Writable) => Promise<void> {
+interface BodyMeans {
+  readonly filter: BodyFilter | undefined;
+  readonly whole: Buffer | undefined;
+  readonly signal: AbortSignal;
+}
+
+function bodyOf(task: Task, exchange: Exchange, live: Live, { filter, whole, signal }: BodyMeans): (to: Writable) => Promise<void> {
   const { body } = exchange;
+  const count = (bytes: number) => task.gate.count(live, bytes, 0);
   if (whole) {
     return async (to) => {
-      task.gate.count(live, whole.length, 0);
+      count(whole.length);
       to.write(whole);
     };
   }
   const take = (out: ReturnType<BodyFilter["push"]>): Buffer => {
     if (Buffer.isBuffer(out)) return out;
-    live.control.abort(new Cut(refusal(403, `credential.${out.code}`, out.reason, { rule: live.matched.id }), out.reason));
+    live.control.abort(new Cut(refusal(403, out.code, out.reason, { rule: live.matched.id }), out.reason));
     throw live.control.signal.reason;
   };
   const change = filter && { push: (chunk: Buffer) => take(filter.push(chunk)), end: () => take(filter.end()) };
   return async (to) => {
-    if (body) await pump(body, to, { count: (bytes) => task.gate.count(live, bytes, 0), ...(change ? { change } : {}) });
+    if (body) await pump(body, to, { count, signal, ...(change ? { change } : {}) });
     const [put] = filter?.swapped ?? [];
     if (put !== undefined) live.secret ??= put;
   };
 }
 
 /** @param response whose head is there */
-async function sendBack(
-  task: Task,
-  live: Live,
-  passed: Passed,
-  response: UpstreamResponse,
-  exchange: Exchange,
-  signal: AbortSignal,
-): Promise<void> {
+async function sendBack(task: Task, outgoing: Outgoing, response: UpstreamResponse, exchange: Exchange): Promise<void> {
+  const { live, passed, stopBody } = outgoing;
+  const { signal } = live.control;
   const { status, rawHeaders, body } = response;
   Object.assign(live, { status, ...(response.address === undefined ? {} : { address: response.address }) });
   const unsafe = passed.values.length > 0 ? unsearchable(status, rawHeaders) : undefined;
@@ -285,42 +286,22 @@ async function sendBack(
   const trailers = exchange.version === 2 && valuesOf(rawHeaders, "content-type").some((type) => /^application\/grpc/i.test(type));
   const to = exchange.respond(status, answerHeaders(rawHeaders, live, passed), { trailers });
   const scrubber = passed.values.length > 0 ? new ResponseScrubber(passed.values) : undefined;
-  const cut = () => response.destroy();
+  const cut = () => {
+    response.destroy();
+    exchange.abort();
+  };
   signal.addEventListener("abort", cut, { once: true });
-  const quiet = new Quiet(() =>
-    live.control.abort(new Cut(refusal(504, "upstream.timeout", "Neither side sent anything for too long."), "neither side sent anything")),
-  );
   try {
-    const count = (bytes: number) => {
-      quiet.stir();
-      task.gate.count(live, 0, bytes);
-    };
-    await pump(body, to, { count, ...(scrubber ? { change: scrubber } : {}) });
+    await pump(body, to, { count: (bytes) => task.gate.count(live, 0, bytes), ...(scrubber ? { change: scrubber } : {}) });
     if (signal.aborted) throw signal.reason;
+    if (!response.whole) throw new UpstreamFault("reset", "The origin broke its answer off.");
+    // an answer that is whole may come before the request is
+    stopBody();
     exchange.finish(trailers ? scrubHeaders(response.trailers(), passed.values) : []);
-    // what the client has not taken yet may still be cut
     await new Promise<void>((resolve) => finished(to, { readable: false }, () => resolve()));
+    if (signal.aborted) throw signal.reason;
   } finally {
-    quiet.end();
     signal.removeEventListener("abort", cut);
-  }
-}
-
-/** Calls when nothing stirred for QUIET_MS; costs nothing per chunk. */
-export class Quiet {
-  #stirred = true;
-  readonly #timer: NodeJS.Timeout;
-  constructor(onQuiet: () => void) {
-    this.#timer = setInterval(() => {
-      if (!this.#stirred) onQuiet();
-      this.#stirred = false;
-    }, QUIET_MS);
-  }
-  stir(): void {
-    this.#stirred = true;
-  }
-  end(): void {
-    clearInterval(this.#timer);
   }
 }
 
@@ -347,10 +328,8 @@ export function end(task: Task, live: Live, error: unknown): void {
 export function refuse(task: Task, exchange: Exchange, error: unknown): void {
   if (error instanceof Left) return;
   const told = refusalOf(error);
-  if (!told || exchange.responded) {
-    if (!told) process.stderr.write(`proxy: ${String(error)}\n`);
-    return exchange.abort();
-  }
+  if (!told) process.stderr.write(`proxy: ${String(error).slice(0, 300)}\n`);
+  if (!told || exchange.responded) return exchange.abort();
   const body = refusalBody(told.refusal, told.request, task.name);
   exchange.answer(told.refusal.status, refusalHeaders(body), body);
 }

@@ -2,8 +2,8 @@
 import type { Duplex } from "node:stream";
 import type { EgressRequest } from "../../../contract/index.ts";
 import { Left } from "./gate.ts";
-import { end, Quiet, type Task, targetOf } from "./http.ts";
-import { pump } from "./pump.ts";
+import { end, type Task, targetOf } from "./http.ts";
+import { tunnel } from "./pump.ts";
 
 export const opaqueRequest = (named: { host: string; port: number }): EgressRequest => ({
   scheme: "opaque",
@@ -26,25 +26,17 @@ export async function passOn(task: Task, named: { host: string; port: number }, 
     await task.gate.record(live);
     const origin = await task.upstream.connect(targetOf(live), control.signal);
     if (origin.remoteAddress !== undefined) live.address = origin.remoteAddress;
-    const quiet = new Quiet(() => control.abort(new Left()));
+    guest.off("close", left); // from here on that is how a tunnel ends
     const cut = () => {
       origin.destroy();
       guest.destroy();
     };
     control.signal.addEventListener("abort", cut, { once: true });
-    const count = (sent: number, received: number) => {
-      quiet.stir();
-      task.gate.count(live, sent, received);
-    };
-    try {
-      const up = pump(guest, origin, { count: (bytes) => count(bytes, 0) }).then(() => origin.end());
-      const down = pump(origin, guest, { count: (bytes) => count(0, bytes) }).then(() => guest.end());
-      await Promise.all([up, down]);
-    } finally {
-      quiet.end();
-      origin.destroy();
-    }
-    task.gate.close(live);
+    if (control.signal.aborted) cut();
+    const { gate } = task;
+    await tunnel(guest, origin, { count: (bytes) => gate.count(live, bytes, 0) }, { count: (bytes) => gate.count(live, 0, bytes) });
+    if (control.signal.aborted) throw control.signal.reason;
+    gate.close(live);
   } catch (error) {
     end(task, live, control.signal.aborted ? control.signal.reason : error);
   } finally {

@@ -1,19 +1,22 @@
-/** Moves a body from one side to the other, no faster than the other takes it. */
-import type { Readable, Writable } from "node:stream";
+/** Moves bytes from one side to the other, no faster than the other takes them. */
+import { type Duplex, finished, type Readable, type Writable } from "node:stream";
 
 export interface PumpOptions {
   /** told of the bytes that came, and of those that go on */
   readonly count: (bytes: number) => void;
   /** what goes on in place of a chunk; throws to break off */
   readonly change?: { push(chunk: Buffer): Buffer; end(): Buffer };
+  /** stops it where it is */
+  readonly signal?: AbortSignal;
 }
 
 /** Resolves when `from` has ended and all of it was written; `to` is left open. Rejects when either side breaks. */
-export function pump(from: Readable, to: Writable, { count, change }: PumpOptions): Promise<void> {
+export function pump(from: Readable, to: Writable, { count, change, signal }: PumpOptions): Promise<void> {
   return new Promise((resolve, reject) => {
     const finish = (error?: Error) => {
       from.off("data", onData).off("end", onEnd).off("error", finish).off("close", onClose).off("aborted", onClose);
       to.off("drain", onDrain).off("error", finish).off("close", onOtherClose);
+      signal?.removeEventListener("abort", onStop);
       if (error) {
         from.pause();
         reject(error);
@@ -40,11 +43,33 @@ export function pump(from: Readable, to: Writable, { count, change }: PumpOption
       }
     };
     const onClose = () => finish(Object.assign(new Error("it was broken off"), { code: "ECONNRESET" }));
+    const onStop = () => finish(new Error("stopped"));
     const onOtherClose = () => finish(Object.assign(new Error("the other side closed"), { code: "EPIPE" }));
+    signal?.addEventListener("abort", onStop, { once: true });
     to.on("drain", onDrain).on("error", finish).on("close", onOtherClose);
     from.on("data", onData).on("end", onEnd).on("error", finish).on("close", onClose).on("aborted", onClose);
     if (to.destroyed) onOtherClose();
     else if (from.destroyed && !from.readableEnded) onClose();
     else from.resume();
   });
+}
+
+/** How long the one direction of a tunnel may go on after the other has ended: no protocol on a guest's stream relies on half-closing. */
+const LAST_BYTES_MS = 5_000;
+
+/** Joins two connections until either ends. Resolves when both are over; never rejects. */
+export async function tunnel(guest: Duplex, origin: Duplex, up: PumpOptions, down: PumpOptions): Promise<void> {
+  const sent = pump(guest, origin, up).then(() => origin.end());
+  const received = pump(origin, guest, down).then(() => guest.end());
+  await Promise.race([sent, received]).catch(() => {});
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise((resolve) => {
+    timer = setTimeout(resolve, LAST_BYTES_MS);
+  });
+  await Promise.race([Promise.allSettled([sent, received]), late]);
+  clearTimeout(timer);
+  if (!guest.writableFinished && guest.writableEnded && !guest.destroyed)
+    await new Promise((resolve) => finished(guest, { readable: false }, resolve));
+  guest.destroy();
+  origin.destroy();
 }

@@ -6,7 +6,7 @@ import type { EgressRequest } from "../../../contract/index.ts";
 import type { RefusalCode as CredentialCode } from "../credentials/index.ts";
 import { allowLine } from "../policy/index.ts";
 
-/** Codes are stable: programs, records and tests name them. Beside these there is `credential.` with each of the credentials' own. */
+/** Codes are stable: programs, records and tests name them. The credentials have theirs beside these. */
 export const REFUSALS = {
   "policy.no-rule": "no rule of the task allows it",
   "policy.refused": "a rule of the task refuses it, or is used up",
@@ -30,7 +30,7 @@ export const REFUSALS = {
   "upstream.proxy": "the outgoing proxy of this computer refused or failed",
   "proxy.record": "the decision could not be written down",
 } as const;
-export type RefusalCode = keyof typeof REFUSALS | `credential.${CredentialCode}`;
+export type RefusalCode = keyof typeof REFUSALS | CredentialCode;
 
 export interface Refusal {
   /** 403 refused, 421 not for this connection, 400 and 431 not a request, 502 to 504 allowed and yet not done */

@@ -91,7 +91,7 @@ export class Streams {
     const verdict = this.#task.gate.decide(request);
     const what = kind === "silent" ? "The client waits for the server to speak first" : "The connection is neither TLS nor HTTP";
     const reason = `${what}, so nothing in it can be decided: it passes only by a rule for opaque connections.`;
-    if (kind !== "gone") await this.#task.gate.opaqueRefused(request, verdict, reason).catch((error) => swallowUnrecorded(error));
+    if (kind !== "gone") await this.#task.gate.opaqueRefused(request, verdict, reason).catch(swallowUnrecorded);
     stream.destroy();
   }
 
@@ -188,11 +188,18 @@ export class Streams {
       void handleUpgrade(this.#task, this.#connectionOf(request), request, socket, head);
     });
     server.on("connect", (request, socket, head) => this.#connect(request, socket, head));
-    server.on("clientError", (_error, socket) => {
+    server.on("clientError", (error: NodeJS.ErrnoException, socket) => {
+      const connection = this.#connections.get(socket);
+      if (error.code?.startsWith("HPE_") && connection) this.#recordUnreadable(connection, error.code);
       if (socket.writable) socket.end("HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
       else socket.destroy();
     });
     return server;
+  }
+
+  #recordUnreadable({ scheme, named }: Connection, code: string): void {
+    const request = { scheme, host: named?.host ?? "unreadable", port: named?.port ?? 80, method: "", path: "", upgrade: false };
+    this.#task.gate.refused(request, "form", `What the client sent is not HTTP as it has to be (${code}).`).catch(swallowUnrecorded);
   }
 
   #connectionOf(request: IncomingMessage): Connection {

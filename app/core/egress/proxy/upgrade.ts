@@ -1,12 +1,12 @@
 /** WebSocket and other upgrades: a request like others, decided as an upgrade, after which bytes go both ways unread. */
-import type { IncomingMessage } from "node:http";
+import { type IncomingMessage, STATUS_CODES } from "node:http";
 import type { Duplex } from "node:stream";
-import { ResponseScrubber } from "../credentials/index.ts";
+import { ResponseScrubber, unsearchable } from "../credentials/index.ts";
 import { type Exchange, filterHeaders, valuesOf } from "./exchange.ts";
 import { Left } from "./gate.ts";
-import { admit, answerHeaders, type Connection, check, end, ordinaryHeaders, Quiet, refusalOf, type Task, targetOf } from "./http.ts";
-import { pump } from "./pump.ts";
-import { refusalBody, refusalHeaders } from "./refusal.ts";
+import { admit, answerHeaders, type Connection, check, end, ordinaryHeaders, Refused, refusalOf, type Task, targetOf } from "./http.ts";
+import { pump, tunnel } from "./pump.ts";
+import { refusal, refusalBody, refusalHeaders } from "./refusal.ts";
 
 /** Takes the connection over; never rejects. */
 export async function handleUpgrade(
@@ -18,11 +18,12 @@ export async function handleUpgrade(
 ): Promise<void> {
   const control = new AbortController();
   socket.on("error", () => {});
-  socket.once("close", () => control.abort(new Left()));
+  const left = () => control.abort(new Left());
+  socket.once("close", left);
   if (head.length > 0) socket.unshift(head);
   const exchange = new UpgradeExchange(request, socket);
   try {
-    await forward(task, connection, exchange, socket, control);
+    await forward(task, connection, exchange, { socket, control, left });
   } catch (error) {
     const told = refusalOf(control.signal.aborted ? control.signal.reason : error);
     if (!told || exchange.responded) return void socket.destroy();
@@ -31,78 +32,62 @@ export async function handleUpgrade(
   }
 }
 
-async function forward(
-  task: Task,
-  connection: Connection,
-  exchange: UpgradeExchange,
-  socket: Duplex,
-  control: AbortController,
-): Promise<void> {
+interface Guest {
+  readonly socket: Duplex;
+  readonly control: AbortController;
+  readonly left: () => void;
+}
+
+async function forward(task: Task, connection: Connection, exchange: UpgradeExchange, guest: Guest): Promise<void> {
+  const { socket, control, left } = guest;
   const checked = await check(task, connection, exchange, true);
   const protocol = valuesOf(exchange.rawHeaders, "upgrade");
   const headers = [...ordinaryHeaders(exchange), "Connection", "Upgrade", ...protocol.flatMap((value) => ["Upgrade", value])];
   const { live, passed, target, rawHeaders } = await admit(task, checked, exchange, headers, control);
+  const { gate } = task;
   try {
-    await task.gate.record(live);
+    await gate.record(live);
     const searched = passed.values.length > 0;
     // compressed frames could not be searched for the key
     const sent = searched ? filterHeaders(rawHeaders, (name) => name !== "sec-websocket-extensions") : rawHeaders;
-    const {
-      response,
-      socket: other,
-      head,
-    } = await task.upstream.upgrade({
+    const { method } = live.request;
+    const upgraded = await task.upstream.upgrade({
       target: targetOf(live),
-      method: live.request.method,
+      method,
       path: target,
       rawHeaders: sent,
       signal: control.signal,
     });
+    const { response, socket: origin, head } = upgraded;
     Object.assign(live, { status: response.status, ...(response.address === undefined ? {} : { address: response.address }) });
-    const scrubber = searched ? new ResponseScrubber(passed.values) : undefined;
-    const answered = answerHeaders(response.rawHeaders, live, passed);
-    const quiet = new Quiet(() => control.abort(new Left()));
-    const received = (bytes: number) => {
-      quiet.stir();
-      task.gate.count(live, 0, bytes);
-    };
-    const abort = () => {
-      other?.destroy();
+    socket.off("close", left); // from here on that is how it ends
+    const cut = () => {
+      origin?.destroy();
       response.destroy();
       socket.destroy();
     };
-    control.signal.addEventListener("abort", abort, { once: true });
-    try {
-      if (!other) {
-        exchange.writeHead(response.status, [...filterHeaders(answered, (name) => name !== "content-length"), "connection", "close"]);
-        await pump(response.body, socket, { count: received, ...(scrubber ? { change: scrubber } : {}) });
-        socket.end();
-      } else {
-        other.on("error", () => {});
-        if (head && head.length > 0) other.unshift(head);
-        exchange.writeHead(101, [
-          ...answered,
-          "connection",
-          "Upgrade",
-          ...valuesOf(response.rawHeaders, "upgrade").flatMap((value) => ["upgrade", value]),
-        ]);
-        const sentOn = (bytes: number) => {
-          quiet.stir();
-          task.gate.count(live, bytes, 0);
-        };
-        const up = pump(socket, other, { count: sentOn }).then(() => other.end());
-        const down = pump(other, socket, { count: received, ...(scrubber ? { change: scrubber } : {}) }).then(() => socket.end());
-        await Promise.race([up, down]).catch(() => {}); // one side has ended: so does the whole
-        await Promise.allSettled([Promise.race([Promise.allSettled([up, down]), new Promise((resolve) => setTimeout(resolve, 2_000))])]);
-      }
-    } finally {
-      quiet.end();
-      control.signal.removeEventListener("abort", abort);
-      other?.destroy();
+    control.signal.addEventListener("abort", cut, { once: true });
+    if (control.signal.aborted) cut();
+    const answered = answerHeaders(response.rawHeaders, live, passed);
+    const down = {
+      count: (bytes: number) => gate.count(live, 0, bytes),
+      ...(searched ? { change: new ResponseScrubber(passed.values) } : {}),
+    };
+    if (origin) {
+      origin.on("error", () => {});
+      if (head && head.length > 0) origin.unshift(head);
+      const protocols = valuesOf(response.rawHeaders, "upgrade").flatMap((value) => ["upgrade", value]);
+      exchange.writeHead(101, [...answered, "connection", "Upgrade", ...protocols]);
+      await tunnel(socket, origin, { count: (bytes) => gate.count(live, bytes, 0) }, down);
+    } else {
+      const unsafe = searched ? unsearchable(response.status, response.rawHeaders) : undefined;
+      if (unsafe !== undefined) throw new Refused(refusal(502, "credential.unsearchable", unsafe, { rule: live.matched.id }), live.request);
+      exchange.writeHead(response.status, [...filterHeaders(answered, (name) => name !== "content-length"), "connection", "close"]);
+      await pump(response.body, socket, down);
+      socket.end();
     }
-    const { reason } = control.signal;
-    if (control.signal.aborted && !(reason instanceof Left)) throw reason;
-    task.gate.close(live);
+    if (control.signal.aborted) throw control.signal.reason;
+    gate.close(live);
   } catch (error) {
     end(task, live, control.signal.aborted ? control.signal.reason : error);
     throw error;
@@ -129,12 +114,10 @@ class UpgradeExchange implements Exchange {
   }
 
   proceed(): void {}
-  onLeft(listener: () => void): void {
-    this.#socket.once("close", listener);
-  }
+  onLeft(): void {}
   writeHead(status: number, rawHeaders: string[]): void {
     this.responded = true;
-    let head = `HTTP/1.1 ${status} ${status === 101 ? "Switching Protocols" : "Answer"}\r\n`;
+    let head = `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ""}\r\n`;
     for (let at = 0; at + 1 < rawHeaders.length; at += 2) head += `${rawHeaders[at]}: ${rawHeaders[at + 1]}\r\n`;
     this.#socket.write(`${head}\r\n`, "latin1");
   }

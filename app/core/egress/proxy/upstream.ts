@@ -65,6 +65,8 @@ export interface UpstreamResponse {
   readonly address: string | undefined;
   /** those that came after the body */
   trailers(): string[];
+  /** Once the body has ended: that it was its own end, and not the connection's. */
+  readonly whole: boolean;
   /** breaks it off */
   destroy(): void;
 }
@@ -139,7 +141,10 @@ export class Upstream {
         const sent = httpRequest({ agent: pool.agent, method, path, headers: withHost(request.target, rawHeaders) });
         const abort = () => sent.destroy(signal.reason as Error);
         signal.addEventListener("abort", abort, { once: true });
-        sent.on("close", () => signal.removeEventListener("abort", abort));
+        sent.on("close", () => {
+          signal.removeEventListener("abort", abort);
+          reject(Object.assign(new Error("it was closed unanswered"), { code: "ECONNRESET" }));
+        });
         sent.on("upgrade", (answer, socket, head) => resolve({ response: http1Response(answer, sent), socket, head }));
         sent.on("response", (answer) => resolve({ response: http1Response(answer, sent) }));
         sent.on("error", reject);
@@ -177,7 +182,7 @@ export class Upstream {
     const pool: Pool = { target, agent, spare };
     agent.createConnection = (_options, done) => {
       const kept = pool.spare.pop();
-      if (kept && !kept.destroyed) return kept;
+      if (kept && !kept.destroyed) return kept.setTimeout(0);
       this.#dial(target, ["http/1.1"], undefined, pool).then(
         (socket) => done?.(null, socket),
         (error: Error) => done?.(error, undefined as never),
@@ -196,7 +201,10 @@ export class Upstream {
       const sent = httpRequest({ agent: pool.agent, method, path, headers, insecureHTTPParser: false });
       const abort = () => sent.destroy(signal.reason as Error);
       signal.addEventListener("abort", abort, { once: true });
-      sent.on("close", () => signal.removeEventListener("abort", abort));
+      sent.on("close", () => {
+        signal.removeEventListener("abort", abort);
+        reject(Object.assign(new Error("it was closed unanswered"), { code: "ECONNRESET" }));
+      });
       sent.on("response", (answer) => resolve(http1Response(answer, sent)));
       sent.on("error", (error) => {
         again.used = sent.reusedSocket;
@@ -234,15 +242,15 @@ export class Upstream {
   /** An HTTP/2 session with the origin, or undefined where it speaks HTTP/1.1 only. */
   async #session(pool: Pool): Promise<ClientHttp2Session | undefined> {
     if (pool.speaks === "http/1.1") return undefined;
-    const known = await pool.session?.catch(() => undefined);
+    const had = pool.session;
+    const known = await had?.catch(() => undefined);
     if (known && !known.closed && !known.destroyed) return known;
-    if (!pool.session || known) {
+    if (pool.session === had) {
       const making = this.#newSession(pool);
       pool.session = making;
-      const forget = () => {
+      making.catch(() => {
         if (pool.session === making) pool.session = undefined;
-      };
-      making.then((session) => session?.once("close", forget), forget);
+      });
     }
     return await pool.session;
   }
@@ -252,7 +260,7 @@ export class Upstream {
     const socket = (await this.#dial(pool.target, ["h2", "http/1.1"], undefined, pool)) as TLSSocket;
     if (socket.alpnProtocol !== "h2") {
       pool.speaks = "http/1.1";
-      pool.spare.push(socket);
+      pool.spare.push(socket.setTimeout(UPSTREAM_IDLE_MS, () => pool.spare.includes(socket) && socket.destroy()));
       socket.once("close", () => pool.spare.splice(pool.spare.indexOf(socket) >>> 0, 1));
       return undefined;
     }
@@ -307,12 +315,13 @@ export class Upstream {
       };
       const late = () =>
         fail(signal?.aborted ? (signal.reason as Error) : Object.assign(new Error("no connection in time"), { code: "ETIMEDOUT" }));
+      const closed = () => fail(Object.assign(new Error("it was closed"), { code: "ECONNRESET" }));
       ends.addEventListener("abort", late, { once: true });
       socket.once("error", fail);
-      socket.once("close", () => fail(Object.assign(new Error("it was closed"), { code: "ECONNRESET" })));
+      socket.once("close", closed);
       socket.once(encrypted ? "secureConnect" : "connect", () => {
         ends.removeEventListener("abort", late);
-        socket.removeAllListeners("close").off("error", fail);
+        socket.off("close", closed).off("error", fail);
         socket.on("error", () => {}); // whoever uses it has a listener of its own
         resolve(socket);
       });
@@ -412,14 +421,17 @@ function http1Response(answer: IncomingMessage, sent: ClientRequest): UpstreamRe
     body: answer,
     address: answer.socket.remoteAddress,
     trailers: () => answer.rawTrailers,
+    get whole() {
+      return answer.complete;
+    },
     destroy: () => sent.destroy(),
   };
 }
 
 function http2Response(stream: ClientHttp2Stream, rawAnswer: string[], session: ClientHttp2Session): UpstreamResponse {
   let trailers: string[] = [];
-  stream.on("trailers", (_headers, _flags, rawTrailers?: unknown) => {
-    trailers = Array.isArray(rawTrailers) ? (rawTrailers as string[]) : [];
+  stream.on("trailers", (fields) => {
+    trailers = Object.entries(fields).flatMap(([name, values]) => [values ?? []].flat().flatMap((value) => [name, String(value)]));
   });
   const status = rawAnswer[rawAnswer.indexOf(":status") + 1];
   return {
@@ -428,6 +440,9 @@ function http2Response(stream: ClientHttp2Stream, rawAnswer: string[], session: 
     body: stream,
     address: session.socket?.remoteAddress,
     trailers: () => trailers,
+    get whole() {
+      return stream.rstCode === constants.NGHTTP2_NO_ERROR;
+    },
     destroy: () => stream.close(constants.NGHTTP2_CANCEL),
   };
 }

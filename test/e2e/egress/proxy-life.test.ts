@@ -1,0 +1,403 @@
+import { createHash, randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { WebSocket } from "ws";
+import { Internet } from "../../doubles/internet.ts";
+import { allow, ProxyUnderTest, rulesOf } from "../../doubles/proxy.ts";
+
+/** What a task's proxy does over the life of its requests: holds them, cuts them, counts them, tells how they ended. */
+describe("a task's proxy, while", () => {
+  let internet: Internet;
+  let proxy: ProxyUnderTest;
+  const api = "api.fixture.example";
+  const versions = ["http1", "http2"] as const;
+
+  const start = async (...args: Parameters<typeof ProxyUnderTest.start> extends [unknown, ...infer Rest] ? Rest : never) => {
+    proxy = await ProxyUnderTest.start(internet, ...args);
+  };
+
+  beforeAll(async () => {
+    internet = await Internet.create();
+    await internet.origin({ name: api });
+    await internet.origin({ name: "held.fixture.example", names: ["also.held.fixture.example"] });
+  });
+  afterAll(() => internet?.close());
+  afterEach(async () => {
+    expect(proxy.process.exitCode).toBeNull();
+    expect(proxy.stderr).toBe("");
+    await proxy.close();
+    await internet.forget();
+  });
+
+  const deadline = async <T>(promise: Promise<T>, ms = 5_000): Promise<T> => {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(new Error(`not within ${ms} ms`)), ms);
+    });
+    return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+  };
+
+  describe("the keeper writes down:", () => {
+    it.each(versions)("nothing leaves before its decision is written down, not a name and not a byte (%s)", async (version) => {
+      await start({ rules: rulesOf(allow(api)) });
+      proxy.recording = false;
+      const answer = proxy[version](`https://${api}/x`, { method: "POST", body: "data" });
+      await expect.poll(() => proxy.entries).toHaveLength(1);
+      await new Promise((resolve) => setTimeout(resolve, 200)); // the control below shows that it takes less
+      expect(await internet.seen()).toEqual({ requests: [], connections: [], queries: [] });
+      await proxy.peer.call("recorded", { batch: 1 });
+      proxy.recording = true;
+      expect((await deadline(answer)).status).toBe(200);
+    });
+
+    it("while it cannot, requests wait for a while and then fail, and nothing of them leaves", async () => {
+      await start({ rules: rulesOf(allow(api)) });
+      proxy.recording = false;
+      const answers = await Promise.all([
+        proxy.http1(`https://${api}/`),
+        proxy.http2(`https://${api}/`),
+        proxy.http1("https://no.example/"),
+      ]);
+      expect(answers.map(({ status }) => status)).toEqual([503, 503, 503]);
+      expect(answers[0].error).toMatchObject({ code: "proxy.record", retry: true });
+      expect(await internet.seen()).toEqual({ requests: [], connections: [], queries: [] });
+    }, 40_000);
+
+    it("many decisions go in few batches", async () => {
+      await start({ rules: rulesOf(allow(api)) });
+      const session = await proxy.session(api);
+      const answers = await Promise.all(Array.from({ length: 100 }, (_, at) => proxy.http2(`https://${api}/${at}`, {}, session)));
+      session.close();
+      expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200]));
+      await proxy.until(100, "ended");
+      expect(new Set(proxy.entries.map(({ id, what }) => `${id}${what}`)).size).toBe(200);
+    });
+  });
+
+  describe("a person is asked:", () => {
+    it.each(versions)("the request waits, and goes on as soon as a rule allows it (%s)", async (version) => {
+      await start({ answering: true });
+      const answer = proxy[version]("https://held.fixture.example/p", { method: "POST", body: "data" });
+      await expect
+        .poll(() => proxy.asked)
+        .toMatchObject([{ ask: 1, request: { host: "held.fixture.example", method: "POST", path: "/p" }, rule: "default" }]);
+      expect(proxy.entries).toEqual([]);
+      expect((await internet.seen()).queries).toEqual([]);
+      await proxy.setRules(rulesOf(allow("held.fixture.example")), true);
+      expect((await deadline(answer)).status).toBe(200);
+      expect(proxy.unasked).toEqual([{ ask: 1, why: "answered" }]);
+    });
+
+    it("a release without a rule refuses it; the rest waits on", async () => {
+      await start({ answering: true });
+      const first = proxy.http1("https://held.fixture.example/");
+      const second = proxy.http1("https://also.held.fixture.example/");
+      await expect.poll(() => proxy.asked).toHaveLength(2);
+      const one = proxy.asked.find(({ request }) => request.host === "held.fixture.example")?.ask ?? 0;
+      await proxy.peer.call("release", { ask: one });
+      expect((await deadline(first)).error?.code).toBe("policy.no-rule");
+      expect((await proxy.peer.call("stats", {})).pendingAsks).toBe(1);
+      await proxy.setRules([], false);
+      expect((await deadline(second)).error?.code).toBe("policy.no-rule");
+    });
+
+    it("E27: no more than five domains wait, of however many names; further ones are refused at once and listed", async () => {
+      await start({ answering: true });
+      const waiting = Array.from({ length: 5 }, (_, at) => proxy.http1(`https://a.domain${at}.example/`));
+      await expect.poll(() => proxy.asked).toHaveLength(5);
+      const many = await Promise.all(Array.from({ length: 50 }, (_, at) => proxy.http1(`https://x.flood${at}.example/`)));
+      expect(new Set(many.map(({ status }) => status))).toEqual(new Set([403]));
+      expect(proxy.asked).toHaveLength(5);
+      expect(proxy.unanswered).toHaveLength(50);
+      const merged = proxy.http1("https://b.domain0.example/");
+      await expect.poll(() => proxy.asked).toHaveLength(6);
+      await proxy.setRules([], false);
+      for (const answer of [...waiting, merged]) expect((await deadline(answer)).status).toBe(403);
+    });
+
+    it("who leaves is asked about no longer", async () => {
+      await start({ answering: true });
+      const tls = await proxy.tls("held.fixture.example");
+      tls.write("GET / HTTP/1.1\r\nHost: held.fixture.example\r\n\r\n");
+      await expect.poll(() => proxy.asked).toHaveLength(1);
+      tls.destroy();
+      await expect.poll(() => proxy.unasked).toEqual([{ ask: 1, why: "left" }]);
+    });
+
+    it("nobody can answer: it is refused at once, with the line that allows it, and listed", async () => {
+      await start();
+      const { error } = await proxy.http1("https://held.fixture.example/a/b?c", { method: "PUT", body: "x" });
+      expect(error?.ask).toContain("cloche allow sorter held.fixture.example --method PUT --path /a/b");
+      expect(proxy.unanswered).toMatchObject([{ request: { host: "held.fixture.example", path: "/a/b" }, rule: "default" }]);
+    });
+  });
+
+  describe("its rules change or are used up:", () => {
+    it.each(versions)(
+      "what is under way and no longer allowed is closed before the change is answered, the rest goes on (%s)",
+      async (version) => {
+        await start({ rules: rulesOf(allow(api), allow("held.fixture.example")) });
+        const cut = proxy[version](`https://${api}/bytes/2000000000`).catch((error: Error) => error);
+        const stays = proxy[version]("https://held.fixture.example/events");
+        await proxy.until(2, "decided");
+        await expect.poll(async () => (await internet.seen()).requests.length).toBe(2);
+        expect(await proxy.setRules(rulesOf(allow("held.fixture.example")))).toEqual({ closed: 1 });
+        expect(await deadline(cut)).toBeInstanceOf(Error);
+        expect((await deadline(stays)).text).toContain("data: 5");
+        const ended = await proxy.until(2, "ended");
+        expect(ended.find(({ request }) => request.host === api)).toMatchObject({ decision: "deny", fault: "the rules were changed" });
+      },
+    );
+
+    it("a tunnel that is passed on unread is closed when its rule goes", async () => {
+      await internet.port("93.184.216.88", 443, "echo");
+      await internet.dns({ "raw.fixture.example": ["93.184.216.88"] });
+      await start({ rules: rulesOf(allow("raw.fixture.example", { opaque: true })) });
+      const stream = await proxy.connect("raw.fixture.example", 443);
+      stream.write("hello");
+      expect(String((await once(stream, "data"))[0])).toBe("hello");
+      const closed = once(stream, "close");
+      expect(await proxy.setRules([])).toEqual({ closed: 1 });
+      await deadline(closed);
+    });
+
+    it("a rule for one request lets one through and not its neighbour, also when it is taken away as spent meanwhile", async () => {
+      await start({ rules: rulesOf(allow(api, { requests: 1 })) });
+      const first = proxy.http1(`https://${api}/events`);
+      await proxy.until(1, "decided");
+      const second = await proxy.http1(`https://${api}/`);
+      expect(second.error?.code).toBe("policy.refused");
+      expect(await proxy.setRules([])).toEqual({ closed: 0 });
+      expect((await deadline(first)).text).toContain("data: 5");
+    });
+
+    it("E20: a rule's bytes are counted while they pass, and what is over them is cut", async () => {
+      await start({ rules: rulesOf(allow(api, { bytes: 100_000 })) });
+      expect((await proxy.http1(`https://${api}/bytes/50000`)).body.length).toBe(50_000);
+      await expect(deadline(proxy.http1(`https://${api}/bytes/500000000`))).rejects.toThrow();
+      expect((await proxy.http1(`https://${api}/`)).error?.code).toBe("policy.refused");
+      expect((await proxy.until(2, "ended")).at(-1)).toMatchObject({ fault: "the rule's bytes are spent" });
+    });
+
+    it("E08: a broken policy refuses everything", async () => {
+      await start({ broken: "policy.json is not JSON" });
+      const { error } = await proxy.http1(`https://${api}/`);
+      expect(error?.reason).toContain("policy.json is not JSON");
+    });
+  });
+
+  describe("bodies pass:", () => {
+    it.each(versions)(
+      "64 MB up and down arrive byte for byte, and neither is held in memory (%s)",
+      async (version) => {
+        await start({ rules: rulesOf(allow(api)) });
+        const hash = createHash("sha256");
+        async function* body() {
+          for (let at = 0; at < 64; at++) {
+            const chunk = randomBytes(1024 * 1024);
+            hash.update(chunk);
+            yield chunk;
+          }
+        }
+        const up = await deadline(proxy[version](`https://${api}/up`, { method: "PUT", body: body() }), 30_000);
+        expect(JSON.parse(up.text)).toMatchObject({ bodyBytes: 64 * 1024 * 1024, bodySha256: hash.digest("hex") });
+        const down = await deadline(proxy[version](`https://${api}/bytes/${64 * 1024 * 1024}`), 30_000);
+        expect(down.body.length).toBe(64 * 1024 * 1024);
+      },
+      60_000,
+    );
+
+    it("a client that does not read holds its origin back, and not memory", async () => {
+      await start({ rules: rulesOf(allow(api)) });
+      const tls = await proxy.tls(api);
+      tls.pause();
+      tls.write(`GET /bytes/2000000000 HTTP/1.1\r\nHost: ${api}\r\n\r\n`);
+      await expect.poll(async () => (await internet.seen()).requests.length).toBe(1);
+      const memory = () => Number(/VmRSS:\s+(\d+)/.exec(internet.run("cat", [`/proc/${proxy.process.pid}/status`]))?.[1] ?? 0) / 1024;
+      const before = memory();
+      await new Promise((resolve) => setTimeout(resolve, 1_000));
+      expect(memory() - before).toBeLessThan(60);
+      tls.destroy();
+      await proxy.until(1, "ended");
+    });
+
+    it.each(versions)("server-sent events arrive one by one (%s)", async (version) => {
+      await start({ rules: rulesOf(allow(api)) });
+      const { text } = await proxy[version](`https://${api}/events`);
+      expect(text.match(/data: \d/g)).toHaveLength(5);
+    });
+
+    it("Expect: 100-continue is answered once the request is allowed, and not before a refusal", async () => {
+      await start({ rules: rulesOf(allow(api)) });
+      const tls = await proxy.tls(api);
+      let text = "";
+      tls.on("data", (chunk) => {
+        text += chunk;
+      });
+      tls.write(`POST /e HTTP/1.1\r\nHost: ${api}\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n`);
+      await expect.poll(() => text).toContain("100 Continue");
+      tls.write("data");
+      await expect.poll(() => text).toContain('"bodyBytes":4');
+      const refused = await proxy.tls("no.fixture.example");
+      let answer = "";
+      refused.on("data", (chunk) => {
+        answer += chunk;
+      });
+      refused.write("POST /e HTTP/1.1\r\nHost: no.fixture.example\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
+      await once(refused, "close");
+      expect(answer).toMatch(/^HTTP\/1.1 403/);
+    });
+
+    it.each(versions)("a refused upload gets its refusal, however large it is (%s)", async (version) => {
+      await start();
+      const answer = await deadline(proxy[version]("https://no.fixture.example/", { method: "PUT", body: Buffer.alloc(8_000_000) }));
+      expect(answer.status).toBe(403);
+    });
+
+    it("gRPC's trailers pass over HTTP/2, others do not", async () => {
+      await start({ rules: rulesOf(allow(api)) });
+      const respond = (type: string) =>
+        Buffer.from(
+          JSON.stringify({ status: 200, headers: [["content-type", type]], body: "x", trailers: { "grpc-status": "0" } }),
+        ).toString("base64url");
+      expect((await proxy.http2(`https://${api}/respond/${respond("application/grpc")}`)).trailers).toMatchObject({ "grpc-status": "0" });
+      expect((await proxy.http2(`https://${api}/respond/${respond("text/plain")}`)).trailers).toEqual({});
+    });
+
+    it.each(versions)("E26: what leads a client elsewhere is taken out of an answer, and hop-by-hop headers (%s)", async (version) => {
+      await start({ rules: rulesOf(allow(api)) });
+      const headers = [
+        ["alt-svc", 'h3=":443"'],
+        ["content-type", "text/plain"],
+        ["x-kept", "1"],
+      ];
+      const answer = await proxy[version](
+        `https://${api}/respond/${Buffer.from(JSON.stringify({ status: 200, headers, body: "x" })).toString("base64url")}`,
+      );
+      expect(answer.headers["x-kept"]).toBe("1");
+      expect(answer.headers["alt-svc"]).toBeUndefined();
+    });
+
+    it("E15: a redirect is the client's to follow, and decided anew", async () => {
+      await start({ rules: rulesOf(allow(api)) });
+      const answer = await proxy.http1(`https://${api}/redirect?to=https://held.fixture.example/`);
+      expect(answer.headers.location).toBe("https://held.fixture.example/");
+      expect((await proxy.http1("https://held.fixture.example/")).status).toBe(403);
+      expect((await internet.seen()).requests).toHaveLength(1);
+    });
+  });
+
+  describe("a connection is upgraded:", () => {
+    const webSocket = async (host: string) => {
+      const socket = await proxy.tls(host);
+      return new WebSocket(`wss://${host}/chat`, { createConnection: () => socket } as never);
+    };
+
+    it("E19: a WebSocket passes by a rule that says so, both ways, and is refused without", async () => {
+      await start({ rules: rulesOf(allow(api)) });
+      const refused = await webSocket(api);
+      const [error] = (await once(refused, "error")) as [Error];
+      expect(error.message).toContain("403");
+      expect((await internet.seen()).requests).toEqual([]);
+      await proxy.setRules(rulesOf(allow(api, { upgrade: true })));
+      const client = await webSocket(api);
+      await once(client, "open");
+      client.send("hello");
+      expect(String((await once(client, "message"))[0])).toBe("hello");
+      client.close();
+      await once(client, "close");
+      await expect
+        .poll(() => proxy.entries.filter(({ what, request }) => what === "ended" && request.upgrade))
+        .toMatchObject([{ status: 101 }]);
+    });
+
+    it("an origin that does not upgrade is heard", async () => {
+      await start({ rules: rulesOf(allow(api, { upgrade: true })) });
+      const socket = await proxy.tls(api);
+      let text = "";
+      socket.on("data", (chunk) => {
+        text += chunk;
+      });
+      socket.write(
+        `GET /no-upgrade HTTP/1.1\r\nHost: ${api}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\nSec-WebSocket-Version: 13\r\n\r\n`,
+      );
+      await deadline(once(socket, "close"));
+      expect(text).toMatch(/^HTTP\/1.1 400/);
+    });
+
+    it("the offer of HTTP/2 without TLS is left, and the request answered", async () => {
+      await start({ rules: rulesOf(allow(api, { port: 80 })) });
+      const answer = await proxy.http1(`http://${api}/`, {
+        headers: { host: api, connection: "Upgrade, HTTP2-Settings", upgrade: "h2c", "http2-settings": "AAMAAABk" },
+      });
+      expect(answer.status).toBe(200);
+      expect(JSON.stringify(JSON.parse(answer.text).rawHeaders)).not.toContain("h2c");
+    });
+  });
+
+  describe("an origin fails:", () => {
+    beforeAll(async () => {
+      await internet.origin({ name: "expired.fixture.example", certificate: "expired" });
+      await internet.origin({ name: "named.fixture.example", certificate: "other-name" });
+      await internet.origin({ name: "unknown.fixture.example", certificate: "unknown-authority" });
+      await internet.port("93.184.216.99", 443, "reset");
+      await internet.port("93.184.216.99", 8443, "banner");
+      await internet.dns({
+        "reset.fixture.example": ["93.184.216.99"],
+        "closed.fixture.example": ["93.184.216.10"],
+        "away.fixture.example": ["93.184.217.1"],
+        "dead.fixture.example": "silent",
+        "broken.fixture.example": "broken",
+      });
+    });
+
+    it.each([
+      ["https://absent.fixture.example/", 502, "upstream.name"],
+      ["https://broken.fixture.example/", 504, "upstream.resolver"],
+      ["https://dead.fixture.example/", 504, "upstream.resolver"],
+      ["https://closed.fixture.example:444/", 502, "upstream.refused"],
+      ["https://reset.fixture.example/", 502, "upstream.reset"],
+      ["https://reset.fixture.example:8443/", 502, "upstream.tls"],
+      ["https://expired.fixture.example/", 502, "upstream.certificate"],
+      ["https://named.fixture.example/", 502, "upstream.certificate"],
+      ["https://unknown.fixture.example/", 502, "upstream.certificate"],
+    ])(
+      "%s is a %i and told apart as %s",
+      async (url, status, code) => {
+        const port = Number(new URL(url).port) || 443;
+        await start({ rules: rulesOf(allow("*.fixture.example", { port })) });
+        const answer = await deadline(proxy.http1(url), 15_000);
+        expect([answer.status, answer.error?.code]).toEqual([status, code]);
+        const http2 = await deadline(proxy.http2(url), 15_000).catch(() => undefined);
+        if (port === 443) expect(http2?.error?.code).toBe(code);
+        expect((await proxy.until(1, "ended"))[0]?.fault).toContain(code.slice(9));
+      },
+      40_000,
+    );
+
+    it("its certificate's reason is told: expired, another name, unknown authority", async () => {
+      await start({ rules: rulesOf(allow("*.fixture.example")) });
+      const reasons = await Promise.all(
+        ["expired", "named", "unknown"].map(async (name) => (await proxy.http1(`https://${name}.fixture.example/`)).error?.reason),
+      );
+      expect(reasons[0]).toContain("expired");
+      expect(reasons[1]).toContain("another name");
+      expect(reasons[2]).toContain("not trusted");
+    });
+
+    it.each(versions)("one that breaks off in its answer is seen by the client as broken off (%s)", async (version) => {
+      await start({ rules: rulesOf(allow(api)) });
+      await expect(deadline(proxy[version](`https://${api}/reset`))).rejects.toThrow();
+      expect((await proxy.until(1, "ended"))[0]).toMatchObject({ status: 200, fault: expect.stringMatching(/broken off|reset/) });
+    });
+
+    it("the client that leaves ends the request at the origin too", async () => {
+      await start({ rules: rulesOf(allow(api)) });
+      const tls = await proxy.tls(api);
+      tls.write(`GET /hang HTTP/1.1\r\nHost: ${api}\r\n\r\n`);
+      await expect.poll(async () => (await internet.seen()).requests.length).toBe(1);
+      tls.destroy();
+      expect((await proxy.until(1, "ended"))[0]).toMatchObject({ fault: "the client left" });
+    });
+  });
+});
