@@ -1,6 +1,4 @@
 /** Paths as a server reads them, and the patterns that name endpoints. */
-import { formsOf, matchesPath } from "../policy/index.ts";
-
 /**
  * A path's segments as the most lenient server would see them: percent-decoded until nothing is left to decode, without parameters behind `;`, empty
  * segments and a format's ending, in lower case. Nothing when the path does not decode, or climbs: then nobody can say which endpoint it is.
@@ -49,12 +47,6 @@ export const endpoints = (patterns: readonly string[]): readonly Endpoint[] => p
 
 export const anyFits = (list: readonly Endpoint[], segments: readonly string[]): boolean =>
   list.some((endpoint) => endpoint.fits(segments));
-
-/** A path fits a binding's own patterns as it would fit a rule's: in each form in which a server may take it, and for git with the service that it asks for. */
-export function fitsPaths(patterns: readonly string[], path: string, query: string): boolean {
-  const decided = path.endsWith("/info/refs") && query !== "" ? `${path}?${query.replace(/^\?/, "")}` : path;
-  return formsOf(decided).every((form) => patterns.some((pattern) => matchesPath(pattern, form)));
-}
 
 /**
  * Segments of endpoints that hand out, list or register what gives access: keys, tokens, hooks, members, sharing, and batches, whose parts

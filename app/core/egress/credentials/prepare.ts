@@ -1,3 +1,4 @@
+import { fitsPaths } from "../policy/index.ts";
 import type { BoundSecret } from "../protocol.ts";
 import { type BodyPlan, planBody } from "./body.ts";
 import {
@@ -10,7 +11,7 @@ import {
   mayHoldRandom,
   plainName,
 } from "./carriers.ts";
-import { anyFits, fitsPaths, grantingSegment, isLogin, looseSegments } from "./endpoints.ts";
+import { anyFits, grantingSegment, isLogin, looseSegments } from "./endpoints.ts";
 import { decodeBasic, headerFor, putInHeader } from "./header.ts";
 import { type HostProfile, profileOf } from "./profiles.ts";
 import { quoted, type Refusal, refuse } from "./refusal.ts";

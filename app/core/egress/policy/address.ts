@@ -37,6 +37,27 @@ const SPECIAL_V6: readonly Range[] = [
   v4("2002::/16", "an IPv4 address in an IPv6 one"),
   v4("3fff::/20", "a range for documentation"),
 ];
+/** Where clouds give keys to whoever asks from within. No rule opens them. */
+const METADATA: readonly Range[] = [
+  v4("169.254.0.0/16", ""),
+  v4("168.63.129.16/32", ""),
+  v4("192.0.0.192/32", ""),
+  v4("100.100.100.200/32", ""),
+  v4("fd00:ec2::/32", ""),
+  v4("fd20:ce::254/128", ""),
+];
+
+/** What a rule's `private` may lie in: networks that a person has. */
+const OWNABLE: readonly Range[] = [
+  v4("10.0.0.0/8", ""),
+  v4("100.64.0.0/10", ""),
+  v4("127.0.0.0/8", ""),
+  v4("172.16.0.0/12", ""),
+  v4("192.168.0.0/16", ""),
+  v4("::1/128", ""),
+  v4("fc00::/7", ""),
+];
+
 const GLOBAL_V6: Range = v4("2000::/3", "");
 /** NAT64's own prefix: on networks that have nothing but IPv6, public IPv4 hosts resolve to it. The address within decides. */
 const NAT64: Range = v4("64:ff9b::/96", "");
@@ -55,6 +76,29 @@ export function addressClass(ip: string, own: ReadonlySet<string>): AddressClass
   if (within(bytes, GLOBAL_V6) && !isIsatap(bytes)) return { public: true };
   return { public: false, what: whatV6(bytes) };
 }
+
+/**
+ * Why an address may not be dialled; nothing where it may: it is public, or lies in `range`, the `private` of the rule that allowed
+ * the request.
+ */
+export function refuseAddress(ip: string, own: ReadonlySet<string>, range?: string): string | undefined {
+  const kind = addressClass(ip, own);
+  if (kind.public) return undefined;
+  const bytes = bytesOf(ip);
+  const opened = range !== undefined && bytes !== undefined && isIn(OWNABLE, bytes) && !isIn(METADATA, bytes) && inRange(ip, range);
+  return opened ? undefined : kind.what;
+}
+
+/** Why a range cannot be a rule's `private`; nothing where it can. */
+export function checkPrivate(cidr: string): string | undefined {
+  const range = parseCidr(cidr);
+  if (!range) return `${JSON.stringify(cidr)} is no range of addresses such as 10.1.2.0/24.`;
+  const inside = OWNABLE.some((wide) => wide[0].length === range[0].length && wide[1] <= range[1] && within(range[0], wide));
+  return inside ? undefined : `${cidr} does not lie within a range of private addresses.`;
+}
+
+const isIn = (ranges: readonly Range[], bytes: readonly number[]) =>
+  ranges.some((range) => range[0].length === bytes.length && within(bytes, range));
 
 function classV4(bytes: readonly number[]): AddressClass {
   const special = SPECIAL_V4.find((range) => within(bytes, range));

@@ -2,34 +2,48 @@
  * The decision about one request: pure, so that proxy, `policy test`, `policy replay` and the tests all ask the same function.
  *
  * A deny that fits wins over everything. Of the others the first that fits decides, and the list has the newest first. Where none fits
- * the answer is `ask`: nobody has allowed it, and whoever can answer may be asked.
+ * the answer is `ask`: nobody has allowed it, and whoever can answer may be asked. A policy of which one rule cannot be used refuses
+ * everything, and so does a request that is not in the strict form in which it was to be decided.
  */
 import type { EgressDecision, EgressRequest, Rule } from "../../../contract/index.ts";
-import { normalPath } from "./path.ts";
-import { fits, hostAndPort } from "./rules.ts";
+import { matchesHost, parseHost } from "./names.ts";
+import { isDecided, normalPath } from "./path.ts";
+import { differs, hostAndPort, NEVER, type Ready, ready, refuses } from "./rules.ts";
 
 export type Spending = (rule: Rule) => { readonly requests: number; readonly bytes: number };
 export type Decided = EgressDecision & { readonly matched?: Rule };
 
-/** Methods that are never passed on: the one is the proxy's own, the other gives headers back to whoever asks. */
-const NEVER = new Set(["CONNECT", "TRACE", "TRACK"]);
-
+/**
+ * @param rules newest first; a rule is never changed in place
+ * @param spent what rules with a budget have let through; absent: nothing so far
+ */
 export function decide(request: EgressRequest, rules: readonly Rule[], now: Date, spent?: Spending): Decided {
-  if (NEVER.has(request.method)) return { decision: "deny", rule: "default", reason: `The method ${request.method} is never passed on.` };
-  const holding = rules.filter((rule) => holds(rule, now) && fits(rule, request));
-  const denied = holding.find(({ decision }) => decision === "deny");
-  if (denied) return verdict(denied, request);
-  const first = holding.find((rule) => !isSpent(rule, spent));
-  if (first) return verdict(first, request);
-  const used = holding[0];
-  if (used)
+  const all = ready(rules);
+  if ("broken" in all)
     return {
       decision: "deny",
-      rule: used.id,
-      reason: `The rule ${used.id} allows ${what(request)}, but what it allows is used up.`,
-      matched: used,
+      rule: "broken",
+      reason: `The task's rules cannot be used, so nothing passes: ${all.broken}.`.slice(0, 1024),
     };
-  return { decision: "ask", rule: "default", reason: `No rule of this task allows ${what(request)}.` };
+  const unread = request.scheme === "opaque";
+  if (!unread && (NEVER.has(request.method) || !/^[A-Z]{1,32}$/.test(request.method))) {
+    return { decision: "deny", rule: "method", reason: `The method ${request.method.slice(0, 32)} is never passed on.` };
+  }
+  if (parseHost(request.host)?.host !== request.host || !(unread || isDecided(request.path))) {
+    return { decision: "deny", rule: "form", reason: `The request's ${unread ? "host" : "host or path"} is not in its strict form.` };
+  }
+  const here = all.filter(({ host }) => matchesHost(host, request.host));
+  const denied = here.find((one) => one.rule.decision === "deny" && !isOver(one, now) && refuses(one, request));
+  if (denied) return verdict(denied.rule, request);
+  let near = "";
+  for (const one of here) {
+    const { decision, id } = one.rule;
+    if (decision === "deny") continue;
+    const why = differs(one, request) ?? (isOver(one, now) ? `held until ${one.rule.until}` : spentWords(one.rule, spent));
+    if (why === undefined) return verdict(one.rule, request);
+    if (near === "" && decision === "allow") near = ` The rule ${id} ${why}.`;
+  }
+  return { decision: "ask", rule: "default", reason: `No rule of this task allows ${what(request)}.${near}`.slice(0, 1024) };
 }
 
 /** The rule by which a connection is passed on unread; none unless one says so. */
@@ -38,12 +52,18 @@ export function opaqueRule(host: string, port: number, rules: readonly Rule[], n
   return decision === "allow" ? matched : undefined;
 }
 
-const holds = ({ until }: Rule, now: Date) => until === undefined || now.getTime() < Date.parse(until);
+/** Where the clock cannot be read, what allows is over and what refuses is not. */
+function isOver({ rule, until }: Ready, now: Date): boolean {
+  if (until === undefined) return false;
+  return rule.decision === "deny" ? now.getTime() >= until : !(now.getTime() < until);
+}
 
-function isSpent(rule: Rule, spent: Spending | undefined): boolean {
-  if (rule.requests === undefined && rule.bytes === undefined) return false;
+function spentWords(rule: Rule, spent: Spending | undefined): string | undefined {
+  if (rule.requests === undefined && rule.bytes === undefined) return undefined;
   const { requests, bytes } = spent?.(rule) ?? { requests: 0, bytes: 0 };
-  return (rule.requests !== undefined && requests >= rule.requests) || (rule.bytes !== undefined && bytes >= rule.bytes);
+  if (rule.requests !== undefined && !(requests < rule.requests)) return `was for ${rule.requests} requests, which are used up`;
+  if (rule.bytes !== undefined && !(bytes < rule.bytes)) return `was for ${rule.bytes} bytes, which are used up`;
+  return undefined;
 }
 
 function verdict(rule: Rule, request: EgressRequest): Decided {
@@ -53,10 +73,11 @@ function verdict(rule: Rule, request: EgressRequest): Decided {
   return { decision, rule: id, reason: `The rule ${id} ${says} ${what(request)}${why}.`.slice(0, 1024), matched: rule };
 }
 
+/** Such as "POST to api.example.com:443/v1/x". */
 function what({ scheme, host, port, method, path, upgrade }: EgressRequest): string {
   if (scheme === "opaque") return `a connection to ${host}:${port} that cannot be read`;
   const shown = path.length > 200 ? `${path.slice(0, 200)}…` : path;
-  return `${method} ${scheme}://${host}${port === (scheme === "http" ? 80 : 443) ? "" : `:${port}`}${shown}${upgrade ? " as an upgrade (WebSocket)" : ""}`;
+  return `${method} to ${host}:${port}${shown}${scheme === "http" ? " without TLS" : ""}${upgrade ? " as an upgrade (WebSocket)" : ""}`;
 }
 
 /** A request as a person writes it down; nothing where the URL or the method is none. */

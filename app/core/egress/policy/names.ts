@@ -3,6 +3,7 @@
  * through here, in one canonical form.
  */
 import { isIPv6 } from "node:net";
+import { domainToASCII, domainToUnicode } from "node:url";
 import { getDomain, getPublicSuffix } from "tldts";
 
 export interface Host {
@@ -22,10 +23,18 @@ export function parseHost(text: string): Host | undefined {
   if (text.startsWith("[")) return parseIpv6(text);
   const octets = IPV4.exec(text);
   if (octets) return octets.slice(1).every((octet) => Number(octet) <= 255) ? { kind: "ipv4", host: text } : undefined;
+  // before the case is folded: letters of other scripts fold to ASCII ones
+  if (!/^[A-Za-z0-9.-]+$/.test(text)) return undefined;
   const host = text.toLowerCase();
   const labels = host.split(".");
   if (!labels.every((label) => LABEL.test(label)) || NUMERIC.test(labels.at(-1) ?? "")) return undefined;
-  return { kind: "name", host };
+  return labels.some((label) => label.startsWith("xn--")) && !isPunycode(host) ? undefined : { kind: "name", host };
+}
+
+/** Whether the name is what its own Unicode form is written as: others are shown as one name and looked up as another. */
+function isPunycode(host: string): boolean {
+  const unicode = domainToUnicode(host);
+  return unicode !== "" && unicode !== host && domainToASCII(unicode) === host;
 }
 
 function parseIpv6(text: string): Host | undefined {
@@ -47,15 +56,16 @@ export function parsePattern(text: string): { host: string; below: boolean } | {
   return { host: parsed.host, below };
 }
 
-/** Whether a canonical host is what the pattern stands for: the same labels, or one or more labels before the pattern's. */
+/** Whether a canonical host is what the canonical pattern stands for: the same labels, or one or more labels before the pattern's. */
 export function matchesHost(pattern: string, host: string): boolean {
-  if (!pattern.startsWith("*.")) return pattern.toLowerCase() === host;
-  const wanted = pattern.slice(2).toLowerCase().split(".");
+  if (!pattern.startsWith("*.")) return pattern === host;
+  const wanted = pattern.slice(2).split(".");
   const labels = host.split(".");
   return labels.length > wanted.length && wanted.every((label, at) => labels[labels.length - wanted.length + at] === label);
 }
 
 /** The part of a name that somebody registered; the host itself where there is none. */
 export function registrableDomain(host: string): string {
+  if (parseHost(host)?.kind !== "name") return host;
   return getDomain(host, { allowPrivateDomains: true }) ?? host;
 }

@@ -1,49 +1,102 @@
 /** What a rule must be like to be used, how requests are matched against it, and what a person is offered. */
-import type { EgressRequest, Rule, RuleDraft } from "../../../contract/index.ts";
-import { parseCidr } from "./address.ts";
+import { type EgressRequest, firstIssue, MAX_RULES, type Rule, type RuleDraft, rule as ruleSchema } from "../../../contract/index.ts";
+import { checkPrivate } from "./address.ts";
 import { matchesHost, parseHost, parsePattern } from "./names.ts";
-import { formsOf, matchesPath } from "./path.ts";
+import { exactPattern, formsOf, matchesPath, type PathPattern, parsePathPattern } from "./path.ts";
 
-/** Wildcards of one path pattern: more make matching slow, and no path needs them. */
-const MAX_WILDCARDS = 6;
+/** Methods that are never passed on: the one makes a tunnel within, the others give headers back to whoever asks. */
+export const NEVER: ReadonlySet<string> = new Set(["CONNECT", "TRACE", "TRACK"]);
 
 /** Why a rule cannot be used, as a sentence; nothing where it can. */
 export function checkDraft(draft: RuleDraft): string | undefined {
   const pattern = parsePattern(draft.host);
   if ("unfit" in pattern) return pattern.unfit;
-  const { paths = [], methods = [] } = draft;
-  for (const path of paths) {
-    if ((path.match(/\*+/g) ?? []).length > MAX_WILDCARDS)
-      return `The path ${JSON.stringify(path)} has more than ${MAX_WILDCARDS} wildcards.`;
-    if (!/^\/[\x21-\x7e]*$/.test(path)) return `The path ${JSON.stringify(path)} holds characters that no path has.`;
+  for (const path of draft.paths ?? []) {
+    const parsed = parsePathPattern(path);
+    if ("unfit" in parsed) return parsed.unfit;
   }
-  const never = methods.find((method) => method === "CONNECT" || method === "TRACE");
+  if (/[\x00-\x1f\x7f-\x9f\u2028\u2029]/.test(draft.reason ?? "")) return "A rule's reason is one line without control characters.";
+  const never = draft.methods?.find((method) => NEVER.has(method));
   if (never && draft.decision !== "deny") return `The method ${never} is never passed on.`;
-  if (draft.opaque && (methods.length > 0 || paths.length > 0 || draft.upgrade || draft.credentials)) {
+  if (draft.opaque && (draft.methods || draft.paths || draft.upgrade || draft.credentials)) {
     return "What is passed on unread has no methods, paths, upgrades and keys to decide about.";
+  }
+  if (draft.decision === "deny" && (draft.requests !== undefined || draft.bytes !== undefined)) {
+    return "A rule that refuses has no budget: it would let pass what comes after.";
   }
   if (draft.private === undefined) return undefined;
   if (draft.decision !== "allow") return "A range of private addresses goes with a rule that allows.";
   if (pattern.below) return "A range of private addresses goes with one exact host.";
-  return parseCidr(draft.private) ? undefined : `${JSON.stringify(draft.private)} is no range of addresses such as 10.1.2.0/24.`;
+  return checkPrivate(draft.private);
 }
 
-const usualPort = (scheme: EgressRequest["scheme"]) => (scheme === "http" ? 80 : 443);
+/** A rule with its patterns parsed. */
+export interface Ready {
+  readonly rule: Rule;
+  readonly host: string;
+  readonly paths?: readonly PathPattern[];
+  /** milliseconds; absent: without an end */
+  readonly until?: number;
+}
 
-/** Whether the rule speaks of this request. What of an unread connection cannot be known counts for a refusal, and against an allowance. */
-export function fits(rule: Rule, request: EgressRequest): boolean {
-  if (!matchesHost(rule.host, request.host)) return false;
-  const denies = rule.decision === "deny";
-  // a refusal without a port is of the host, whatever the port
-  if (rule.port === undefined ? !denies && request.port !== usualPort(request.scheme) : rule.port !== request.port) return false;
-  if (request.scheme === "opaque") return denies || rule.opaque === true;
-  if (rule.opaque && !denies) return false;
-  if (rule.methods && !rule.methods.includes(request.method)) return false;
-  if (request.upgrade && rule.decision === "allow" && !rule.upgrade) return false;
-  if (!rule.paths) return true;
-  const { paths } = rule;
-  const fit = (form: string) => paths.some((pattern) => matchesPath(pattern, form));
-  return denies ? formsOf(request.path).some(fit) : formsOf(request.path).every(fit);
+/** A rule is a value: it is never changed in place, a changed policy has other ones. */
+const prepared = new WeakMap<Rule, Ready | { unfit: string }>();
+
+function prepare(rule: Rule): Ready | { unfit: string } {
+  const read = ruleSchema.safeParse(rule);
+  if (!read.success) return { unfit: firstIssue(read.error) };
+  const { id: _id, scope: _scope, from: _from, created: _created, ...draft } = read.data;
+  const unfit = checkDraft(draft);
+  const host = parsePattern(draft.host);
+  if (unfit !== undefined || "unfit" in host) return { unfit: unfit ?? "" };
+  return {
+    rule,
+    host: host.below ? `*.${host.host}` : host.host,
+    ...(draft.paths && { paths: draft.paths.map(parsePathPattern).filter((pattern) => "literals" in pattern) }),
+    ...(draft.until !== undefined && { until: Date.parse(draft.until) }),
+  };
+}
+
+/** The rules in their order; or why the policy cannot be used: one of them cannot, and it may be the one that refuses. */
+export function ready(rules: readonly Rule[]): readonly Ready[] | { broken: string } {
+  if (!Array.isArray(rules) || rules.length > MAX_RULES) return { broken: `they are no list of at most ${MAX_RULES} rules` };
+  const all: Ready[] = [];
+  for (const rule of rules) {
+    if (typeof rule !== "object" || rule === null) return { broken: "one of them is no rule" };
+    const one = prepared.get(rule) ?? prepare(rule);
+    prepared.set(rule, one);
+    if ("unfit" in one) return { broken: `the rule ${String(rule.id).slice(0, 40)} cannot be used (${one.unfit.replace(/\.$/, "")})` };
+    all.push(one);
+  }
+  return all;
+}
+
+export const usualPort = (scheme: EgressRequest["scheme"]) => (scheme === "http" ? 80 : 443);
+
+/**
+ * Whether a rule that refuses speaks of this request. It is read widely: without a port it is of every port, and what cannot be read may
+ * be what it refuses.
+ */
+export function refuses({ rule, host, paths }: Ready, request: EgressRequest): boolean {
+  if (!matchesHost(host, request.host) || (rule.port !== undefined && rule.port !== request.port)) return false;
+  if (request.scheme === "opaque") return true;
+  if (rule.opaque || (rule.methods && !rule.methods.includes(request.method))) return false;
+  return !paths || formsOf(request.path).some((form) => paths.some((pattern) => matchesPath(pattern, form)));
+}
+
+/**
+ * Why a rule that allows or asks does not speak of this request to its host, as the rest of a sentence; nothing where it does. It is
+ * read narrowly: without a port it is of 443 with TLS or unread and of 80 without, and upgrades and unread connections are named in it.
+ */
+export function differs({ rule, paths }: Ready, request: EgressRequest): string | undefined {
+  const port = rule.port ?? usualPort(request.scheme);
+  if (port !== request.port) return `is for port ${port}`;
+  if (request.scheme === "opaque") return rule.opaque ? undefined : "allows only what can be read as HTTP";
+  if (rule.opaque) return "is for connections that are passed on unread";
+  if (rule.methods && !rule.methods.includes(request.method)) return `is for ${rule.methods.slice(0, 8).join(", ")} only`;
+  if (paths && !formsOf(request.path).every((form) => paths.some((pattern) => matchesPath(pattern, form)))) return "is for other paths";
+  if (request.upgrade && rule.decision === "allow" && !rule.upgrade) return "allows no upgrade such as WebSocket";
+  return undefined;
 }
 
 /** The narrowest rule under which the request passes. */
@@ -51,16 +104,15 @@ export function narrowestRule(request: EgressRequest): RuleDraft {
   const { scheme, host, port, method, path, upgrade } = request;
   const at = { decision: "allow", host, ...(port === usualPort(scheme) ? {} : { port }) } as const;
   if (scheme === "opaque") return { ...at, opaque: true };
-  const exact = path.startsWith("/") && path.length <= 1024 && !path.includes("*") ? { paths: [...formsOf(path)] } : {};
   return {
     ...at,
     ...(/^[A-Z]{1,32}$/.test(method) ? { methods: [method] } : {}),
-    ...exact,
+    ...(path.startsWith("/") ? { paths: [...new Set(formsOf(path).map(exactPattern))] } : {}),
     ...(upgrade ? { upgrade: true as const } : {}),
   };
 }
 
-/** The command that makes that rule. */
+/** The command that makes that rule: one line that a shell takes as it is, whatever the guest asked for. */
 export function allowLine(task: string, request: EgressRequest): string {
   const { host, port, methods = [], paths = [], upgrade, opaque } = narrowestRule(request);
   const words = ["cloche", "allow", task, host];
@@ -72,7 +124,8 @@ export function allowLine(task: string, request: EgressRequest): string {
   return words.map(quoted).join(" ");
 }
 
-const quoted = (word: string) => (/^[A-Za-z0-9_./:@%+=-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`);
+const quoted = (word: string) =>
+  /^[A-Za-z0-9_./:@%+=-]+$/.test(word) ? word : `'${word.replace(/[^\x20-\x7e]/g, "").replaceAll("'", `'\\''`)}'`;
 
 /** The host and port of a URL's or a request's authority. */
 export function hostAndPort(authority: string, usual: number): { host: string; port: number } | undefined {

@@ -9,7 +9,7 @@ import { connect as connectTcp, isIP, isIPv6, type LookupFunction, type Socket }
 import { networkInterfaces } from "node:os";
 import type { Duplex, Readable, Writable } from "node:stream";
 import { connect as connectTls, createSecureContext, getCACertificates, type SecureContext, type TLSSocket } from "node:tls";
-import { addressClass, inRange } from "../policy/index.ts";
+import { refuseAddress } from "../policy/index.ts";
 import { CONNECT_MS, HTTP2_WINDOW, LOOKUP_MS, MAX_IDLE_PER_ORIGIN, MAX_POOLS, UPSTREAM_IDLE_MS } from "./limits.ts";
 
 /** Why an allowed request did not reach its origin, or did not come back. */
@@ -333,9 +333,9 @@ export class Upstream {
     const own = new Set(Object.values(networkInterfaces()).flatMap((list) => (list ?? []).map(({ address }) => address)));
     const addresses = isIP(literal) ? [{ address: literal, family: isIPv6(literal) ? 6 : 4 }] : await this.#resolve(host);
     for (const { address } of addresses) {
-      const kind = addressClass(address, own);
-      if (kind.public || (range !== undefined && inRange(address, range))) continue;
-      const what = isIP(literal) ? `${host} is ${kind.what}` : `${host} resolves to ${address}, which is ${kind.what}`;
+      const kind = refuseAddress(address, own, range);
+      if (kind === undefined) continue;
+      const what = isIP(literal) ? `${host} is ${kind}` : `${host} resolves to ${address}, which is ${kind}`;
       throw new UpstreamFault(
         "address",
         `${what}: such addresses are reached only by a rule for this exact host that names their range.`,

@@ -1,0 +1,508 @@
+/** Properties that hold for whatever is generated; each compared with a slow reading of its own, or with another parser. */
+import { BlockList, isIPv6 } from "node:net";
+import { describe, expect, it } from "vitest";
+import type { EgressRequest, Rule, RuleDraft } from "../../../contract/index.ts";
+import {
+  addressClass,
+  checkDraft,
+  decide,
+  exportSettings,
+  importSettings,
+  inRange,
+  narrowestRule,
+  networkWords,
+  normalPath,
+  opaqueRule,
+  parseHost,
+  refuseAddress,
+} from "./index.ts";
+
+const NOW = new Date("2026-11-25T12:00:00Z");
+const NONE: ReadonlySet<string> = new Set();
+
+/** mulberry32: the same numbers for the same seed. */
+function seeded(seed: number) {
+  let state = seed >>> 0;
+  const random = (below: number) => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) % below;
+  };
+  const pick = <T>(list: readonly T[]): T => list[random(list.length)] as T;
+  const many = <T>(most: number, make: () => T): T[] => Array.from({ length: random(most + 1) }, make);
+  return { random, pick, many };
+}
+
+let made = 0;
+const ruleOf = (draft: RuleDraft): Rule => ({ id: `r${++made}`, scope: "task", from: "user", ...draft });
+const requestOf = (over: Partial<EgressRequest>): EgressRequest => ({
+  scheme: "https",
+  host: "a.example.com",
+  port: 443,
+  method: "GET",
+  path: "/",
+  upgrade: false,
+  ...over,
+});
+
+describe("E06, E07, E14: hosts", () => {
+  it("a pattern fits what a comparison of labels from the last to the first says", () => {
+    const slow = (pattern: string, host: string): boolean => {
+      const wanted = pattern.split(".").reverse();
+      const got = host.split(".").reverse();
+      for (const [n, label] of wanted.entries()) {
+        if (label === "*") return got.length > n;
+        if (got[n] !== label) return false;
+      }
+      return got.length === wanted.length;
+    };
+    const { pick, many } = seeded(1);
+    const labels = ["a", "b", "ab", "a-b", "example", "evilexample", "com", "co", "xcom"];
+    const name = () => [...many(3, () => pick(labels)), pick(["example", "evilexample"]), "com"].join(".");
+    let fitting = 0;
+    for (let n = 0; n < 10_000; n++) {
+      const host = name();
+      const pattern = pick(["", "*."]) + name();
+      const expected = slow(pattern, host);
+      expect([pattern, host, decide(requestOf({ host }), [ruleOf({ decision: "allow", host: pattern })], NOW).decision]).toEqual([
+        pattern,
+        host,
+        expected ? "allow" : "ask",
+      ]);
+      if (expected) fitting++;
+    }
+    expect(fitting).toBeGreaterThan(100);
+  });
+
+  it("an address is no name: no pattern but itself fits it", () => {
+    for (const host of ["*.3.4", "*.2.3.4", "*.0.0.1"]) expect(checkDraft({ decision: "allow", host })).toEqual(expect.any(String));
+    const rules = [ruleOf({ decision: "allow", host: "1.2.3.4" }), ruleOf({ decision: "allow", host: "[2606:4700:0::1111]" })];
+    const decided = (host: string) => decide(requestOf({ host }), rules, NOW).decision;
+    expect([decided("1.2.3.4"), decided("[2606:4700::1111]"), decided("1.2.3.5"), decided("[2606:4700::1112]")]).toEqual([
+      "allow",
+      "allow",
+      "ask",
+      "ask",
+    ]);
+  });
+
+  const pieces = [
+    ..."aAzx09.-:[]%@/\\?#_ \t\r\n\0",
+    "xn--",
+    "xn--bcher-kva",
+    "0x",
+    "::",
+    "ffff",
+    "1.2.3.4",
+    "\u212a",
+    "\u3002",
+    "\uff41",
+    "\u00ad",
+    "é",
+    "\ud800",
+  ];
+  it("whatever the bytes: never throws, what is taken is strict, is taken the same again, and is the same to a URL parser", () => {
+    const { random, pick, many } = seeded(2);
+    let taken = 0;
+    for (let n = 0; n < 100_000; n++) {
+      const text = n % 2 ? many(9, () => pick(pieces)).join("") : String.fromCharCode(...many(12, () => random(n % 4 ? 128 : 0x3000)));
+      const parsed = parseHost(text);
+      if (!parsed) continue;
+      taken++;
+      const { host } = parsed;
+      expect(host).toMatch(/^(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:]+\])$/);
+      expect(host.length).toBeLessThanOrEqual(253);
+      expect(parseHost(host)).toEqual(parsed);
+      expect(text.toLowerCase()).toBe(parsed.kind === "ipv6" ? text.toLowerCase() : host);
+      expect(new URL(`http://${host}/`).hostname).toBe(host);
+    }
+    expect(taken).toBeGreaterThan(1000);
+  });
+
+  it.each([
+    ["a letter that folds to ASCII", "\u212aa.com"],
+    ["a full-width letter", "\uff41.com"],
+    ["a full-width dot", "a\uff0ecom"],
+    ["an ideographic full stop", "a\u3002com"],
+    ["a soft hyphen", "a\u00adb.com"],
+    ["a zero-width space", "a\u200bb.com"],
+    ["a right-to-left mark", "a\u202eb.com"],
+    ["a lone surrogate", "a\ud800.com"],
+    ["Punycode of nothing", "xn--.com"],
+    ["Punycode that does not decode", "xn--a.com"],
+    ["Punycode of ASCII", "xn--abc-.com"],
+    ["Punycode of a letter that is mapped", "xn--kda.com".replace("kda", "mgba3gch31f060k1")],
+    ["Punycode in capitals of what does not decode", "XN--99999999.com"],
+    ["a scheme", "http://a.com"],
+    ["userinfo", "a.com@b.com"],
+    ["userinfo with a password", "a:b@c.com"],
+    ["a percent-encoded dot", "a%2ecom"],
+    ["an octal address", "0177.0.0.1"],
+    ["a hexadecimal address in one", "0x7f000001"],
+    ["a decimal address in one", "2130706433"],
+    ["a short address", "127.1"],
+    ["an address with a hexadecimal end", "127.0.0.0x1"],
+    ["an address with a dot behind", "127.0.0.1."],
+    ["an IPv6 address with a zone", "[fe80::1%25eth0]"],
+    ["an IPv6 address without brackets", "::1"],
+    ["an IPv6 address with an octal IPv4 end", "[::ffff:0177.0.0.1]"],
+    ["two gaps", "[1::2::3]"],
+    ["an address of the future", "[v1.x]"],
+  ])("refused: %s", (_, text) => expect(parseHost(text)?.host).toBeUndefined());
+  it.each(["xn--bcher-kva.example", "xn--fiqs8s", "r3---sn-h0jeln7e.googlevideo.com", "1e100.net", "a.xn--p1ai"])("control: %s", (text) =>
+    expect(parseHost(text)?.host).toBe(text),
+  );
+});
+
+describe("E05, E14, E23: addresses", () => {
+  const special4 = [
+    ["0.0.0.0", 8],
+    ["10.0.0.0", 8],
+    ["100.64.0.0", 10],
+    ["127.0.0.0", 8],
+    ["168.63.129.16", 32],
+    ["169.254.0.0", 16],
+    ["172.16.0.0", 12],
+    ["192.0.0.0", 24],
+    ["192.0.2.0", 24],
+    ["192.88.99.0", 24],
+    ["192.168.0.0", 16],
+    ["198.18.0.0", 15],
+    ["198.51.100.0", 24],
+    ["203.0.113.0", 24],
+    ["224.0.0.0", 4],
+    ["240.0.0.0", 4],
+  ] as const;
+  const list = new BlockList();
+  for (const [address, bits] of special4) list.addSubnet(address, bits);
+  const text4 = (value: number) => [24, 16, 8, 0].map((shift) => (value >>> shift) & 255).join(".");
+  const value4 = (ip: string) => ip.split(".").reduce((sum, part) => sum * 256 + Number(part), 0);
+
+  it("of IPv4 exactly the special ranges are refused, to their first and last address", () => {
+    const { random } = seeded(3);
+    const edges = special4.flatMap(([address, bits]) => {
+      const first = value4(address);
+      const last = first + 2 ** (32 - bits) - 1;
+      return [first - 1, first, last, last + 1].filter((value) => value >= 0 && value < 2 ** 32);
+    });
+    const values = [...edges, ...Array.from({ length: 20_000 }, () => random(2 ** 32))];
+    for (const ip of values.map(text4)) expect([ip, addressClass(ip, NONE).public]).toEqual([ip, !list.check(ip)]);
+  });
+
+  const embeddings: readonly [string, (high: string, low: string, ip: string) => string][] = [
+    ["mapped", (h, l) => `::ffff:${h}:${l}`],
+    ["mapped, in dots", (_, __, ip) => `::ffff:${ip}`],
+    ["compatible", (h, l) => `::${h}:${l}`],
+    ["translated", (h, l) => `::ffff:0:${h}:${l}`],
+    ["6to4", (h, l) => `2002:${h}:${l}::1`],
+    ["NAT64", (h, l) => `64:ff9b::${h}:${l}`],
+    ["NAT64 of a network", (h, l) => `64:ff9b:1::${h}:${l}`],
+    ["Teredo server", (h, l) => `2001:0:${h}:${l}::1`],
+    ["Teredo client", (h, l) => `2001:0:808:808:0:0:${h}:${l}`],
+    ["ISATAP", (h, l) => `2a00:1450:4001::5efe:${h}:${l}`],
+    ["ISATAP, global bit", (h, l) => `2a00:1450:4001:0:200:5efe:${h}:${l}`],
+  ];
+  it.each(embeddings)("an IPv4 address in an IPv6 one (%s): none that is special is public, in any spelling", (_, embed) => {
+    for (const [address, bits] of special4) {
+      for (const value of [value4(address), value4(address) + 2 ** (32 - bits) - 1]) {
+        const ip = embed((value >>> 16).toString(16), (value & 0xffff).toString(16), text4(value));
+        expect(isIPv6(ip), ip).toBe(true);
+        expect([ip, addressClass(ip, NONE).public]).toEqual([ip, false]);
+        expect([ip, addressClass(ip.toUpperCase(), NONE).public]).toEqual([ip, false]);
+      }
+    }
+  });
+  it("of those that hold a public address only NAT64's own prefix is public", () => {
+    const passing = embeddings.filter(([, embed]) => addressClass(embed("5db8", "d822", "93.184.216.34"), NONE).public);
+    expect(passing.map(([name]) => name)).toEqual(["NAT64"]);
+  });
+
+  it("of IPv6 nothing outside of 2000::/3 is public but NAT64", () => {
+    const { random } = seeded(4);
+    for (let n = 0; n < 20_000; n++) {
+      const groups = Array.from({ length: 8 }, () => (random(3) ? random(0x10000) : 0));
+      const ip = groups.map((group) => group.toString(16)).join(":");
+      const inside = ((groups[0] ?? 0) & 0xe000) === 0x2000;
+      if (addressClass(ip, NONE).public) expect([ip, inside]).toEqual([ip, true]);
+    }
+  });
+  it.each([
+    "2606:4700:4700::1111",
+    "2001:4860:4860::8888",
+    "2a00:1450:4001:81b::200e",
+    "2620:fe::fe",
+    "2400:cb00::1",
+    "1.1.1.1",
+    "93.184.216.34",
+  ])("control: %s is public", (ip) => expect(addressClass(ip, NONE)).toEqual({ public: true }));
+
+  it("a range opens its own addresses, never a metadata service, and none that is not of a private network", () => {
+    expect(refuseAddress("10.1.2.3", NONE, "10.1.0.0/16")).toBeUndefined();
+    expect(refuseAddress("127.0.0.1", NONE, "127.0.0.1/32")).toBeUndefined();
+    expect(refuseAddress("10.1.2.3", new Set(["10.1.2.3"]), "10.1.0.0/16")).toBeUndefined();
+    expect(refuseAddress("93.184.216.34", NONE, "10.1.0.0/16")).toBeUndefined();
+    for (const [ip, range] of [
+      ["10.1.2.3", undefined],
+      ["10.2.2.3", "10.1.0.0/16"],
+      ["169.254.169.254", "169.254.0.0/16"],
+      ["169.254.169.254", "0.0.0.0/0"],
+      ["100.100.100.200", "100.64.0.0/10"],
+      ["fd00:ec2::254", "fc00::/7"],
+      ["168.63.129.16", "168.63.129.16/32"],
+      ["224.0.0.1", "0.0.0.0/0"],
+      ["::ffff:10.1.2.3", "10.1.0.0/16"],
+      ["10.1.2.3", "nonsense"],
+    ] as const)
+      expect([ip, refuseAddress(ip, NONE, range)]).toEqual([ip, expect.any(String)]);
+  });
+  it.each([
+    "0.0.0.0/0",
+    "169.254.0.0/16",
+    "8.8.8.0/24",
+    "::/0",
+    "10.0.0.0/7",
+    "100.0.0.0/8",
+    "224.0.0.0/4",
+    "10.1.2.3/24",
+    "2001:db8::/32",
+  ])("no rule opens %s", (range) =>
+    expect(checkDraft({ decision: "allow", host: "nas.example", private: range })).toEqual(expect.any(String)),
+  );
+  it.each(["10.0.0.0/8", "192.168.1.5/32", "127.0.0.1/32", "fd12:3456::/32", "::1/128"])("control: a rule opens %s", (range) =>
+    expect(checkDraft({ decision: "allow", host: "nas.example", private: range })).toBeUndefined(),
+  );
+
+  it("whatever the bytes: nothing throws, and what is no address is not public and in no range", () => {
+    const { pick, many } = seeded(5);
+    for (let n = 0; n < 20_000; n++) {
+      const text = many(9, () => pick([..."0123456789abcdef.:/%[] \0x", "::", "ffff", "255"])).join("");
+      const { public: isPublic } = addressClass(text, new Set([text]));
+      expect(isPublic).toBe(false);
+      if (inRange(text, "0.0.0.0/0")) expect(text).toMatch(/^\d+\.\d+\.\d+\.\d+$/);
+      inRange("10.0.0.1", text);
+    }
+  });
+});
+
+describe("E13, E14: paths", () => {
+  const pieces = [
+    ..."aZ0-._~!$&'()*+,;=:@/\\%?#\"<>[]^`{|} \t\r\n\0é",
+    "%2e",
+    "%2E",
+    "%2f",
+    "%5c",
+    "%00",
+    "%25",
+    "%c0%af",
+    "%C3%A9",
+    "%41",
+    "..",
+    "//",
+    "..;",
+    "%3b",
+  ];
+  it("whatever the bytes: never throws, and what is sent is what was decided, to a URL parser too", () => {
+    const { random, pick, many } = seeded(6);
+    let taken = 0;
+    for (let n = 0; n < 40_000; n++) {
+      const rest = n % 2 ? many(10, () => pick(pieces)).join("") : String.fromCharCode(...many(12, () => random(n % 4 ? 128 : 0x3000)));
+      const parsed = normalPath(`/${rest}`);
+      if (!parsed) continue;
+      taken++;
+      const { path, query, decided } = parsed;
+      expect(path).toMatch(/^\/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-F]{2})*$/);
+      expect(query).toMatch(/^(?:\?[\x21-\x22\x24-\x7e]*)?$/);
+      expect(normalPath(path + query)).toEqual(parsed);
+      const url = new URL(`http://host${path}${query}`);
+      expect(url.pathname).toBe(path);
+      expect(decodeURIComponent(path).split(/[/\\]/)).not.toContain("..");
+      expect(decide(requestOf({ path: decided }), [ruleOf({ decision: "allow", host: "a.example.com" })], NOW).decision).toBe("allow");
+    }
+    expect(taken).toBeGreaterThan(2000);
+  });
+
+  it("a pattern fits what a slow reading of it says", () => {
+    const slow = (pattern: string, path: string): boolean => {
+      if (pattern === "") return path === "";
+      if (pattern.startsWith("**")) return slow(pattern.slice(2), path) || (path !== "" && slow(pattern, path.slice(1)));
+      if (pattern.startsWith("*")) return slow(pattern.slice(1), path) || (path !== "" && path[0] !== "/" && slow(pattern, path.slice(1)));
+      return path !== "" && pattern[0] === path[0] && slow(pattern.slice(1), path.slice(1));
+    };
+    const { pick, many } = seeded(7);
+    let fitting = 0;
+    for (let n = 0; n < 15_000; n++) {
+      const pattern = `/${many(6, () => pick(["a", "b", "/", "*", "**", "a"])).join("")}`.replace(/\/{2,}/g, "/").replace(/\*{3,}/g, "**");
+      const path = `/${many(7, () => pick(["a", "b", "/", "a"])).join("")}`.replace(/\/{2,}/g, "/");
+      const expected = slow(pattern, path);
+      const rule = ruleOf({ decision: "allow", host: "a.example.com", paths: [pattern] });
+      expect([pattern, path, decide(requestOf({ path }), [rule], NOW).decision]).toEqual([pattern, path, expected ? "allow" : "ask"]);
+      if (expected) fitting++;
+    }
+    expect(fitting).toBeGreaterThan(1000);
+  });
+
+  it("a guest cannot make the comparison slow", () => {
+    const paths = [`/${"**a".repeat(300)}b`];
+    const rule = ruleOf({ decision: "allow", host: "a.example.com", paths });
+    const began = performance.now();
+    for (let n = 0; n < 5; n++) expect(decide(requestOf({ path: `/${"a".repeat(2047)}` }), [rule], NOW).decision).toBe("ask");
+    expect(performance.now() - began).toBeLessThan(5_000);
+  });
+
+  it("of a query only what git asks for is decided and recorded", () => {
+    expect(normalPath("/x/y.git/info/refs?service=git-upload-pack")?.decided).toBe("/x/y.git/info/refs?service=git-upload-pack");
+    for (const query of [
+      "service=git-receive-pack",
+      "service=git-upload-pack&token=secret",
+      "token=secret",
+      "service=git%2dupload-pack",
+      "&service=git-upload-pack",
+    ])
+      expect(normalPath(`/x/y.git/info/refs?${query}`)?.decided).toBe("/x/y.git/info/refs?service=git-receive-pack");
+    expect(normalPath("/x/y.git/info/refs")?.decided).toBe("/x/y.git/info/refs");
+    expect(normalPath("/x?token=secret")?.decided).toBe("/x");
+    const fetches = ruleOf({ decision: "allow", host: "a.example.com", paths: ["/*/*/info/refs?service=git-upload-pack"] });
+    expect(decide(requestOf({ path: "/x/y.git/info/refs%3Fservice=git-upload-pack" }), [fetches], NOW).decision).toBe("ask");
+  });
+});
+
+describe("decisions over generated policies", () => {
+  const hosts = ["a.example.com", "b.example.com", "x.a.example.com", "example.com"];
+  const generator = (seed: number) => {
+    const { random, pick, many } = seeded(seed);
+    const draft = (): RuleDraft => {
+      const decision = pick(["allow", "allow", "allow", "deny", "ask"] as const);
+      const all = { decision, host: pick([...hosts, "*.example.com", "*.a.example.com"]) };
+      const port = random(3) ? {} : { port: pick([443, 80, 8443]) };
+      const until = random(5) ? {} : { until: pick(["2026-11-24T00:00:00Z", "2027-01-01T00:00:00Z"]) };
+      if (!random(6)) return { ...all, ...port, ...until, opaque: true };
+      const methods = random(2) ? {} : { methods: [pick(["GET", "POST"])] };
+      const paths = random(2) ? {} : { paths: [pick(["/", "/v1/**", "/v1/*", "/v1/a%2Fb", "/**"])] };
+      const upgrade = decision === "deny" || random(4) ? {} : { upgrade: true as const };
+      return { ...all, ...port, ...until, ...methods, ...paths, ...upgrade };
+    };
+    const request = (): EgressRequest =>
+      random(8)
+        ? requestOf({
+            scheme: pick(["https", "http"]),
+            host: pick(hosts),
+            port: pick([443, 443, 80, 8443]),
+            method: pick(["GET", "POST", "PUT"]),
+            path: pick(["/", "/v1/a", "/v1/a%2Fb", "/v1/a//b", "/v2"]),
+            upgrade: !random(5),
+          })
+        : requestOf({ scheme: "opaque", host: pick(hosts), port: pick([443, 80, 8443]), method: "", path: "" });
+    return { random, pick, many, draft, request };
+  };
+  const rank = { deny: 0, ask: 1, allow: 2 };
+
+  it("what is allowed is allowed by one rule alone and refused by none alone; a further refusal never opens anything", () => {
+    const { many, draft, request } = generator(8);
+    let allowed = 0;
+    for (let n = 0; n < 6_000; n++) {
+      const rules = many(6, () => ruleOf(draft()));
+      const asked = request();
+      const verdict = decide(asked, rules, NOW);
+      const alone = rules.map((rule) => decide(asked, [rule], NOW));
+      if (verdict.decision === "allow") {
+        allowed++;
+        expect(rules).toContain(verdict.matched);
+        expect(alone.some(({ decision, matched }) => decision === "allow" && matched === verdict.matched)).toBe(true);
+        expect(alone.every(({ decision }) => decision !== "deny")).toBe(true);
+      }
+      if (alone.some(({ decision }) => decision === "deny")) expect(verdict.decision).toBe("deny");
+      const further = decide(asked, [...rules, ruleOf({ ...draft(), decision: "deny", upgrade: undefined } as RuleDraft)], NOW);
+      expect(rank[further.decision]).toBeLessThanOrEqual(rank[verdict.decision]);
+      expect(verdict.reason.length).toBeGreaterThan(10);
+      expect(verdict.reason).toMatch(/^[A-Z].*\.$/s);
+    }
+    expect(allowed).toBeGreaterThan(300);
+  });
+
+  it("an unread connection is never passed on where anything at its host and port is refused", () => {
+    const { many, draft, request } = generator(9);
+    let unread = 0;
+    for (let n = 0; n < 6_000; n++) {
+      const rules = many(6, () => ruleOf(draft()));
+      const { host, port } = request();
+      const rule = opaqueRule(host, port, rules, NOW);
+      if (!rule) continue;
+      unread++;
+      expect(rule).toMatchObject({ decision: "allow", opaque: true });
+      for (const method of ["GET", "POST", "PUT"])
+        for (const path of ["/", "/v1/a", "/v2"])
+          for (const scheme of ["https", "http"] as const)
+            expect(decide(requestOf({ host, port, method, path, scheme }), rules, NOW).decision).not.toBe("deny");
+    }
+    expect(unread).toBeGreaterThan(50);
+  });
+
+  it("what an ask offers allows what was asked, unless a rule refuses it", () => {
+    const { many, draft, request } = generator(10);
+    for (let n = 0; n < 5_000; n++) {
+      const rules = many(4, () => ruleOf(draft()));
+      const asked = request();
+      const before = decide(asked, rules, NOW).decision;
+      const offer = narrowestRule(asked);
+      expect(checkDraft(offer)).toBeUndefined();
+      expect(decide(asked, [ruleOf(offer), ...rules], NOW).decision).toBe(before === "deny" ? "deny" : "allow");
+    }
+  });
+
+  it("settings that go out and come in again never allow more, and refuse all that was refused", () => {
+    const { many, draft, request } = generator(11);
+    for (let n = 0; n < 3_000; n++) {
+      const rules = many(6, () => ruleOf(draft()));
+      const imported = importSettings(exportSettings(rules).settings);
+      if ("problem" in imported) throw new Error(imported.problem);
+      const again = imported.rules.map(ruleOf);
+      for (let m = 0; m < 4; m++) {
+        const asked = request();
+        const before = decide(asked, rules, NOW).decision;
+        const after = decide(asked, again, NOW).decision;
+        if (after === "allow") expect(before).toBe("allow");
+        if (before === "deny") expect(after).toBe("deny");
+      }
+    }
+  });
+
+  it("P4: the wall names every host that is reached, and none that is not", () => {
+    const { many, draft, random } = generator(12);
+    const all: EgressRequest[] = [...hosts, "any.example.com", "any.a.example.com"].flatMap((host) => [
+      ...[443, 80, 8443].flatMap((port) => [
+        requestOf({ scheme: "opaque", host, port, method: "", path: "" }),
+        ...(["https", "http"] as const).flatMap((scheme) =>
+          ["GET", "POST", "PUT"].flatMap((method) =>
+            ["/", "/v1/", "/v1/a", "/v1/q/q", "/v2"].map((path) => requestOf({ scheme, host, port, method, path })),
+          ),
+        ),
+      ]),
+    ]);
+    for (let n = 0; n < 300; n++) {
+      const rules = many(4, () => ruleOf({ ...draft(), ...(random(2) ? {} : { reason: "said so" }) }));
+      const words = networkWords(rules, [], NOW);
+      const reached = all.filter((asked) => decide(asked, rules, NOW).decision === "allow");
+      const named = [...words.matchAll(/(?:\*\.)?[a-z.]*example\.com(?::\d+)?/g)].map(([place]) => place);
+      expect([JSON.stringify(rules), words !== ""]).toEqual([JSON.stringify(rules), reached.length > 0]);
+      for (const { host, port } of reached) {
+        const covered = named.some((place) => {
+          const [pattern = "", at] = place.split(":");
+          return (
+            (at === undefined || Number(at) === port) && (pattern === host || (pattern.startsWith("*.") && host.endsWith(pattern.slice(1))))
+          );
+        });
+        expect([words, host, port, covered]).toEqual([words, host, port, true]);
+      }
+      for (const place of named) {
+        const [pattern = "", at] = place.split(":");
+        const some = reached.some(
+          ({ host, port }) =>
+            (at === undefined || Number(at) === port) &&
+            (pattern === host || (pattern.startsWith("*.") && host.endsWith(pattern.slice(1)))),
+        );
+        expect([words, place, some]).toEqual([words, place, true]);
+      }
+    }
+  });
+});
