@@ -233,7 +233,8 @@ export class SwapFilter implements BodyFilter {
   constructor(secrets: readonly BoundSecret[], type: string) {
     const wanted: Buffer[] = [];
     for (const { name, placeholder, value } of secrets) {
-      const written = type === "json" ? JSON.stringify(value).slice(1, -1) : type === "form" ? encodeURIComponent(value) : value;
+      const written =
+        type === "json" ? JSON.stringify(value).slice(1, -1) : type === "form" ? encodeURIComponent(value.toWellFormed()) : value;
       const forms = type === "form" ? [placeholder, encodeURIComponent(placeholder)] : [placeholder];
       for (const form of new Set(forms)) {
         wanted.push(Buffer.from(form));

@@ -95,7 +95,8 @@ export const isDownloadSignature = (name: string): boolean => DOWNLOAD_SIGNATURE
 /** Headers and parameters by which a server is told another method, path or header than the one that was decided. */
 const REWRITES =
   /^(?:x-http-method(?:-override)?|x-method-override|x-original-(?:url|uri|host|method)|x-rewrite-(?:url|uri)|x-override-url|x-forwarded-(?:host|uri|path|prefix|server|method)|x-host|x-envoy-original-path)$/;
-const REWRITING_PARAMETERS = /^(?:-method|x-http-method(?:-override)?|\$http(?:method|headers|-method|-headers)|\$?httpmethod)$/;
+const REWRITING_PARAMETERS =
+  /^(?:-method|x-http-method(?:-override)?|\$http(?:method|headers|-method|-headers)|\$?httpmethod|\$(?:req|ct))$/;
 
 export const isRewriteHeader = (name: string): boolean => REWRITES.test(plainName(name));
 export const isRewriteParameter = (name: string): boolean => REWRITING_PARAMETERS.test(plainName(name));

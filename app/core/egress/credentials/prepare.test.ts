@@ -373,6 +373,25 @@ describe("a credential that is not the task's stand-in is refused at every allow
     expect(ask(given, { credentials: "guest" }).kind).toBe("pass");
   }
 
+  it("says so in few words, however long a binding is", () => {
+    const long = secret("l", "long-0123456789abcdefg", {
+      hosts: Array.from({ length: 16 }, (_, at) => `${"h".repeat(200)}${at}.example.com`),
+      use: "bearer",
+      methods: Array.from({ length: 32 }, (_, at) => `${"M".repeat(30)}${"AB"[at % 2]}`),
+      paths: Array.from({ length: 64 }, () => `/${"p".repeat(1000)}`),
+    });
+    const headers = { authorization: `Bearer ${long.placeholder}` };
+    const inMethod = { ...long, binding: { ...long.binding, methods: ["GET"] } };
+    for (const [host, key] of [
+      ["x".repeat(255), long],
+      [long.binding.hosts[0] ?? "", long],
+      [long.binding.hosts[0] ?? "", inMethod],
+    ] as const) {
+      const result = prepare(request({ host, headers }), [key], {});
+      expect(result.kind === "refuse" && result.reason.length).toBeLessThan(700);
+    }
+  });
+
   it("names the variable with the stand-in, and what to ask for", () => {
     const { reason } = refused(ask(model({ headers: { "x-api-key": FOREIGN } })));
     expect(reason).toContain("$ANTHROPIC_API_KEY");
@@ -681,6 +700,7 @@ describe("what was decided is what the server does", () => {
     ["another path", { headers: { "x-original-url": "/admin" } }, "request.rewritten"],
     ["another host", { headers: { "x-forwarded-host": "evil.example" } }, "request.rewritten"],
     ["a method in the query", { query: "_method=DELETE" }, "request.rewritten"],
+    ["a body in the query", { query: "$req=%7B%7D" }, "request.rewritten"],
     ["headers in the query", { query: "$httpHeaders=Authorization%3Ax" }, "request.rewritten"],
     ["a line break in a header", { headers: { "x-a": "b\r\nauthorization: x" } }, "request.malformed"],
     ["a NUL in a header", { headers: { "x-a": "b\0" } }, "request.malformed"],
@@ -766,7 +786,7 @@ describe("whatever a guest sends", () => {
   });
 
   it("prepare answers and never throws, and a value goes only to a bound host over https", () => {
-    for (let round = 0; round < 20_000; round++) {
+    for (let round = 0; round < 8_000; round++) {
       const given = strange();
       const result = prepare(given, SECRETS, random(4) === 0 ? { credentials: "guest" } : {});
       if (result.kind === "refuse") {
@@ -787,7 +807,7 @@ describe("whatever a guest sends", () => {
 
   it("a foreign key of a known kind never passes, wherever it is put and however it is encoded", () => {
     const everyByte = (value: string) => [...Buffer.from(value)].map((byte) => `%${byte.toString(16).padStart(2, "0")}`).join("");
-    for (let round = 0; round < 20_000; round++) {
+    for (let round = 0; round < 8_000; round++) {
       const key = pick(random, Object.values(FOREIGN_KEYS));
       const form = pick(random, [(value: string) => value, encodeURIComponent, everyByte, (value: string) => everyByte(everyByte(value))])(
         key,

@@ -14,7 +14,7 @@ import {
 import { anyFits, grantingSegment, isLogin, looseSegments } from "./endpoints.ts";
 import { decodeBasic, headerFor, putInHeader } from "./header.ts";
 import { type HostProfile, profileOf } from "./profiles.ts";
-import { quoted, type Refusal, refuse } from "./refusal.ts";
+import { quoted, type Refusal, refuse, some } from "./refusal.ts";
 import { holdsKnownKey, looksRandom } from "./shapes.ts";
 
 /** An allowed request as the guest sent it. Host and path are in the form that was decided and will be sent. */
@@ -267,7 +267,7 @@ class Preparation {
           const unusable = this.#unusable(secret);
           if (unusable) return unusable;
           this.#used.set(secret.name, secret);
-          out.push(`${piece.slice(0, piece.indexOf("="))}=${encodeURIComponent(secret.value)}`);
+          out.push(`${piece.slice(0, piece.indexOf("="))}=${encodeURIComponent(secret.value.toWellFormed())}`);
           continue;
         }
       }
@@ -337,7 +337,7 @@ class Preparation {
     const misplaced = (reason: string) => refuse("credential.misplaced", reason);
     if (!binding.hosts.includes(host)) {
       return misplaced(
-        `The stand-in of the key ${name} works at ${binding.hosts.join(", ")} only, and not at ${quoted(host)}. Send the request there, or leave the stand-in out.`,
+        `The stand-in of the key ${name} works at ${some(binding.hosts)} only, and not at ${quoted(host)}. Send the request there, or leave the stand-in out.`,
       );
     }
     if (scheme !== "https") {
@@ -345,13 +345,13 @@ class Preparation {
     }
     if (binding.methods && !binding.methods.includes(method)) {
       return misplaced(
-        `The key ${name} is for ${binding.methods.join(", ")} at ${host}, and not for ${quoted(method)}. Your user can bind it to that method too.`,
+        `The key ${name} is for ${some(binding.methods)} at ${host}, and not for ${quoted(method)}. Your user can bind it to that method too.`,
       );
     }
     if (binding.paths) {
       if (!this.#segments || !fitsPaths(binding.paths, path, this.#request.query)) {
         return misplaced(
-          `The key ${name} is for ${binding.paths.slice(0, 8).join(", ")} at ${host}, and not for this path. Your user can bind it to that path too.`,
+          `The key ${name} is for ${some(binding.paths)} at ${host}, and not for this path. Your user can bind it to that path too.`,
         );
       }
       return undefined;

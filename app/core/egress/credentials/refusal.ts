@@ -25,3 +25,9 @@ export function quoted(word: string): string {
   const shown = word.replaceAll(/[^A-Za-z0-9._~$/@*{}-]/g, "?");
   return shown.length <= 64 ? shown : `${shown.slice(0, 63)}…`;
 }
+
+/** The first of a list inside a reason, and how many more there are: a reason has at most 1024 characters. */
+export function some(list: readonly string[]): string {
+  const shown = list.slice(0, 3).map(quoted).join(", ");
+  return list.length <= 3 ? shown : `${shown} and ${list.length - 3} more`;
+}

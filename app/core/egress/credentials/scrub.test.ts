@@ -43,6 +43,8 @@ describe("a key that comes back in an answer is taken out", () => {
     ["percent-encoded in small letters", (value) => encodeURIComponent(value).replaceAll(/%../g, (one) => one.toLowerCase())],
     ["percent-encoded byte by byte", (value) => [...Buffer.from(value)].map((byte) => `%${byte.toString(16).padStart(2, "0")}`).join("")],
     ["as a form", (value) => new URLSearchParams([["k", value]]).toString()],
+    ["in small letters", (value) => value.toLowerCase()],
+    ["in CAPITALS", (value) => value.toUpperCase()],
     ["in hexadecimal", (value) => Buffer.from(value).toString("hex")],
     ["in HEXADECIMAL", (value) => Buffer.from(value).toString("hex").toUpperCase()],
     ["in base64", (value) => Buffer.from(value).toString("base64")],
@@ -71,6 +73,10 @@ describe("a key that comes back in an answer is taken out", () => {
     );
     expect(whole([VALUE], body, () => 5)).toEqual(body);
     expect(new ResponseScrubber([VALUE]).found).toBe(false);
+  });
+
+  it("a value that is no text at all does no harm", () => {
+    expect(whole(["\ud800 key that is broken"], Buffer.from("abc"), () => 1).toString()).toBe("abc");
   });
 
   it("a key that stands inside the beginning of another", () => {

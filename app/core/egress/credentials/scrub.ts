@@ -8,7 +8,8 @@ const MIN_PATTERN = 6;
 const FILLER = 0x78;
 
 /** A key in the forms in which servers send back what they were sent. */
-export function encodings(value: string): Buffer[] {
+export function encodings(key: string): Buffer[] {
+  const value = key.toWellFormed();
   const bytes = Buffer.from(value, "utf8");
   const everyByte = (form: (byte: number) => string) => Array.from(bytes, form).join("");
   const hex = (byte: number) => byte.toString(16).padStart(2, "0");
@@ -27,6 +28,9 @@ export function encodings(value: string): Buffer[] {
   const html: Record<string, string> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
   const texts = [
     value,
+    // a key in hexadecimal is the same in capitals
+    value.toLowerCase(),
+    value.toUpperCase(),
     json,
     json.replaceAll("/", "\\/"),
     json.replaceAll(/[&<>'=+/]/g, escapeUnit),
