@@ -7,7 +7,9 @@ import { inBuilder, seenInside } from "./bootstrap/builder.mjs";
 import { cacheRoot, repo } from "./bootstrap/cache.mjs";
 import { goEnv } from "./bootstrap/go.mjs";
 import { main } from "./bootstrap/main.mjs";
+import { nodeBinary } from "./bootstrap/npm.mjs";
 import { Problem } from "./bootstrap/problem.mjs";
+import { vitestNamed } from "./runners.mjs";
 
 const MODULE = join(repo, "helpers/share");
 const anyStatus = Array.from({ length: 256 }, (_, n) => n);
@@ -22,12 +24,12 @@ await main(async ({ make }) => {
       next: ["The names stand in test/mutants/list.mjs."],
     });
   }
-  const { builder } = await make(["builder"]);
+  const { builder, node } = await make(["npm-packages", "node", "builder"]);
   mkdirSync(join(cacheRoot, "go-cache"), { recursive: true });
   const scratch = mkdtempSync(join(cacheRoot, "mutants-"));
   const results = [];
   try {
-    const run = (red, overlay) => goTest(join(builder, "root"), red, overlay);
+    const run = (red, overlay) => (red.file ? unitTest(nodeBinary(node), red, overlay) : goTest(join(builder, "root"), red, overlay));
     const controls = new Map();
     for (const [index, mutant] of chosen.entries()) {
       const from = Date.now();
@@ -65,8 +67,11 @@ async function judge(mutant, directory, run, controls) {
       text.replace(search, () => replace),
     );
   }
-  const key = `${mutant.red.folder} ${mutant.red.tests}`;
-  if (!controls.has(key)) controls.set(key, await run(mutant.red));
+  const { red } = mutant;
+  // Go's tests run in the builder, where the same files have other paths
+  const path = (file) => (red.file ? file : seenInside(file));
+  const key = `${red.file ?? red.folder} ${red.tests}`;
+  if (!controls.has(key)) controls.set(key, await run(red));
   const control = controls.get(key);
   if (control.status !== 0 || control.passed.length === 0) {
     return { ok: false, why: `its tests are not green without it: ${key}\n${control.output}` };
@@ -74,16 +79,24 @@ async function judge(mutant, directory, run, controls) {
   mkdirSync(directory);
   const replaced = {};
   for (const [file, text] of files) {
-    const path = join(directory, `${Object.keys(replaced).length}-${basename(file)}`);
-    writeFileSync(path, text);
-    replaced[seenInside(join(repo, file))] = seenInside(path);
+    const copy = join(directory, `${Object.keys(replaced).length}-${basename(file)}`);
+    writeFileSync(copy, text);
+    replaced[path(join(repo, file))] = path(copy);
   }
   const overlay = join(directory, "overlay.json");
   writeFileSync(overlay, JSON.stringify({ Replace: replaced }));
-  const mutated = await run(mutant.red, seenInside(overlay));
+  const mutated = await run(red, path(overlay));
   if (!mutated.ran) return { ok: false, why: `does not compile, or no test ran\n${mutated.output}` };
   if (mutated.failed.length === 0) return { ok: false, why: `survives: ${key} is green with it` };
   return { ok: true, failed: mutated.failed };
+}
+
+/** Names of one file's tests, run with the changed sources in place of the real ones. */
+async function unitTest(node, { file, tests }, overlay) {
+  const { status, output, results } = await vitestNamed(node, file, tests, overlay ? { CLOCHE_MUTANT: overlay } : {});
+  const named = (verdict) => results.filter((result) => result.status === verdict).map(({ fullName }) => fullName);
+  const [passed, failed] = [named("passed"), named("failed")];
+  return { status, ran: passed.length + failed.length > 0, passed, failed: failed.slice(0, 2), output: output.slice(-4000) };
 }
 
 async function goTest(root, { folder, tests }, overlay) {

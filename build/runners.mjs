@@ -83,6 +83,33 @@ export const vitest = (node, projects, { live = false, env = {} } = {}) =>
     }
   });
 
+/** One file's unit tests whose names fit a pattern, each with its verdict; the sources that `CLOCHE_MUTANT` names are replaced. */
+export async function vitestNamed(node, file, pattern, env) {
+  const folder = mkdtempSync(join(tmpdir(), "cloche-vitest-"));
+  const report = join(folder, "report.json");
+  try {
+    const { status, output } = await run(
+      [
+        node,
+        bin("vitest/vitest.mjs"),
+        "run",
+        "--config",
+        "test/mutants/vitest.config.ts",
+        file,
+        "--testNamePattern",
+        pattern,
+        "--reporter=json",
+        `--outputFile.json=${report}`,
+      ],
+      { env },
+    );
+    const { testResults = [] } = existsSync(report) ? JSON.parse(readFileSync(report, "utf8")) : {};
+    return { status, output, results: testResults.flatMap(({ assertionResults }) => assertionResults) };
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
 export const playwright = (node, { env = {} } = {}) =>
   counted("playwright", async () => {
     const folder = mkdtempSync(join(tmpdir(), "cloche-playwright-"));

@@ -1,9 +1,10 @@
 /**
- * Sabotages of what keeps folders safe. Each is a change that a tired hand could make: one line (or the few lines that do
+ * Sabotages of what keeps folders and keys safe. Each is a change that a tired hand could make: one line (or the few lines that do
  * the same thing twice) of the product. `red` names the tests that promise what the line gives; they must fail with it.
  * `search` stands exactly once in its file, on one line.
  */
 const share = (path) => `helpers/share/internal/${path}`;
+const credentials = (path) => `app/core/egress/credentials/${path}`;
 
 export const mutants = [
   {
@@ -338,5 +339,136 @@ export const mutants = [
     promise: "nothing is lost by an undo",
     edits: [{ file: share("gitchange/plan.go"), search: "Stays: s.Stays, ", replace: "" }],
     red: { folder: "./internal/gitchange", tests: "TestABranchThatTheUserMadeOfAnAppliedCommitOutlivesTheUndo" },
+  },
+  {
+    name: "a key is put in at any host",
+    promise: "a key goes to its bound host only",
+    edits: [
+      {
+        file: credentials("prepare.ts"),
+        search: "if (!binding.hosts.includes(host)) {",
+        replace: "if (!binding.hosts.includes(host) && false) {",
+      },
+    ],
+    red: { file: credentials("prepare.test.ts"), tests: "the stand-in is refused where its key does not belong" },
+  },
+  {
+    name: "a key is put in without TLS",
+    promise: "a key goes to its bound host only",
+    edits: [{ file: credentials("prepare.ts"), search: 'if (scheme !== "https") {', replace: 'if (scheme !== "https" && false) {' }],
+    red: { file: credentials("prepare.test.ts"), tests: "over plain http" },
+  },
+  {
+    name: "a key's endpoints are not looked at",
+    promise: "a key does not hand out access",
+    edits: [{ file: credentials("prepare.ts"), search: "return this.#excluded(name);", replace: "return undefined;" }],
+    red: { file: credentials("prepare.test.ts"), tests: "hands out or registers access" },
+  },
+  {
+    name: "a foreign key passes in a cookie",
+    promise: "no credential but the task's own leaves",
+    edits: [
+      {
+        file: credentials("prepare.ts"),
+        search: '.find((part) => part !== "" && !isBalancerCookie(part));',
+        replace: '.find((part) => part === "session");',
+      },
+    ],
+    red: { file: credentials("prepare.test.ts"), tests: "a credential that is not the task's stand-in" },
+  },
+  {
+    name: "a foreign key passes behind the stand-in's Basic",
+    promise: "no credential but the task's own leaves",
+    edits: [
+      {
+        file: credentials("header.ts"),
+        search: "if (password === placeholder && harmlessUser(user))",
+        replace: "if (password === placeholder)",
+      },
+    ],
+    red: { file: credentials("prepare.test.ts"), tests: "the stand-in is refused where its key does not belong" },
+  },
+  {
+    name: "a header's `_` is not its `-`",
+    promise: "no credential but the task's own leaves",
+    edits: [{ file: credentials("carriers.ts"), search: 'name.toLowerCase().replaceAll("_", "-")', replace: "name.toLowerCase()" }],
+    red: { file: credentials("prepare.test.ts"), tests: "a credential that is not the task's stand-in" },
+  },
+  {
+    name: "an encoded key of a known shape passes",
+    promise: "no credential but the task's own leaves",
+    edits: [
+      {
+        file: credentials("prepare.ts"),
+        search: 'for (let round = 0; round < 2 && out.includes("%"); round++) {',
+        replace: 'for (let round = 0; round < 1 && out.includes("%"); round++) {',
+      },
+    ],
+    red: { file: credentials("prepare.test.ts"), tests: "a foreign key of a known kind never passes" },
+  },
+  {
+    name: "a model API fetches an address for the guest",
+    promise: "a model API is not the guest's way out",
+    edits: [
+      {
+        file: credentials("model.ts"),
+        search: 'if (path.at(-2) === "source" && (last === "url" || last === "fileid")) return field(last);',
+        replace: "",
+      },
+      {
+        file: credentials("model.ts"),
+        search: "const ANTHROPIC_SOURCE = /^(?:base64|text|content)$/;",
+        replace: "const ANTHROPIC_SOURCE = /^(?:base64|text|content|url)$/;",
+      },
+    ],
+    red: { file: credentials("body.test.ts"), tests: "what makes a model API fetch" },
+  },
+  {
+    name: "a field that is in a document twice is read once",
+    promise: "a model API is not the guest's way out",
+    edits: [{ file: credentials("json.ts"), search: "if (frame.names.has(text)) {", replace: "if (frame.names.has(text) && false) {" }],
+    red: { file: credentials("json.test.ts"), tests: "what two readers could understand differently" },
+  },
+  {
+    name: "a key at the border of two chunks comes back",
+    promise: "no answer hands the key out",
+    edits: [
+      {
+        file: credentials("scrub.ts"),
+        search: "const ready = bytes.length - this.#patterns.depth(this.#state);",
+        replace: "const ready = bytes.length;",
+      },
+    ],
+    red: { file: credentials("scrub.test.ts"), tests: "however the answer is cut" },
+  },
+  {
+    name: "a key in base64 comes back",
+    promise: "no answer hands the key out",
+    edits: [
+      {
+        file: credentials("scrub.ts"),
+        search: "...[0, 1, 2].flatMap((before) => inBase64(bytes, before)),",
+        replace: "...[0, 1].flatMap((before) => inBase64(bytes, before)),",
+      },
+    ],
+    red: { file: credentials("scrub.test.ts"), tests: "a key that comes back in an answer" },
+  },
+  {
+    name: "a part by part answer is asked for with a key",
+    promise: "no answer hands the key out",
+    edits: [
+      {
+        file: credentials("prepare.ts"),
+        search: "!/^(?:accept-encoding|range|if-range|sec-websocket-extensions)$/i.test(name)",
+        replace: "!/^(?:accept-encoding)$/i.test(name)",
+      },
+    ],
+    red: { file: credentials("prepare.test.ts"), tests: "asked for whole and uncompressed" },
+  },
+  {
+    name: "a stand-in can be guessed",
+    promise: "a stand-in is the task's own",
+    edits: [{ file: credentials("placeholder.ts"), search: "const MIN_BITS = 96;", replace: "const MIN_BITS = 48;" }],
+    red: { file: credentials("placeholder.test.ts"), tests: "at least 96 bits" },
   },
 ];

@@ -181,6 +181,16 @@ describe("the stand-in is refused where its key does not belong", () => {
     ["in the query", { query: `access_token=${bearer.placeholder}` }, /in the query/],
     ["in a harmless parameter", { query: `?q=${bearer.placeholder}` }, /in the query/],
     ["as a parameter's name", { query: `${bearer.placeholder}` }, /in the query/],
+    [
+      "in an opted-in parameter over plain http",
+      { scheme: "http", host: "narrow.example.com", path: "/v1/read/a", query: `k=${narrow.placeholder}` },
+      /over https only/,
+    ],
+    [
+      "in an opted-in parameter at another path",
+      { host: "narrow.example.com", path: "/v1/write/a", query: `k=${narrow.placeholder}` },
+      /not for this path/,
+    ],
     ["in the path", { path: `/bot${bearer.placeholder}/send` }, /in the path/],
     [
       "with another method than bound",
@@ -239,6 +249,28 @@ describe("the stand-in is refused where its key does not belong", () => {
     expect(refused(ask({ rawHeaders: [...rawHeaders.slice(2), ...rawHeaders.slice(0, 2)] }, { credentials: "guest" })).code).toBe(
       "request.malformed",
     );
+  });
+
+  it("in Basic of another use, where the guest may use keys of its own", () => {
+    const given = model({ headers: { authorization: `Basic ${base64(`u:${anthropic.placeholder}`)}` } });
+    expect(refused(ask(given, { credentials: "guest" })).code).toBe("credential.misplaced");
+  });
+
+  it("in Basic that is not written as every server reads it", () => {
+    const user = "uuu".slice(0, 3 - ((bearer.placeholder.length + 2) % 3) || 3);
+    const encoded = base64(`${user}:${bearer.placeholder}`);
+    expect(encoded).toMatch(/[^=]=/);
+    const last = encoded.replace(/=+$/, "").length - 1;
+    const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const odd = encoded.slice(0, last) + letters[letters.indexOf(encoded[last] ?? "") + 1] + encoded.slice(last + 1);
+    expect(Buffer.from(odd, "base64")).toEqual(Buffer.from(encoded, "base64"));
+    expect(passed(ask({ headers: { authorization: `Basic ${encoded}` } })).swapped).toEqual(["example"]);
+    expect(refused(ask({ headers: { authorization: `Basic ${odd}` } })).code).toBe("credential.foreign");
+  });
+
+  it.each(["/v1/%E9", "/v1/%zz", "/v1/%25252525", "/v1/%2e%2e/x"])("at a path that can be read in more than one way: %s", (path) => {
+    expect(refused(ask({ path })).code).toBe("request.malformed");
+    expect(passed(ask({ path, host: "other.example.com" })).kind).toBe("pass");
   });
 
   it("a bound value that a header cannot carry is told, and not sent", () => {
