@@ -21,7 +21,7 @@ export type RuleScope = z.infer<typeof ruleScope>;
 const ruleFields = {
   decision: z.enum(["allow", "deny", "ask"]),
   host: hostPattern,
-  /** absent: 443 with TLS and 80 without */
+  /** absent: 443 with TLS or unread and 80 without; of a rule that refuses, every port */
   port: z.int().min(1).max(65_535).optional(),
   /** absent: every method */
   methods: z.array(httpMethod).min(1).max(32).optional(),
