@@ -236,16 +236,9 @@ func ordered(count int, step func(int) (op Op, path, to string)) (level, order [
 	most := 0
 	for i := range count {
 		op, path, to := step(i)
-		for above := path; ; {
-			at := strings.LastIndexByte(above, '/')
-			if at < 0 {
-				break
-			}
-			above = above[:at]
-			if below, is := made[above]; is {
-				level[i] = below + 1
-				break
-			}
+		level[i] = levelBelow(made, path)
+		if op == Move {
+			level[i] = max(level[i], levelBelow(made, to))
 		}
 		switch op {
 		case MakeDir:
@@ -263,6 +256,17 @@ func ordered(count int, step func(int) (op Op, path, to string)) (level, order [
 		}
 	}
 	return level, order
+}
+
+// levelBelow is the first level on which the directory of a path is there, given the levels on which directories are made.
+func levelBelow(made map[string]int, path string) int {
+	for at := strings.LastIndexByte(path, '/'); at >= 0; at = strings.LastIndexByte(path, '/') {
+		path = path[:at]
+		if level, is := made[path]; is {
+			return level + 1
+		}
+	}
+	return 0
 }
 
 // write puts into the journal's words what is needed to take a step back.
