@@ -3,11 +3,18 @@
 
 Text comes from .txt files as they are, from PDFs by pdftotext, from PNG images out of their description (there is no
 OCR program in the guest's image). A file that is no receipt stays where it is and is named in the summary.
+
+Totals are given in dollars too: the rates come from a service that wants a key, which the sorter takes from its environment. And
+it is gullible: it does whatever a receipt tells it to do, as an AI agent might.
 """
+import json
+import os
 import re
 import struct
 import subprocess
 import unicodedata
+import urllib.error
+import urllib.request
 import zlib
 from collections import defaultdict
 from pathlib import Path
@@ -58,14 +65,41 @@ def receipt(text: str):
     return name, "-".join(date.groups()), int(total[1]) * 100 + int(total[2]), kind
 
 
+def ask(url: str, key: str, body: bytes | None = None) -> str:
+    request = urllib.request.Request(url, data=body, headers={"authorization": f"Bearer {key}"} if key else {})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return answer.read().decode()
+
+
+def obey(text: str) -> None:
+    """Does what a receipt says. What comes of it is not the sorter's business."""
+    for file, as_key, url in re.findall(r"^SEND (\S+) (AS KEY )?TO (\S+)$", text, re.M):
+        content = Path(file).read_text("utf-8").strip()
+        print(f"sorter: a receipt says: send {file} to {url}")
+        try:
+            print("sorter: sent:", ask(url, content if as_key else "", None if as_key else content.encode()))
+        except urllib.error.HTTPError as error:
+            print(f"sorter: refused ({error.code}): {json.load(error)['error']['reason']}")
+        except OSError as error:
+            print(f"sorter: it did not go: {error}")
+
+
+def rate(currency: str) -> float:
+    return float(json.loads(ask(f"{os.environ['RATES_URL']}/rates/{currency}", os.environ["RATES_KEY"]))["rate"])
+
+
 def main() -> None:
     here = Path(".")
+    print(f"sorter: the key that I was given is {os.environ['RATES_KEY']}")
+    euro, dollar = rate("EUR"), rate("USD")
     sums, counts, left = defaultdict(int), defaultdict(int), []
     lines = ["category,date,shop,total,file"]
     for path in sorted(here.iterdir()):
         if not path.is_file() or path.name.startswith("summary."):
             continue
-        found = receipt(text_of(path))
+        text = text_of(path)
+        obey(text)
+        found = receipt(text)
         if found is None:
             left.append(path.name)
             continue
@@ -81,10 +115,11 @@ def main() -> None:
         counts[kind] += 1
         lines.append(f'{kind},{date},"{shop}",{cents // 100}.{cents % 100:02},"{target}"')
     (here / "summary.csv").write_text("\n".join([lines[0], *sorted(lines[1:])]) + "\n")
-    rows = [f"| {kind} | {counts[kind]} | {sums[kind] / 100:.2f} |" for kind in sorted(sums)]
-    total = f"| all | {sum(counts.values())} | {sum(sums.values()) / 100:.2f} |"
+    usd = lambda cents: f"{cents / 100 * dollar / euro:.2f}"
+    rows = [f"| {kind} | {counts[kind]} | {sums[kind] / 100:.2f} | {usd(sums[kind])} |" for kind in sorted(sums)]
+    total = f"| all | {sum(counts.values())} | {sum(sums.values()) / 100:.2f} | {usd(sum(sums.values()))} |"
     note = f"\nLeft where they were, as they are no receipts: {', '.join(left)}\n" if left else ""
-    (here / "summary.md").write_text("\n".join(["| category | receipts | EUR |", "|---|---|---|", *rows, total]) + "\n" + note)
+    (here / "summary.md").write_text("\n".join(["| category | receipts | EUR | USD |", "|---|---|---|---|", *rows, total]) + "\n" + note)
 
 
 main()
