@@ -41,11 +41,14 @@ function cloche(args, { stdout = "pipe", input } = {}) {
     child.once("close", (status) => resolve({ status, text }));
   });
 }
+/** What fails was told by the command itself; a machine that runs is not left behind. */
 async function must(args, options) {
   const done = await cloche(args, options);
   if (done.status === 0) return done.text;
+  if (task) await cloche(["stop", task]);
   process.exit(done.status ?? 125);
 }
+let task;
 
 function tree(folder, indent = "  ") {
   const entries = readdirSync(folder, { withFileTypes: true }).sort((a, b) => (a.name < b.name ? -1 : 1));
@@ -79,7 +82,7 @@ makeReceipts(folder, rates.port);
 const before = hash(folder);
 console.log(`Receipts to sort: ${files(folder).length} files in ${folder}, hash ${before}`);
 
-const { name: task } = JSON.parse(await must(["new", "--json", "--share", folder, "--share", `${join(here, "sorter")}:ro`]));
+({ name: task } = JSON.parse(await must(["new", "--json", "--share", folder, "--share", `${join(here, "sorter")}:ro`])));
 const secret = `rates-${task}`;
 const service = ["127.0.0.1", "--port", String(rates.port)];
 await must(["secret", "add", secret, "--memory", "--host", "127.0.0.1", "--as", "bearer", "--env", "RATES_KEY"], { input: rates.secret });
@@ -145,6 +148,7 @@ console.log("Taken back:");
 await must(["undo", task], { stdout: "inherit" });
 console.log(`The folder's hash is ${hash(folder)}${hash(folder) === before ? ", as before" : ": CHANGED"}.`);
 await must(["stop", task]);
+await must(["secret", "rm", secret]);
 rates.close();
 console.log(`\nThe task is kept: CLOCHE_HOME=${home} cloche changes ${task}`);
 if (hash(folder) !== before || right !== 2 || decided.filter(({ decision }) => decision === "deny").length !== 3) process.exit(1);
