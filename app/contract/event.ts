@@ -16,6 +16,25 @@ const folderAccess = { mode: z.string().max(16), hideSecrets: z.boolean(), local
 /** A kind's data; its schema is made when the first event of that kind is. */
 const carries = <Shape extends z.ZodRawShape>(shape: () => Shape) => z.lazy(() => z.strictObject(shape()));
 
+/** What a self-test of the wall found: a probe is `held`, `broken`, or `void` where its control failed, so that it proves nothing. */
+export const proofReport = z.lazy(() =>
+  z.strictObject({
+    probes: z
+      .array(
+        z.strictObject({
+          id: z.string().max(16),
+          as: z.enum(["user", "root"]),
+          verdict: z.enum(["held", "broken", "void"]),
+          text: z.string().max(512),
+        }),
+      )
+      .min(1)
+      .max(64),
+    tookMs: ms,
+  }),
+);
+export type ProofReport = z.infer<typeof proofReport>;
+
 /** What each kind carries. Text under a kind whose source is `guest` is the guest's claim. */
 export const eventData = {
   "keeper.started": carries(() => ({ pid: z.int(), swept: z.array(name).max(64) })),
@@ -74,6 +93,7 @@ export const eventData = {
   "secret.removed": carries(() => ({ name: secretName })),
   "secret.attached": carries(() => ({ name: secretName, wall })),
   "secret.detached": carries(() => ({ name: secretName, wall })),
+  "prove.ended": carries(() => ({ report: proofReport })),
   "exec.started": carries(() => ({ exec: z.int(), command: z.string().max(4096), terminal: z.boolean() })),
   "exec.ended": carries(() => ({ exec: z.int(), status: z.int(), signal: z.string().max(32).optional(), ranMs: ms })),
   /** a raw ssh stream into the guest, beside the commands that the keeper runs itself */

@@ -29,7 +29,7 @@ import {
   secretSource,
   secretView,
 } from "./egress.ts";
-import { eventEnvelope } from "./event.ts";
+import { eventEnvelope, proofReport } from "./event.ts";
 import { method } from "./rpc.ts";
 import { environment, folderNote, MAX_SHARES, shareMode, taskName, taskRef, taskView } from "./task.ts";
 
@@ -110,6 +110,8 @@ export const newTask = z.lazy(() =>
     network: z.strictObject({ presets: z.array(networkPreset).max(8), rules: z.array(ruleDraft).max(MAX_RULES) }).optional(),
     /** keys that the task may use */
     secrets: z.array(secretName).max(64).optional(),
+    /** certificate authorities, as PEM, that this task's proxy trusts upstream beside the system's and the user's */
+    trust: z.array(z.string().max(16_384)).max(4).optional(),
   }),
 );
 export type NewTask = z.input<typeof newTask>;
@@ -397,6 +399,8 @@ export const keeperProtocol = {
           .max(200),
       }),
     })),
+    /** Writes down what a self-test of the wall found. */
+    "prove.record": method(() => ({ params: byTask.extend({ report: proofReport }), result: nothing })),
     doctor: method(() => ({ params: nothing, result: z.strictObject({ checks: z.array(doctorCheck).max(64) }) })),
     "images.list": method(() => ({ params: nothing, result: z.strictObject({ images: z.array(imageView).max(64) }) })),
     /** Reads every byte of the image and compares. */

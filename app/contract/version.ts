@@ -8,8 +8,9 @@
  *    which version it brought back.
  * 4: 2026-11-25, network: presets and rules of a task, asks and their answers, keys and where they work, events of what a task reached;
  *    `events.verify`.
+ * 5: 2026-11-26, a task may trust certificate authorities of its own upstream; what a self-test of the wall found is written down.
  */
-export const CONTRACT_VERSION = 4;
+export const CONTRACT_VERSION = 5;
 
 /** Version of machine-facts.json. 1: 2026-11-21, first. */
 export const FILE_VERSION = 1;
