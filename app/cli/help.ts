@@ -34,6 +34,7 @@ export const VERBS: readonly (readonly [string, string, string])[] = [
   ["prune", "", "remove the records of one-off runs that are over; tasks and folders stay"],
   ["web", "[--port N]", "the page, on this machine only"],
   ["doctor", "[--json]", "what this host has and lacks, with the fix"],
+  ["prove", "[--json]", "a task tries to get out of itself, and what held is told"],
   ["image", "ls|build|verify", "the guest image"],
   ["completion", "bash|zsh|fish [--install]", "print shell completion, or put it where the shell finds it"],
   ["help", "", "this"],

@@ -56,6 +56,8 @@ const VERBS: Readonly<Record<string, Verb>> = {
   logs,
   events,
   doctor,
+  // its certificates' library is loaded by this verb only
+  prove: async (session, args) => (await import("./prove/index.ts")).prove(session, args),
   image,
   web,
   completion,

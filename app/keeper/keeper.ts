@@ -231,6 +231,10 @@ export class Keeper {
         await tasks.networks.detach(task, name, actor());
         return tasks.view(task);
       },
+      "prove.record": async (params) => {
+        tasks.recordProof(params, actor());
+        return {};
+      },
       "events.verify": () => this.#audit.verify((id) => tasks.nameOf(id) ?? id),
       "changes.list": (params) => tasks.folders.list(params),
       "changes.diff": (params) => tasks.folders.diff(params),

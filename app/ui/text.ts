@@ -349,6 +349,10 @@ const sentences: Sentences = {
   "secret.removed": ({ name }) => `Key ${clean(name)} removed`,
   "secret.attached": ({ name }) => `Key ${clean(name)} given to the task`,
   "secret.detached": ({ name }) => `Key ${clean(name)} taken from the task`,
+  "prove.ended": ({ report }) => {
+    const broken = report.probes.filter(({ verdict }) => verdict !== "held").length;
+    return `A self-test tried ${count(report.probes.length, "probe", "probes")}${broken === 0 ? ": all held" : `, of which ${broken} did not hold`}`;
+  },
   "exec.started": ({ command, terminal }) => `${terminal ? "Opened a terminal" : "Ran"}: ${clean(command)}`,
   "exec.ended": ({ status, signal, ranMs }) =>
     `Command ended with ${signal ? `SIG${clean(signal)}` : `status ${status}`} after ${duration(ranMs)}`,

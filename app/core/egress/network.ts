@@ -119,6 +119,9 @@ export class TaskNetwork {
   get presets(): readonly NetworkPreset[] {
     return this.#policy.presets;
   }
+  get trust(): readonly string[] {
+    return this.#policy.trust ?? [];
+  }
   get secretNames(): readonly string[] {
     return this.#policy.secrets;
   }
@@ -199,6 +202,10 @@ export class TaskNetwork {
       if (this.#broken !== undefined) await rename(this.#file, `${this.#file}.broken`).catch(() => {});
       await this.#write({ ...this.#policy, next, rules, presets: [...new Set(presets)].filter((preset) => preset !== "none") });
     });
+  }
+
+  async setTrust(trust: readonly string[]): Promise<void> {
+    await this.#turn(() => this.#write({ ...this.#policy, trust: [...trust] }));
   }
 
   async setSecretNames(names: readonly string[]): Promise<void> {

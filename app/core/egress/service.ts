@@ -76,6 +76,7 @@ export class Networks {
     taskId: string,
     network: { presets: readonly NetworkPreset[]; rules: readonly RuleDraft[] },
     secrets: readonly string[],
+    trust: readonly string[],
   ): Promise<void> {
     for (const draft of network.rules) refuseUnfit(draft);
     for (const name of secrets) this.#options.vault.get(name);
@@ -83,6 +84,7 @@ export class Networks {
     const made = this.#network(taskId);
     if (network.presets.length > 0 || network.rules.length > 0) await made.replace(network.presets, network.rules);
     if (secrets.length > 0) await made.setSecretNames(secrets);
+    if (trust.length > 0) await made.setTrust(trust);
   }
 
   release(taskId: string): void {
@@ -114,7 +116,7 @@ export class Networks {
   async open(task: Named): Promise<MachineNetwork> {
     const network = this.#network(task.id);
     const authority = await makeAuthority();
-    const trusted = readTrusted(this.#options.paths.trusted);
+    const trusted = [...readTrusted(this.#options.paths.trusted), ...network.trust];
     network.secrets = await Promise.all(network.secretNames.map((name) => this.#bind(name)));
     const self = this;
     return {

@@ -27,6 +27,8 @@ const policyFile = z.lazy(() =>
     rules: z.array(rule).max(MAX_RULES),
     /** keys that the task may use */
     secrets: z.array(secretName).max(64),
+    /** certificate authorities that the task's proxy trusts upstream beside the others, as PEM; absent: none */
+    trust: z.array(z.string().max(16_384)).max(4).optional(),
     /** what rules with a budget have let through, by id */
     spent: z.record(z.string().max(64), spent),
   }),

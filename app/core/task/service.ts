@@ -201,7 +201,7 @@ export class TaskService {
     );
     const named = shares.map(({ name, mode, guestPath }) => ({ name, mode, guestPath }));
     try {
-      await this.networks.create(task.id, params.network ?? { presets: [], rules: [] }, params.secrets ?? []);
+      await this.networks.create(task.id, params.network ?? { presets: [], rules: [] }, params.secrets ?? [], params.trust ?? []);
       this.#record("task.created", { name: task.name, shares: named, wall: this.#wall(task) }, task.id, actor);
     } catch (error) {
       await this.#delete(task); // what cannot be written down is not made
@@ -456,6 +456,10 @@ export class TaskService {
       await this.#delete(run);
     }
     return { removed: runs.length, sizeBytes };
+  }
+
+  recordProof({ task: ref, report }: Params<"prove.record">, actor: Actor): void {
+    this.#record("prove.ended", { report }, this.resolve(ref).id, actor);
   }
 
   /** Prepares a command; its stream is opened with the ticket. */
