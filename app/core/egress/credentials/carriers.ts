@@ -34,9 +34,8 @@ const camelSegments = (name: string): string[] =>
     .split(/[^a-z0-9]+/);
 
 /** The header is there to carry a credential. */
-export function isKeyHeader(name: string, harmless?: ReadonlySet<string>): boolean {
-  const plain = plainName(name);
-  if (HARMLESS_HEADERS.has(plain) || harmless?.has(plain)) return false;
+function isKeyHeader(plain: string): boolean {
+  if (HARMLESS_HEADERS.has(plain)) return false;
   if (KEY_HEADERS.has(plain)) return true;
   return KEY_WORD.test(plain) || plain.split(/[^a-z0-9]+/).some((segment) => KEY_SEGMENT.test(segment));
 }
@@ -44,8 +43,6 @@ export function isKeyHeader(name: string, harmless?: ReadonlySet<string>): boole
 /** Headers in which a long random value is ordinary, by name: numbers, digests, traces, caching. */
 const RANDOM_BY_NATURE =
   /(?:^|-)(?:id|uuid|guid|hash|md5|sha1|sha256|sha512|crc32|crc32c|digest|checksum|etag|nonce|trace|span|traceparent|tracestate|baggage|b3|version|agent)$|^(?:if-|content-|accept|x-client-data$|x-b3-|x-datadog-|sentry-trace|uber-trace|cache-|user-agent|host|te|date|range|referer|origin|link|priority|sec-|connection|expect|from|via|forwarded|x-forwarded-|x-real-|x-stainless-|git-protocol|docker-|npm-|pacote-|x-requested-with)/;
-
-export const mayHoldRandom = (name: string): boolean => HARMLESS_HEADERS.has(plainName(name)) || RANDOM_BY_NATURE.test(plainName(name));
 
 /**
  * Cookies that load balancers and bot filters hand to everybody: they say nothing of who asks. Clients with a cookie jar send them on by themselves,
@@ -98,5 +95,41 @@ const REWRITES =
 const REWRITING_PARAMETERS =
   /^(?:-method|x-http-method(?:-override)?|\$http(?:method|headers|-method|-headers)|\$?httpmethod|\$(?:req|ct))$/;
 
-export const isRewriteHeader = (name: string): boolean => REWRITES.test(plainName(name));
 export const isRewriteParameter = (name: string): boolean => REWRITING_PARAMETERS.test(plainName(name));
+
+/** Headers that name an address for the server to fetch or call. */
+const REMOTE =
+  /^(?:callback|x-ms-copy-source|x-oss-callback(?:-var)?|x-(?:callback|webhook|notify|notification)-ur[il]|(?:callback|webhook|notification)-ur[il])$/;
+
+/** What a header's name says about it. */
+export interface HeaderName {
+  /** in small letters, `_` as `-` */
+  plain: string;
+  /** it is there to carry a credential */
+  key: boolean;
+  /** a long random value in it is ordinary */
+  random: boolean;
+  /** it tells the server another request than was decided */
+  rewrites: boolean;
+  /** it makes the server fetch or call */
+  fetches: boolean;
+}
+
+/** Programs send the same few names over and over; others are not worth keeping. */
+const names = new Map<string, HeaderName>();
+const MAX_NAMES = 512;
+
+export function headerName(name: string): HeaderName {
+  const known = names.get(name);
+  if (known) return known;
+  const plain = plainName(name);
+  const made: HeaderName = {
+    plain,
+    key: isKeyHeader(plain),
+    random: HARMLESS_HEADERS.has(plain) || RANDOM_BY_NATURE.test(plain),
+    rewrites: REWRITES.test(plain),
+    fetches: REMOTE.test(plain),
+  };
+  if (name.length <= 64 && names.size < MAX_NAMES) names.set(name, made);
+  return made;
+}

@@ -1,16 +1,7 @@
 import { fitsPaths } from "../policy/index.ts";
 import type { BoundSecret } from "../protocol.ts";
 import { type BodyPlan, planBody } from "./body.ts";
-import {
-  isBalancerCookie,
-  isDownloadSignature,
-  isKeyHeader,
-  isKeyParameter,
-  isRewriteHeader,
-  isRewriteParameter,
-  mayHoldRandom,
-  plainName,
-} from "./carriers.ts";
+import { headerName, isBalancerCookie, isDownloadSignature, isKeyParameter, isRewriteParameter } from "./carriers.ts";
 import { anyFits, grantingSegment, isLogin, looseSegments } from "./endpoints.ts";
 import { decodeBasic, headerFor, putInHeader } from "./header.ts";
 import { type HostProfile, profileOf } from "./profiles.ts";
@@ -127,7 +118,7 @@ class Preparation {
     if (this.#segments === undefined && path !== "*" && (this.#profile || this.#bound.length > 0)) {
       return refuse(
         "request.malformed",
-        `The path is encoded so that it can be read in more than one way, which is refused at ${host}. Send it plainly.`,
+        `The path is encoded so that it can be read in more than one way, which is refused at ${quoted(host)}. Send it plainly.`,
       );
     }
     return undefined;
@@ -135,7 +126,7 @@ class Preparation {
 
   /** What was decided has to be what the server does. */
   #rewritten(): Refusal | undefined {
-    const header = pairs(this.#request.rawHeaders).find(([name]) => isRewriteHeader(name));
+    const header = pairs(this.#request.rawHeaders).find(([name]) => headerName(name).rewrites);
     if (header) {
       return refuse(
         "request.rewritten",
@@ -155,8 +146,8 @@ class Preparation {
   /** Headers by which a server fetches or calls an address that the guest names. */
   #remote(): Refusal | undefined {
     for (const [name, value] of pairs(this.#request.rawHeaders)) {
-      const plain = plainName(name);
-      if (REMOTE_HEADER.test(plain)) {
+      const { plain, fetches } = headerName(name);
+      if (fetches) {
         return refuse(
           "request.remote-fetch",
           `The header ${quoted(name)} makes the server fetch or call an address for this task, past its own rules. Leave it out.`,
@@ -182,8 +173,8 @@ class Preparation {
       if (name.startsWith(":")) continue;
       const value = raw.replace(/^[ \t]+|[ \t]+$/g, "");
       const lower = name.toLowerCase();
-      const plain = plainName(name);
-      const carries = own.has(lower) || plain === "cookie" || isKeyHeader(name, this.#profile?.harmless);
+      const { plain, key } = headerName(name);
+      const carries = own.has(lower) || plain === "cookie" || (key && !this.#profile?.harmless?.has(plain));
       if (carries && plain !== "cookie" && seen.has(plain)) {
         return refuse(
           "request.malformed",
@@ -226,7 +217,7 @@ class Preparation {
   }
 
   #foreignHeader(name: string, value: string, carries: boolean): string | undefined {
-    const plain = plainName(name);
+    const { plain, random } = headerName(name);
     if (plain === "cookie") {
       const cookie = value
         .split(/[;,]/)
@@ -246,7 +237,7 @@ class Preparation {
     ) {
       return `The header ${quoted(name)} has what looks like a key in it, and that is not a stand-in of this task.`;
     }
-    if (!this.#profile?.model && !carries && !mayHoldRandom(name) && looksRandom(value)) {
+    if (!this.#profile?.model && !carries && !random && looksRandom(value)) {
       return `The header ${quoted(name)} has a long random value, as keys have, and that is not a stand-in of this task.`;
     }
     return undefined;
@@ -255,7 +246,7 @@ class Preparation {
   #query(): string | Refusal {
     const { query } = this.#request;
     const start = query.startsWith("?") ? "?" : "";
-    const own = new Map(this.#bound.flatMap((secret) => (secret.binding.query ?? []).map((name) => [name, secret] as const)));
+    const own = new Set(this.#bound.flatMap(({ binding }) => binding.query ?? []));
     const out: string[] = [];
     for (const piece of query.slice(start.length).split("&")) {
       const [parameter] = parameters(piece);
@@ -276,7 +267,7 @@ class Preparation {
       for (const { name, value } of this.#guest ? [] : parameters(piece)) {
         if (this.#signsDownload(name)) continue;
         const named = own.has(name) || isKeyParameter(name, value) || (value !== "" && this.#profile?.queryKeys?.has(name.toLowerCase()));
-        if (named || holdsKnownKey(value) || holdsKnownKey(name) || holdsKnownKey(decoded(value))) {
+        if (named || holdsKnownKey(value) || holdsKnownKey(name)) {
           return refuse(
             "credential.foreign",
             `The parameter ${quoted(name)} carries a credential that is not a stand-in of this task. ${this.#advice()}`,
@@ -409,10 +400,6 @@ class Preparation {
     return `${own}Keys that are not in the vault are refused at ${host} unless the rule for it says that the guest's own credentials pass; ask your user, and do not retry.`;
   }
 }
-
-/** Headers that name an address for the server to fetch or call. */
-const REMOTE_HEADER =
-  /^(?:callback|x-ms-copy-source|x-oss-callback(?:-var)?|x-(?:callback|webhook|notify|notification)-ur[il]|(?:callback|webhook|notification)-ur[il])$/;
 
 /**
  * The answer to a request with a key in it is searched for the key, so it has to come whole and uncompressed: a part by part answer could hand the key
