@@ -171,6 +171,8 @@ const FUZZ = [
   ["helpers/contract/go", ".", "FuzzParseMessage", 1_000_000],
   ["vm-image/agent", ".", "FuzzCommandLine", 200_000],
   ["vm-image/agent", ".", "FuzzSetEnv", 200_000],
+  ["vm-image/agent", ".", "FuzzDNS", 200_000],
+  ["vm-image/agent", ".", "FuzzJavaKeystore", 200_000],
 ];
 
 /** One fuzz target counts as one test. */

@@ -425,3 +425,19 @@ func TestCapture_IdleConnections_HoldNoBuffers(t *testing.T) {
 		t.Errorf("%q %v", got, err)
 	}
 }
+
+func TestWaitForEgress_ProgramsWaitForTheWayOut_AndNotWhereThereIsNone(t *testing.T) {
+	none := newAgent(&bootParams{})
+	none.startEgress(nil)
+	none.waitForEgress()
+	a := newAgent(&bootParams{})
+	waited := make(chan struct{})
+	go func() { a.waitForEgress(); close(waited) }()
+	select {
+	case <-waited:
+		t.Error("a program starts before its way out is there")
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(a.egressReady)
+	<-waited
+}

@@ -37,3 +37,23 @@ func TestMerged_TheHostsVariablesGoOverTheDefaults(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+func TestMerged_RootsOfTheirOwn_AreToldOnlyWhereSomethingLeaves(t *testing.T) {
+	has := func(captured bool, env map[string]string) (value string, found bool) {
+		for _, p := range merged(you, captured, env) {
+			if p[0] == "SSL_CERT_FILE" {
+				return p[1], true
+			}
+		}
+		return "", false
+	}
+	if v, _ := has(true, nil); v != "/etc/ssl/certs/ca-certificates.crt" {
+		t.Errorf("%q", v)
+	}
+	if _, found := has(false, nil); found {
+		t.Error("a machine that nothing leaves has the variable")
+	}
+	if v, _ := has(true, map[string]string{"SSL_CERT_FILE": "/mine"}); v != "/mine" {
+		t.Errorf("the host's own value is lost: %q", v)
+	}
+}

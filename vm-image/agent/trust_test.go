@@ -9,6 +9,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func pemOf(der string) string {
@@ -38,6 +40,54 @@ func TestWithAuthority_TheOneOfAnEarlierStartGoes_TheWorldsStay(t *testing.T) {
 		if got != c[1] {
 			t.Errorf("%s:\n%s\nand not\n%s", name, got, c[1])
 		}
+	}
+}
+
+func TestWriteHot_GoesToMemory_UnlessTheTasksDiskHasAFileOfItsOwn(t *testing.T) {
+	hot, data := t.TempDir(), t.TempDir()
+	for _, directory := range []string{hot + "/etc/ssl/certs", data + "/upper"} {
+		if err := os.MkdirAll(directory, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write := func(path, content string) {
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(hot+"/"+bundleFile, "world\n")
+	open := func(path string) int {
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { unix.Close(fd) })
+		return fd
+	}
+	r := newRootState()
+	if done, err := r.writeHot(bundleFile, "ours\n", unix.O_APPEND); done || err != nil {
+		t.Error("an image without a hot layer", done, err)
+	}
+	r.hotFd, r.dataFd = open(hot), open(data)
+	if done, err := r.writeHot(bundleFile, "ours\n", unix.O_APPEND); !done || err != nil {
+		t.Error(done, err)
+	}
+	if done, err := r.writeHot(authorityFile, "ours\n", unix.O_TRUNC); done || err != nil {
+		t.Error("a file that the image has not", done, err)
+	}
+	content, _ := os.ReadFile(hot + "/" + bundleFile)
+	if string(content) != "world\nours\n" {
+		t.Errorf("%q", content)
+	}
+	if entries, _ := os.ReadDir(data + "/upper"); len(entries) != 0 {
+		t.Error("something is on the task's disk:", entries)
+	}
+	if err := os.MkdirAll(data+"/upper/etc/ssl/certs", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(data+"/upper/"+bundleFile, "the user's own\n")
+	if done, err := r.writeHot(bundleFile, "ours\n", unix.O_APPEND); done || err != nil {
+		t.Error("a file that is hidden by the task's disk was written", done, err)
 	}
 }
 
@@ -79,7 +129,8 @@ func TestJavaKeystore_OurEntryIsTheNewOne_TheOthersStay(t *testing.T) {
 	}
 }
 
-func FuzzJavaKeystore_AnyBytes_AreRefusedOrStayAKeystore(f *testing.F) {
+// Any bytes are refused, or become a keystore that stays the same.
+func FuzzJavaKeystore(f *testing.F) {
 	f.Add(jks(jksEntry("a", []byte("b")), jksEntry(javaAlias, []byte("c"))))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		digest := jksDigest(body)
