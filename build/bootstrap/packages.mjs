@@ -19,6 +19,8 @@ export const hostPackages = {
   test: [
     "chromium", // the page is driven in it; Electron's own major version
     "strace", // what is read of a folder before its user has agreed
+    "dbus-daemon", // a session's bus, for the next one
+    "gnome-keyring", // a real keychain: the Secret Service
   ],
   bench: [
     "diod", // the 9P server that the share server is measured against

@@ -17,13 +17,16 @@ import {
 import { parseHost } from "../egress/index.ts";
 import type { Paths } from "../paths.ts";
 import { type Keychain, probe } from "./keychain.ts";
-import { readReference } from "./sources.ts";
+import { readReference, settled } from "./sources.ts";
+import { SecretValue } from "./value.ts";
 
 /** Version of secrets.json. 1: 2026-11-25, first. */
 const SECRETS_FILE_VERSION = 1;
 const MAX_SECRETS = 1024;
 /** What is shorter is no key, and would be found in texts that have nothing to do with it. */
 const MIN_LENGTH = 12;
+/** one header line that servers take */
+const MAX_LENGTH = 16_384;
 
 const entry = z.lazy(() => z.strictObject({ name: secretName, source: secretSource, binding: secretBinding, created: z.iso.datetime() }));
 const secretsFile = z.lazy(() => z.strictObject({ version: z.literal(SECRETS_FILE_VERSION), secrets: z.array(entry).max(MAX_SECRETS) }));
@@ -54,7 +57,9 @@ export class Vault {
   readonly #file: string;
   readonly #keychain: Keychain;
   /** values that live as long as this process */
-  readonly #memory = new Map<string, string>();
+  readonly #memory = new Map<string, SecretValue>();
+  /** the keychain has kept what it was given; it is not asked to show it again */
+  #usable: { usable: boolean; text: string } | undefined;
   #secrets: Secret[] | undefined;
   #turn: Promise<unknown> = Promise.resolve();
 
@@ -86,79 +91,107 @@ export class Vault {
   /** @param value for the sources `keychain` and `memory`; others are read once, to see that they can be */
   add(added: { name: string; source: SecretSource; binding: SecretBinding; value?: string }): Promise<Secret> {
     return this.#inTurn(async () => {
-      const { name, source, value } = added;
-      if (this.find(name)) {
+      const { name } = added;
+      // a keychain may take names that differ by their case for one
+      const same = this.list().find((secret) => secret.name.toLowerCase() === name.toLowerCase());
+      if (same) {
         throw new ProblemError({
           code: "secret.exists",
-          message: `A key named ${JSON.stringify(name)} is there already; it was left as it is.`,
-          next: [`Remove it first with \`cloche secret rm ${name}\`, or choose another name.`],
+          message: `A key named ${JSON.stringify(same.name)} is there already; it was left as it is.`,
+          next: [`Remove it first with \`cloche secret rm ${same.name}\`, or choose another name.`],
         });
       }
       if (this.list().length >= MAX_SECRETS) throw unfit(`There are ${MAX_SECRETS} keys already.`);
       const binding = checkBinding(added.binding);
-      const secret: Secret = { name, source, binding, created: new Date().toISOString() };
-      const kept = source.kind === "keychain" || source.kind === "memory";
-      if (kept !== (value !== undefined))
+      const kept = added.source.kind === "keychain" || added.source.kind === "memory";
+      if (kept !== (added.value !== undefined))
         throw unfit(kept ? "The key's value is missing." : "A key that is read elsewhere is given no value.");
-      if (value === undefined) await this.#resolve(secret);
-      else checkValue(name, value);
-      if (value !== undefined && source.kind === "memory") this.#memory.set(name, value);
-      if (value !== undefined && source.kind === "keychain") {
-        await this.#keychain.set(entryName(name), value).catch((error) => {
-          throw noKeychain((error as Error).message);
-        });
+      let source: SecretSource;
+      try {
+        source = settled(added.source);
+      } catch (error) {
+        throw noValue({ name, source: added.source }, (error as Error).message);
       }
-      await this.#write([...this.list(), secret]);
+      const secret: Secret = { name, source, binding, created: new Date().toISOString() };
+      if (added.value === undefined) await this.#resolve(secret);
+      else await this.#keep(secret, checked(secret, added.value));
+      try {
+        await this.#write([...this.list(), secret]);
+      } catch (error) {
+        if (kept) await this.#forget(secret).catch(() => {}); // what is told is why the key was not added
+        throw error;
+      }
       return secret;
     });
   }
 
+  /** Forgets a key, first where its value is: one that stays there unseen would outlive its user's decision. */
   remove(name: string): Promise<void> {
     return this.#inTurn(async () => {
       const secret = this.get(name);
+      await this.#forget(secret).catch((error) => {
+        throw noKeychain(`The key ${JSON.stringify(name)} was not removed: the keychain that holds it cannot be used.`, error as Error, [
+          "Unlock the keychain, or run the command in the desktop session that the keychain belongs to, then try again.",
+        ]);
+      });
       await this.#write(this.list().filter((one) => one !== secret));
-      this.#memory.delete(name);
-      // one that the keychain does not give back is not removed there; the list has forgotten it all the same
-      if (secret.source.kind === "keychain") await this.#keychain.delete(entryName(name)).catch(() => {});
     });
   }
 
-  /** The value, for this use. Throws secret.value where it cannot be had. */
-  resolve(name: string): Promise<string> {
-    return this.#resolve(this.get(name));
+  /** The value, read for this use. Throws secret.value, with why it cannot be had. */
+  async resolve(name: string): Promise<string> {
+    return (await this.#resolve(this.get(name))).reveal();
   }
 
   /** Whether the value can be had. Nothing of it is told but its length. */
   async test(name: string): Promise<{ usable: boolean; text: string }> {
     try {
-      const value = await this.resolve(name);
-      return { usable: true, text: `The key ${name} can be had; it has ${value.length} characters.` };
+      const { length } = await this.resolve(name);
+      return { usable: true, text: `The key ${name} can be had; it has ${length} characters.` };
     } catch (error) {
       if (!(error instanceof ProblemError) || error.problem.code === "secret.unknown") throw error;
       return { usable: false, text: `${error.problem.message} ${error.problem.evidence ?? ""}`.trim().slice(0, 512) };
     }
   }
 
-  keychainStatus(): Promise<{ usable: boolean; text: string }> {
-    return probe(this.#keychain);
+  /** Whether keys can be kept in the system's keychain, and why not. An entry of chance is written, read and removed. */
+  async keychainStatus(): Promise<{ usable: boolean; text: string }> {
+    if (this.#usable) return this.#usable;
+    const found = await probe(this.#keychain);
+    if (found.usable) this.#usable = found; // one that is not may be unlocked later
+    return found;
   }
 
-  async #resolve(secret: Secret): Promise<string> {
+  async #keep({ name, source }: Secret, value: SecretValue): Promise<void> {
+    if (source.kind === "memory") this.#memory.set(name, value);
+    else
+      await this.#keychain.set(entryName(name), value.reveal()).catch((error) => {
+        throw noKeychain("The key was not added: the system's keychain cannot be used.", error as Error, [
+          "Add it with --from-file or --from-command, which read it at each use, or with --memory for as long as the keeper runs.",
+        ]);
+      });
+  }
+
+  async #forget({ name, source }: Secret): Promise<void> {
+    this.#memory.delete(name);
+    if (source.kind === "keychain") await this.#keychain.delete(entryName(name));
+  }
+
+  async #resolve(secret: Secret): Promise<SecretValue> {
+    const { name, source } = secret;
+    if (source.kind === "memory") {
+      const value = this.#memory.get(name);
+      if (value) return value;
+      throw noValue(secret, "it was kept for as long as an earlier keeper ran");
+    }
     let value: string | undefined;
     try {
-      if (secret.source.kind === "memory") value = this.#memory.get(secret.name);
-      else if (secret.source.kind === "keychain") value = await this.#keychain.get(entryName(secret.name));
-      else value = await readReference(secret.source);
+      value = source.kind === "keychain" ? await this.#keychain.get(entryName(name)) : await readReference(source);
     } catch (error) {
-      throw noValue(secret.name, (error as Error).message);
+      throw noValue(secret, (error as Error).message);
     }
-    if (value === undefined)
-      throw noValue(
-        secret.name,
-        secret.source.kind === "memory" ? "it was kept for as long as an earlier keeper ran" : "the keychain has no such entry",
-      );
-    checkValue(secret.name, value);
-    return value;
+    if (value === undefined) throw noValue(secret, "the keychain has no such entry");
+    return checked(secret, value);
   }
 
   #read(): Secret[] {
@@ -177,19 +210,30 @@ export class Vault {
     }
     const version = (json as { version?: unknown } | null)?.version;
     if (typeof version === "number" && version > SECRETS_FILE_VERSION)
-      throw unreadable(`it was written by a newer Cloche (version ${version})`);
+      throw unreadable(`it was written by a newer Cloche (file version ${version}; this one reads up to ${SECRETS_FILE_VERSION})`, [
+        "Update Cloche.",
+      ]);
     const parsed = secretsFile.safeParse(json);
     if (!parsed.success) throw unreadable(firstIssue(parsed.error));
     return parsed.data.secrets;
   }
 
   async #write(secrets: readonly Secret[]): Promise<void> {
-    {
-      await using handle = await open(`${this.#file}.new`, "w", 0o600);
-      await handle.writeFile(`${JSON.stringify({ version: SECRETS_FILE_VERSION, secrets }, null, 2)}\n`);
-      await handle.sync();
+    try {
+      {
+        await using handle = await open(`${this.#file}.new`, "w", 0o600);
+        await handle.writeFile(`${JSON.stringify({ version: SECRETS_FILE_VERSION, secrets }, null, 2)}\n`);
+        await handle.sync();
+      }
+      await rename(`${this.#file}.new`, this.#file);
+    } catch (error) {
+      throw new ProblemError({
+        code: "disk.full",
+        message: "The list of keys could not be written, so it is as it was.",
+        evidence: (error as Error).message,
+        next: ["Make room on the disk that holds Cloche's data, then try again."],
+      });
     }
-    await rename(`${this.#file}.new`, this.#file);
     this.#secrets = [...secrets];
   }
 
@@ -206,7 +250,7 @@ const entryName = (name: string) => `key-${name}`;
 export function checkBinding(binding: SecretBinding): SecretBinding {
   const hosts = binding.hosts.map((text) => {
     const parsed = parseHost(text);
-    if (!parsed) throw unfit(`${JSON.stringify(text)} is no exact host name; a key works at exact hosts only.`);
+    if (parsed?.kind !== "name") throw unfit(`${JSON.stringify(text)} is no exact host name; a key works at exact names only.`);
     return parsed.host;
   });
   const header = binding.use.startsWith("header:") ? binding.use.slice("header:".length).toLowerCase() : undefined;
@@ -215,13 +259,16 @@ export function checkBinding(binding: SecretBinding): SecretBinding {
   }
   if (binding.env !== undefined && /^(PATH|HOME|SHELL|USER|LD_.*|CLOCHE_.*)$/.test(binding.env))
     throw unfit(`The variable ${binding.env} is one that the guest needs.`);
-  return { ...binding, hosts };
+  return { ...binding, hosts: [...new Set(hosts)] };
 }
 
-function checkValue(name: string, value: string): void {
-  if (value.length < MIN_LENGTH) throw noValue(name, `it is shorter than ${MIN_LENGTH} characters`);
+/** The value, when a request can carry it. What does not fit is told in words that hold nothing of it. */
+function checked(secret: Pick<Secret, "name" | "source">, value: string): SecretValue {
+  if (value.length < MIN_LENGTH) throw noValue(secret, `it is shorter than ${MIN_LENGTH} characters`);
+  if (value.length > MAX_LENGTH) throw noValue(secret, `it is longer than ${MAX_LENGTH} characters`);
   if (!/^[\x20-\x7e]+$/.test(value) || value !== value.trim())
-    throw noValue(name, "it holds characters that no header can carry, or blanks around it");
+    throw noValue(secret, "it holds characters that no header can carry, or blanks around it");
+  return new SecretValue(secret.name, value);
 }
 
 const unfit = (message: string) =>
@@ -231,26 +278,33 @@ const unfit = (message: string) =>
     next: ["Add it anew, as `cloche help` tells."],
   });
 
-const noValue = (name: string, evidence: string) =>
+const noValue = ({ name, source }: Pick<Secret, "name" | "source">, evidence: string) =>
   new ProblemError({
     code: "secret.value",
     message: `The value of the key ${JSON.stringify(name)} cannot be had or used.`,
     evidence,
-    next: [`See \`cloche secret ls\` for where it is read; remove it with \`cloche secret rm ${name}\` and add it anew.`],
+    next: [
+      ...(NEXT[source.kind] ?? []),
+      `See \`cloche secret ls\` for where it is read; remove it with \`cloche secret rm ${name}\` and add it anew.`,
+    ],
   });
 
-const noKeychain = (evidence: string) =>
-  new ProblemError({
-    code: "secret.keychain",
-    message: "The key was not added: the system's keychain cannot be used.",
-    evidence,
-    next: ["Add it with --from-file or --from-command, which read it at each use, or with --memory for as long as the keeper runs."],
-  });
+/** What helps first, by where the value should have been. */
+const NEXT: { readonly [kind in SecretSource["kind"]]?: readonly string[] } = {
+  env: [
+    "Set the variable where the keeper is started: end every task and client, wait until the keeper has ended, and run `cloche` with it set.",
+    "Or hand the value over once: `cloche secret add NAME --memory`, which reads it from standard input.",
+  ],
+  keychain: ["Unlock the keychain, or run the command in the desktop session that the keychain belongs to."],
+};
 
-const unreadable = (evidence: string) =>
+const noKeychain = (message: string, { message: evidence }: Error, next: readonly string[]) =>
+  new ProblemError({ code: "secret.keychain", message, evidence, next: [...next] });
+
+const unreadable = (evidence: string, next = ["Mend or move away secrets.json in Cloche's data directory."]) =>
   new ProblemError({
     code: "secret.file",
     message: "The list of keys cannot be read, so no key can be used. It was left as it is.",
     evidence,
-    next: ["Mend or move away secrets.json in Cloche's data directory."],
+    next,
   });
