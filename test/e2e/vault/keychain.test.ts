@@ -37,7 +37,7 @@ describe.runIf(process.platform === "linux")("a key in the system's keychain", (
     for (const file of files()) expect(readFileSync(file, "utf8"), file).not.toContain(canary);
 
     const tested = await cloche.run(["secret", "test", "api"], { env });
-    expect(`${tested.status} ${tested.stdout}`).toContain(`0 api: The key api can be had; it has ${canary.length} characters`);
+    expect(`${tested.status} ${tested.stdout}`).toContain(`0 The key api can be had; it has ${canary.length} characters`);
     const entry = await inSession(session, () => systemKeychain({ home: cloche.home } as Paths).get("key-api"));
     expect(entry).toBe(canary);
 
