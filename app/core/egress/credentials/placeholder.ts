@@ -1,8 +1,6 @@
 import { randomBytes, randomInt } from "node:crypto";
 import { publicPrefix, webTokenHeader } from "./shapes.ts";
 
-/** Values below this are words rather than keys: they could be guessed, and a search for them would hit ordinary text. */
-export const MIN_SECRET_LENGTH = 8;
 /** Bits of chance in a stand-in: what a guest cannot guess and what never turns up in ordinary text by accident. */
 const MIN_BITS = 96;
 /** Longest stand-in: it stands in a variable and a header, whatever its key's length is. */

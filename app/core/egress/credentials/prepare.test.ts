@@ -273,6 +273,11 @@ describe("the stand-in is refused where its key does not belong", () => {
     expect(passed(ask({ path, host: "other.example.com" })).kind).toBe("pass");
   });
 
+  it("beside the same header in its other spelling", () => {
+    const rawHeaders = ["x-api-key", anthropic.placeholder, "x_api_key", FOREIGN];
+    expect(refused(ask(model({ rawHeaders }), { credentials: "guest" })).code).toBe("request.malformed");
+  });
+
   it("a bound value that a header cannot carry is told, and not sent", () => {
     const odd = { ...bearer, value: "two\r\nlines: x" };
     expect(refused(prepare(request({ headers: { authorization: `Bearer ${odd.placeholder}` } }), [odd], {})).reason).toContain(
@@ -290,7 +295,7 @@ const HEADERS =
   x-emby-token x-redmine-api-key x-gitlab-token x-jfrog-art-api x-nuget-apikey x-ops-authorization-1 x-sentry-auth x-riot-token x-nomad-token x-functions-key
   x-ms-authorization-auxiliary aeg-sas-key aeg-sas-token x-insert-key x-license-key x-query-key lightstep-access-token zotero-api-key x-api-secret x-secret-key client-secret
   x-client-secret authentication x-authorization x-forwarded-authorization x-original-authorization x-wsse signature signature-input x-signature dpop x-goog-iam-authorization-token
-  x-serverless-authorization cf-access-client-id cf-access-client-secret cf-access-token cf-access-jwt-assertion x-goog-iap-jwt-assertion x-honeycomb-team x-password password
+  x-serverless-authorization cf-access-client-id cf-access-client-secret cf-access-token cf-access-jwt-assertion x-goog-iap-jwt-assertion x-honeycomb-team x_honeycomb_team cf_access_client_id x-password password
   x-passwd x-user-password x-session x-session-id x-session-token session sessionid session_id x-csrf-token x-xsrf-token x-jwt x-jwt-assertion jwt x-oauth-token oauth-token
   x-bearer bearer x-credential x-credentials x-key key x-app-key x-application-key x-public-key x-private-key x-service-key x-admin-key x-master-key x-sso x-saml x-pat
   x-user-token x-bot-token x-github-token x-npm-token npm-auth-token x-hub-signature-256 x-amz-signature cookie cookie2 x-cookie x-client-cert x-forwarded-client-cert x-ms-client-principal`
@@ -430,6 +435,17 @@ describe("a credential that is not the task's stand-in is refused at every allow
     expect(reason).toContain("ask your user");
     expect(reason).toContain("do not retry");
     expect(reason).not.toContain(FOREIGN);
+  });
+
+  it("names the command that adds a key, where it is known how one is sent; and how a key should have been bound", () => {
+    const { reason } = refused(
+      ask({ host: "api.openai.com", method: "POST", path: "/v1/responses", headers: { authorization: `Bearer ${FOREIGN}` } }),
+    );
+    expect(reason).toContain("cloche secret add NAME --host api.openai.com --as bearer --env OPENAI_API_KEY");
+    expect(refused(ask({ headers: { "x-api-key": FOREIGN } })).reason).not.toContain("secret add");
+    const wrong = secret("wrong", VALUE, { hosts: [HOST], use: "bearer" });
+    const told = prepare(request(model({ headers: { "x-api-key": wrong.placeholder } })), [wrong], {});
+    expect(told).toMatchObject({ kind: "refuse", reason: expect.stringContaining("send it as x-api-key") });
   });
 
   it("a name of the guest's own in a reason is short and plain", () => {

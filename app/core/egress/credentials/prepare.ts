@@ -382,8 +382,15 @@ class Preparation {
     const { name, template } = headerFor(secret.binding.use);
     return refuse(
       "credential.misplaced",
-      `The stand-in of the key ${secret.name} stands in ${where}, where the key is not put in. Send it as the header "${name}: ${template("…").replace(/^Basic .*/, "Basic …")}", and nothing beside it.`,
+      `The stand-in of the key ${secret.name} stands in ${where}, where the key is not put in. Send it as the header "${name}: ${template("…").replace(/^Basic .*/, "Basic …")}", and nothing beside it.${this.#otherUse(secret)}`,
     );
+  }
+
+  /** A key that was bound in another way than its host's tools send it works with none of them. */
+  #otherUse({ binding }: BoundSecret): string {
+    const key = this.#profile?.key;
+    if (!key || headerFor(key.use).name === headerFor(binding.use).name) return "";
+    return ` Tools of ${quoted(this.#request.host)} send it as ${key.use}: your user can bind it so.`;
   }
 
   /** The key whose stand-in is somewhere in a text, plainly, percent-encoded, or in the pair of a Basic authorization. */
@@ -396,8 +403,15 @@ class Preparation {
   #advice(): string {
     const env = this.#bound.map(({ binding }) => binding.env).find((name) => name !== undefined);
     const host = quoted(this.#request.host);
-    const own = env === undefined ? "" : `Use the stand-in in $${env}. `;
+    const own = env === undefined ? this.#howToAdd() : `Use the stand-in in $${env}. `;
     return `${own}Keys that are not in the vault are refused at ${host} unless the rule for it says that the guest's own credentials pass; ask your user, and do not retry.`;
+  }
+
+  /** The command that makes a key for a host without one, where it is known how its tools send it. */
+  #howToAdd(): string {
+    const { host } = this.#request;
+    const key = this.#bound.length === 0 ? this.#profile?.key : undefined;
+    return key ? `Your user can add a key for it (cloche secret add NAME --host ${quoted(host)} --as ${key.use} --env ${key.env}). ` : "";
   }
 }
 

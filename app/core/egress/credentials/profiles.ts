@@ -55,6 +55,3 @@ for (const profile of [...MODEL_HOSTS, ...CODE_HOSTS, ...SERVICES]) {
 /** The profile of a host, given in its canonical lower case. */
 export const profileOf = (host: string): HostProfile | undefined =>
   EXACT.get(host) ?? PATTERNS.find(([pattern]) => pattern.test(host))?.[1];
-
-/** How a host's key is sent and which variable its tools read, where that is known: the defaults of a binding. */
-export const knownKey = (host: string): { use: SecretUse; env: string } | undefined => profileOf(host)?.key;
