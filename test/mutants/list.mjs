@@ -5,6 +5,7 @@
  */
 const share = (path) => `helpers/share/internal/${path}`;
 const credentials = (path) => `app/core/egress/credentials/${path}`;
+const policy = (path) => `app/core/egress/policy/${path}`;
 
 export const mutants = [
   {
@@ -470,5 +471,126 @@ export const mutants = [
     promise: "a stand-in is the task's own",
     edits: [{ file: credentials("placeholder.ts"), search: "const MIN_BITS = 96;", replace: "const MIN_BITS = 48;" }],
     red: { file: credentials("placeholder.test.ts"), tests: "at least 96 bits" },
+  },
+  {
+    name: "what no rule allows is allowed",
+    promise: "only allowed hosts are reached",
+    edits: [
+      {
+        file: policy("decide.ts"),
+        search: '{ decision: "ask", rule: "default", reason:',
+        replace: '{ decision: "allow", rule: "default", reason:',
+      },
+    ],
+    red: { file: policy("decide.test.ts"), tests: "an empty one asks by default" },
+  },
+  {
+    name: "a rule that refuses is not asked first",
+    promise: "only allowed hosts are reached",
+    edits: [
+      {
+        file: policy("decide.ts"),
+        search: 'one.rule.decision === "deny" && !isOver(one, now) && refuses',
+        replace: 'one.rule.decision === "deny" && one === here[0] && !isOver(one, now) && refuses',
+      },
+    ],
+    red: { file: policy("decide.test.ts"), tests: "one that refuses wins over newer and narrower ones" },
+  },
+  {
+    name: "a rule that cannot be used is left out",
+    promise: "only allowed hosts are reached",
+    edits: [{ file: policy("rules.ts"), search: 'if ("unfit" in one) return {', replace: 'if ("unfit" in one && false) return {' }],
+    red: { file: policy("decide.test.ts"), tests: "everything is refused" },
+  },
+  {
+    name: "a name is compared by how it ends",
+    promise: "only allowed hosts are reached",
+    edits: [
+      {
+        file: policy("names.ts"),
+        search:
+          "return labels.length > wanted.length && wanted.every((label, at) => labels[labels.length - wanted.length + at] === label);",
+        replace: 'return host.endsWith(wanted.join("."));',
+      },
+    ],
+    red: { file: policy("properties.test.ts"), tests: "a pattern fits what a comparison of labels" },
+  },
+  {
+    name: "a letter that folds to ASCII is taken for it",
+    promise: "only allowed hosts are reached",
+    edits: [{ file: policy("names.ts"), search: "if (!/^[A-Za-z0-9.-]+$/.test(text)) return undefined;", replace: "" }],
+    red: { file: policy("properties.test.ts"), tests: "refused: a letter that folds to ASCII" },
+  },
+  {
+    name: "one reading of a path is enough to allow it",
+    promise: "only allowed hosts are reached",
+    edits: [{ file: policy("rules.ts"), search: "!formsOf(request.path).every((form)", replace: "!formsOf(request.path).some((form)" }],
+    red: { file: policy("decide.test.ts"), tests: "an escaped slash passes only where both readings are allowed" },
+  },
+  {
+    name: "a path climbs behind a parameter",
+    promise: "only allowed hosts are reached",
+    edits: [{ file: policy("path.ts"), search: "segment.split(/;|%3B|%2F/)", replace: "segment.split(/%2F/)" }],
+    red: { file: policy("policy.test.ts"), tests: "is refused" },
+  },
+  {
+    name: "a push's beginning counts as a fetch",
+    promise: "presets open nothing that writes",
+    edits: [
+      {
+        file: policy("path.ts"),
+        search: 'asked === "service=git-upload-pack" ?',
+        replace: 'asked.startsWith("service=git-upload-pack") ?',
+      },
+    ],
+    red: { file: policy("presets.test.ts"), tests: "E18: presets open nothing that writes" },
+  },
+  {
+    name: "an upgrade needs no rule",
+    promise: "only allowed hosts are reached",
+    edits: [
+      {
+        file: policy("rules.ts"),
+        search: 'if (request.upgrade && rule.decision === "allow" && !rule.upgrade)',
+        replace: 'if (request.upgrade && rule.decision === "allow" && !rule.upgrade && false)',
+      },
+    ],
+    red: { file: policy("decide.test.ts"), tests: "an upgrade passes only by a rule that says so" },
+  },
+  {
+    name: "what is refused in part passes unread",
+    promise: "only allowed hosts are reached",
+    edits: [
+      {
+        file: policy("rules.ts"),
+        search: 'if (request.scheme === "opaque") return true;',
+        replace: 'if (request.scheme === "opaque") return !rule.methods;',
+      },
+    ],
+    red: { file: policy("decide.test.ts"), tests: "whatever refuses a part of a host" },
+  },
+  {
+    name: "an IPv4 address in an IPv6 one is public",
+    promise: "no private address is dialled",
+    edits: [
+      {
+        file: policy("address.ts"),
+        search: "bytes[10] === 0x5e && bytes[11] === 0xfe;",
+        replace: "bytes[10] === 0x5e && bytes[11] === 0xff;",
+      },
+    ],
+    red: { file: policy("properties.test.ts"), tests: "an IPv4 address in an IPv6 one" },
+  },
+  {
+    name: "a rule opens a metadata service",
+    promise: "no private address is dialled",
+    edits: [{ file: policy("address.ts"), search: "!isIn(METADATA, bytes) && ", replace: "" }],
+    red: { file: policy("properties.test.ts"), tests: "a range opens its own addresses" },
+  },
+  {
+    name: "a rule that is over still allows",
+    promise: "only allowed hosts are reached",
+    edits: [{ file: policy("decide.ts"), search: ": !(now.getTime() < until);", replace: ": !(now.getTime() < until + 1000);" }],
+    red: { file: policy("decide.test.ts"), tests: "a rule holds until its time" },
   },
 ];
