@@ -131,7 +131,7 @@ export const eventEnvelope = z.lazy(() =>
     rule: z.string().max(256).optional(),
     reason: z.string().max(1024).optional(),
     data: z.record(z.string(), z.unknown()),
-    /** SHA-256 over the previous record's chain value and this record without its chain, in hex */
+    /** over the previous record's chain value and this record without its chain, in hex: version 1 SHA-256, version 2 HMAC-SHA256 with the keychain's key */
     chain: z.string().regex(/^[0-9a-f]{64}$/),
   }),
 );

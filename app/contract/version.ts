@@ -21,5 +21,8 @@ export const FILE_VERSION = 1;
  */
 export const TASK_FILE_VERSION = 4;
 
-/** Version of the event envelope. 1: 2026-11-21, first. */
-export const EVENT_VERSION = 1;
+/**
+ * Version of the event envelope. 1: 2026-11-21, first; also what is written where the keychain's key cannot be had. 2: 2026-11-26, the chain
+ * is made with HMAC-SHA256 and a key that the system's keychain holds.
+ */
+export const EVENT_VERSION = 2;

@@ -7,6 +7,12 @@ import { join } from "node:path";
 /** For readers: what lies where. `home` is data, `runtime` is gone with the keeper. */
 export const PATHS = [
   { path: "home/audit.jsonl", what: "events that belong to no task", writer: "keeper", deletable: "loses that history" },
+  {
+    path: "home/audit-heads.json",
+    what: "the newest record of each log, MACed with the keychain's key",
+    writer: "keeper",
+    deletable: "never; `cloche events verify` tells of it from then on",
+  },
   { path: "home/keeper.log", what: "the keeper's own messages", writer: "keeper", deletable: "any time" },
   {
     path: "home/machine-facts.json",
@@ -114,6 +120,9 @@ export class Paths {
   }
   get audit(): string {
     return join(this.home, "audit.jsonl");
+  }
+  get auditHeads(): string {
+    return join(this.home, "audit-heads.json");
   }
   get policy(): string {
     return join(this.home, "policy.json");

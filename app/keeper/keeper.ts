@@ -97,7 +97,9 @@ export class Keeper {
         programs: [components.helper, components.shareServer, components.app.keeper].map(dirname),
       },
     );
-    this.#vault = new Vault({ paths, keychain: systemKeychain(paths) });
+    const keychain = systemKeychain(paths);
+    this.#audit.protect(keychain);
+    this.#vault = new Vault({ paths, keychain });
     this.#tasks = new TaskService({
       vault: this.#vault,
       paths,
@@ -337,6 +339,7 @@ export class Keeper {
       this.#server?.close();
       for (const socket of this.#sockets) socket.destroy();
       rmSync(this.#options.endpoint.tokenFile, { force: true });
+      await this.#audit.close();
       releaseLock(this.#paths.lock);
       this.#options.onEnded();
     })();

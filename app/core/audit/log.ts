@@ -5,29 +5,26 @@
  * cut short was never acknowledged and is cut off when its file is opened next. Readers pull: the newest records are kept in
  * memory, older ones are read from the files, so a slow reader costs nothing.
  *
+ * With a keychain (`protect`) the chain is made with a key that only it has, and it is told of each chain's head: then a log that was
+ * rewritten whole, or whose newest records were cut off, is found too.
+ *
  * What a guest does is kept (`keep`) rather than reported: on a full disk it waits in memory, and so does the guest, until it is
  * written. A reserve of the disk is left to what the user does.
  */
-import { createHash } from "node:crypto";
-import { closeSync, existsSync, fstatSync, ftruncateSync, openSync, readdirSync, readSync, statfsSync, writeSync } from "node:fs";
+import { closeSync, existsSync, fstatSync, ftruncateSync, openSync, readdirSync, readSync, statfsSync, statSync, writeSync } from "node:fs";
+import { open } from "node:fs/promises";
 import { basename, dirname } from "node:path";
 import type { z } from "zod";
-import {
-  type Actor,
-  EVENT_VERSION,
-  type EventEnvelope,
-  type EventKind,
-  eventData,
-  ProblemError,
-  type Result,
-} from "../../contract/index.ts";
+import { type Actor, type EventEnvelope, type EventKind, eventData, ProblemError, type Result } from "../../contract/index.ts";
 import type { Paths } from "../paths.ts";
+import type { Keychain } from "../vault/index.ts";
+import { Anchor } from "./anchor.ts";
+import { chainOf, GENESIS, type Head, lineOf, versionOf } from "./chain.ts";
 import { merged, parseRecord, recordsFrom } from "./reading.ts";
 import { verifyFile } from "./verify.ts";
 
 /** Records kept in memory for followers. */
 const RECENT = 8192;
-const GENESIS = "0".repeat(64);
 /** A record's line is far below this; the tail read at opening must hold the last one whole. */
 const TAIL_BYTES = 262_144;
 /** A page of events is one line of the contract, which ends at 1 MiB. */
@@ -39,6 +36,16 @@ const RESERVE_SHARE = 50;
 /** how often what could not be written is tried again */
 const RETRY_MS = 1_000;
 
+/** While there are new records, the keychain is told of them that often; and soon after a machine's end, and at the keeper's. */
+const ANCHOR_MS = 60_000;
+const ANCHOR_SOON_MS = 2_000;
+/** The key is fetched when the keeper's own start, and most often a machine's, is over. */
+const ANCHOR_FIRST_MS = 5_000;
+/** A keychain that does not answer must not hold up the keeper's end. */
+const ANCHOR_LAST_MS = 2_000;
+/** Kinds after which a task's log rests. */
+const RESTS: readonly EventKind[] = ["task.stopped", "task.failed", "task.removed"];
+
 export interface Recorded {
   readonly task?: string;
   readonly actor?: Actor;
@@ -46,7 +53,7 @@ export interface Recorded {
   readonly reason?: string;
 }
 
-type OpenFile = { fd: number; chain: string; last?: { id: number; chain: string } };
+type OpenFile = { fd: number; last: Head | undefined };
 type Disk = { readonly bsize: number; readonly blocks: number; readonly bavail: number };
 
 export class AuditLog {
@@ -63,6 +70,20 @@ export class AuditLog {
   /** reported events that could not be written, until one tells of them */
   #lost = 0;
   #whyLost = "";
+  #keychain: Keychain | undefined;
+  /** the keychain did not give a key; it is asked again by `verify` only, as it may ask its user */
+  #refused = false;
+  #anchor: Anchor | undefined;
+  /** why the keychain does not hold the log, or not its newest records */
+  #trouble = "";
+  #anchoring: Promise<void> = Promise.resolve();
+  #anchorTimer: { readonly timer: NodeJS.Timeout; readonly at: number } | undefined;
+  /** files whose last anchored record was found in them by this process */
+  readonly #confirmed = new Set<string>();
+  /** heads of files that this process wrote to and closed, until they are anchored */
+  readonly #closed = new Map<string, Head>();
+  /** tasks whose logs went with them */
+  readonly #removed = new Set<string>();
 
   constructor(paths: Paths, now: () => Date = () => new Date(), disk: (directory: string) => Disk = statfsSync) {
     this.#paths = paths;
@@ -83,8 +104,9 @@ export class AuditLog {
     // task.removed outlives the task's folder, so it stands in the keeper's file
     const file = about.task === undefined || kind === "task.removed" ? this.#paths.audit : this.#paths.task(about.task).audit;
     const open = this.#open(file);
+    const key = this.#anchor?.key;
     const body = {
-      version: EVENT_VERSION,
+      version: versionOf(key),
       id: this.#nextId,
       time: time.toISOString(),
       ...(about.task === undefined ? {} : { task: about.task }),
@@ -94,9 +116,10 @@ export class AuditLog {
       ...(about.reason === undefined ? {} : { reason: about.reason }),
       data: eventData[kind].parse(data) as Record<string, unknown>,
     };
-    const chain = chainOf(open.chain, body);
+    const text = JSON.stringify(body);
+    const chain = chainOf(open.last?.chain ?? GENESIS, text, key);
     const event: EventEnvelope = { ...body, chain };
-    const line = Buffer.from(`${JSON.stringify(event)}\n`);
+    const line = Buffer.from(`${lineOf(text, chain)}\n`);
     const before = fstatSync(open.fd).size;
     try {
       if (writeSync(open.fd, line) !== line.length) throw Object.assign(new Error("short write"), { code: "ENOSPC" });
@@ -109,9 +132,10 @@ export class AuditLog {
         next: ["Make room on the disk that holds Cloche's data, then try again."],
       });
     }
-    open.chain = chain;
     open.last = { id: body.id, chain };
     this.#nextId++;
+    if (kind === "task.removed" && about.task !== undefined) this.#removed.add(about.task);
+    this.#anchorWithin(RESTS.includes(kind) ? ANCHOR_SOON_MS : ANCHOR_MS);
     this.#recent.push(event);
     if (this.#recent.length > RECENT * 2) this.#recent = this.#recent.slice(-RECENT);
     for (const wake of this.#waiting) wake();
@@ -211,34 +235,160 @@ export class AuditLog {
   }
 
   /**
-   * Reads every record again. What this keeper has written since it started is known, so a cut tail of it is found; a log that was
-   * rewritten whole before cannot be told without a key that its writer has and others have not.
+   * From now on the keychain holds the log: records are chained with a key of its own, and it is told of the heads on an interval, after a
+   * machine's end, and by `close`. It is first asked after some seconds. Without a usable keychain the chain has no key, which `verify` says.
    */
-  async verify(nameOf: (taskId: string) => string): Promise<Result<"events.verify">> {
-    const files = this.#allFiles();
-    const findings: Result<"events.verify">["findings"] = [];
-    let events = 0;
-    for (const file of files) {
-      const found = await verifyFile(file, chainOf, GENESIS, this.#files.get(file)?.last);
-      events += found.events;
-      const task = file === this.#paths.audit ? {} : { task: nameOf(basename(dirname(file))).slice(0, 64) };
-      findings.push(...found.findings.map((finding) => ({ ...task, ...finding })));
+  protect(keychain: Keychain): void {
+    this.#keychain = keychain;
+    this.#anchorWithin(ANCHOR_FIRST_MS);
+  }
+
+  /** Tells the keychain of the heads as they are now. Never rejects: what went wrong is told by `verify`. */
+  anchor(): Promise<void> {
+    return this.#inTurn(async () => {
+      if (await this.#load()) await this.#writeHeads();
+    });
+  }
+
+  /** One at a time; a failure is kept for `verify`. */
+  #inTurn(work: () => Promise<void>): Promise<void> {
+    this.#anchoring = this.#anchoring.then(work).catch((error: Error) => {
+      this.#trouble = error.message.slice(0, 256);
+    });
+    return this.#anchoring;
+  }
+
+  /** Anchors what is written; the last that a keeper does with its log. A keychain that does not answer is not waited for. */
+  async close(): Promise<void> {
+    if (this.#keychain && !this.#refused) {
+      let timer: NodeJS.Timeout | undefined;
+      const late = new Promise<void>((resolve) => {
+        timer = setTimeout(resolve, ANCHOR_LAST_MS);
+      });
+      await Promise.race([this.anchor(), late]).finally(() => clearTimeout(timer));
     }
+    clearTimeout(this.#anchorTimer?.timer);
+  }
+
+  #anchorWithin(ms: number): void {
+    if (this.#keychain === undefined || this.#refused) return;
+    const at = performance.now() + ms;
+    if (this.#anchorTimer && this.#anchorTimer.at <= at) return;
+    clearTimeout(this.#anchorTimer?.timer);
+    const timer = setTimeout(() => {
+      this.#anchorTimer = undefined;
+      void this.anchor();
+    }, ms).unref();
+    this.#anchorTimer = { timer, at };
+  }
+
+  /** Whether there is an anchor now. */
+  async #load(): Promise<boolean> {
+    if (this.#anchor) return true;
+    if (!this.#keychain) return false;
+    this.#refused = true;
+    const anchor = await Anchor.load(this.#paths.auditHeads, this.#keychain, this.#nextId);
+    this.#refused = false;
+    this.#trouble = "";
+    // an id is never given twice, also where the records that had it were cut off
+    for (const { id } of anchor.heads.values()) this.#nextId = Math.max(this.#nextId, id + 1);
+    this.#anchor = anchor;
+    return true;
+  }
+
+  async #writeHeads(): Promise<void> {
+    const anchor = this.#anchor;
+    if (!anchor) return;
+    const written = [...this.#closed, ...[...this.#files].flatMap(([file, { last }]) => (last ? [[file, last] as const] : []))];
+    for (const [file, head] of written) {
+      const name = nameOf(file);
+      if (anchor.heads.get(name)?.chain === head.chain || !existsSync(file)) continue; // one that should be there is missed by `verify`
+      anchor.unwritten = true;
+      this.#confirm(anchor, file);
+      // a power cut must not take back what the keychain knows of
+      await using handle = await open(file, "r+");
+      await handle.datasync();
+      anchor.heads.set(name, head);
+    }
+    const removed = [...this.#removed];
+    for (const task of removed) if (anchor.heads.delete(task)) anchor.unwritten = true;
+    if (!anchor.unwritten) return;
+    await anchor.write();
+    this.#trouble = "";
+    for (const [file, { chain }] of this.#closed)
+      if (anchor.heads.get(nameOf(file))?.chain === chain || !existsSync(file)) this.#closed.delete(file);
+    for (const task of removed) this.#removed.delete(task);
+  }
+
+  /** The record that was anchored last must be in the file before a newer one takes its place, or the next list would cover what was done. */
+  #confirm(anchor: Anchor, file: string): void {
+    if (this.#confirmed.has(file)) return;
+    this.#confirmed.add(file);
+    const name = nameOf(file);
+    const head = anchor.heads.get(name);
+    if (!head) return;
+    const [found] = recordsFrom(file, ({ id }) => id >= head.id);
+    if (found?.id === head.id && found.chain === head.chain) return;
+    const what = found?.id === head.id ? "changed" : "cut";
+    const task = name === KEEPER ? {} : { task: name };
+    anchor.break({ ...task, what, text: `Record ${head.id} had been written, and the log went on without it.` });
+  }
+
+  /**
+   * Reads every record again, as far as they were written when it is asked. What this keeper has written since it started is known, so a cut
+   * tail of it is found; what was written before is held by the keychain, where there is one.
+   */
+  async verify(taskName: (taskId: string) => string): Promise<Result<"events.verify">> {
+    await this.#inTurn(async () => void (await this.#load()));
+    const anchor = this.#anchor;
+    const names = anchor ? new Map(anchor.heads) : new Map<string, Head>();
+    const looked = this.#allFiles().map((file) => {
+      const anchored = names.get(nameOf(file));
+      const written = this.#files.get(file)?.last ?? this.#closed.get(file);
+      return { file, anchored, size: statSync(file).size, heads: [anchored, written].filter((head) => head !== undefined) };
+    });
+    const findings: Result<"events.verify">["findings"] = [];
+    const removed = new Set(this.#removed);
+    let [events, unchecked, newer] = [0, 0, 0];
+    for (const { file, anchored, size, heads } of looked) {
+      const seen = ({ id, kind, task }: EventEnvelope) => {
+        if (id > (anchored?.id ?? 0)) newer++;
+        if (kind === "task.removed" && task !== undefined) removed.add(task);
+      };
+      const name = nameOf(file);
+      const belongs = ({ task, kind }: EventEnvelope) => (name === KEEPER ? task === undefined || kind === "task.removed" : task === name);
+      const found = await verifyFile(file, { size, key: anchor?.key, since: anchor?.since ?? 0, heads, belongs, seen }).catch((error) => {
+        if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+        return undefined; // its task was removed meanwhile
+      });
+      if (!found) continue;
+      events += found.events;
+      unchecked += found.unchecked;
+      findings.push(...found.findings.map((finding) => ({ ...ofTask(name, taskName), ...finding })));
+    }
+    for (const [name, { id }] of names) {
+      if (existsSync(this.#fileOf(name)) || removed.has(name)) continue;
+      findings.push({ ...ofTask(name, taskName), line: 1, what: "missing", text: `The log is gone; record ${id} had been written in it.` });
+    }
+    for (const { task, what, text } of anchor?.breaks ?? []) findings.push({ ...ofTask(task ?? KEEPER, taskName), line: 1, what, text });
     return {
-      files: files.length,
+      files: looked.length,
       events,
-      anchored: false,
-      anchor: "unanchored: the chain's head is not kept with the keychain, so a log that was rewritten whole would not be found.",
+      anchored: anchor !== undefined,
+      anchor: anchor ? anchoredWords(newer, this.#trouble) : unanchoredWords(this.#trouble, unchecked),
       findings: findings.slice(0, 200),
     };
   }
 
-  /** Forgets the open file of a task whose folder is about to go. */
+  /** Forgets the open file of a task whose machine is over, or whose folder is about to go. */
   release(task: string): void {
     const path = this.#paths.task(task).audit;
     const open = this.#files.get(path);
-    if (open) closeSync(open.fd);
+    if (!open) return;
+    closeSync(open.fd);
     this.#files.delete(path);
+    if (open.last) this.#closed.set(path, open.last);
+    this.#anchorWithin(ANCHOR_SOON_MS);
   }
 
   #after(query: { task?: string | undefined; after: number; limit: number; sinceMs?: number | undefined }): EventEnvelope[] {
@@ -272,6 +422,10 @@ export class AuditLog {
     });
   }
 
+  #fileOf(name: string): string {
+    return name === KEEPER ? this.#paths.audit : this.#paths.task(name).audit;
+  }
+
   #allFiles(): string[] {
     const tasks = existsSync(this.#paths.tasks) ? readdirSync(this.#paths.tasks) : [];
     return [this.#paths.audit, ...tasks.map((id) => this.#paths.task(id).audit)].filter((file) => existsSync(file));
@@ -283,7 +437,14 @@ export class AuditLog {
     if (!existsSync(dirname(file))) throw new Error(`no directory for ${file}`);
     const fd = openSync(file, "a+", 0o600);
     cutTornLine(fd);
-    const open = { fd, chain: lastRecord(file)?.chain ?? GENESIS };
+    const last = lastRecord(file);
+    const open = { fd, last: last && { id: last.id, chain: last.chain } };
+    const closed = this.#closed.get(file);
+    if (closed && closed.chain !== last?.chain) {
+      const text = `Record ${closed.id} had been written, and the log went on without it.`;
+      this.#anchor?.break({ ...(nameOf(file) === KEEPER ? {} : { task: nameOf(file) }), what: "cut", text });
+    }
+    this.#closed.delete(file);
     this.#files.set(file, open);
     return open;
   }
@@ -291,10 +452,19 @@ export class AuditLog {
 
 const eventBytes = (event: EventEnvelope) => Buffer.byteLength(JSON.stringify(event));
 
-/** The chain value of a record: SHA-256 over the previous value and the record's JSON without its own. */
-export function chainOf(previous: string, body: object): string {
-  return createHash("sha256").update(previous).update(JSON.stringify(body)).digest("hex");
-}
+const KEEPER = "keeper";
+/** What a file is called in the list of heads: its task's id, or `keeper`. */
+const nameOf = (file: string): string => (basename(dirname(dirname(file))) === "tasks" ? basename(dirname(file)) : KEEPER);
+const ofTask = (name: string, taskName: (id: string) => string) => (name === KEEPER ? {} : { task: taskName(name).slice(0, 64) });
+
+const anchoredWords = (newer: number, trouble: string): string =>
+  (newer === 0
+    ? "anchored: the system's keychain knows of every record."
+    : `anchored: the system's keychain knows of every record but the newest ${newer}, which it is told of within a minute.`) +
+  (trouble === "" ? "" : ` It could not be told last time: ${trouble}.`);
+const unanchoredWords = (why: string, unchecked: number): string =>
+  `unanchored: the system's keychain does not hold the log (${why || "it was not asked"}), so one that was rewritten whole, or cut off before this keeper started, is not found.` +
+  (unchecked === 0 ? "" : ` Without its key ${unchecked} records were not compared.`);
 
 function cutTornLine(fd: number): void {
   const { tail, size } = readTail(fd);

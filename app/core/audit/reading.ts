@@ -7,7 +7,7 @@ import { type EventEnvelope, eventEnvelope } from "../../contract/index.ts";
 
 const PIECE_BYTES = 65_536;
 /** A line that is longer is no record of ours. */
-const MAX_LINE_BYTES = 1_048_576;
+export const MAX_LINE_BYTES = 1_048_576;
 
 /** Records from the first one that `wanted` holds for; it must hold for all that follow it. A log that is not there has none. */
 export function* recordsFrom(file: string, wanted: (event: EventEnvelope) => boolean): Generator<EventEnvelope> {

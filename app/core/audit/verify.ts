@@ -1,10 +1,13 @@
 /**
  * Looks for records that were changed, dropped, put in another order or cut off. Each file is a chain: a record's value is made of the
- * one before and of the record, so a change shows at the record and a gap at the one after it. Streams; holds one line at a time.
+ * one before and of the record, so a change shows at the record and a gap at the one after it. Where the file ends, and that it was not
+ * written anew, is told by the heads that are known from elsewhere. Streams; holds one line at a time.
  */
-import { createReadStream } from "node:fs";
-import { createInterface } from "node:readline";
-import { parseRecord } from "./reading.ts";
+import type { KeyObject } from "node:crypto";
+import { open } from "node:fs/promises";
+import { EVENT_VERSION, type EventEnvelope } from "../../contract/index.ts";
+import { chainOf, GENESIS, type Head, partsOf, UNKEYED_VERSION } from "./chain.ts";
+import { MAX_LINE_BYTES, parseRecord } from "./reading.ts";
 
 export type Finding = {
   readonly line: number;
@@ -12,49 +15,113 @@ export type Finding = {
   readonly text: string;
 };
 
-/** Findings of one file: the first ones say where it begins to differ, so further ones of the same chain are not told. */
+const PIECE_BYTES = 65_536;
+/** Findings of one file that are told. */
+const MAX_FINDINGS = 100;
+
+export interface Known {
+  /** bytes of the log that are looked at: what is written meanwhile is left out */
+  readonly size: number;
+  /** undefined: records that were made with it cannot be compared */
+  readonly key: KeyObject | undefined;
+  /** the first record that can have been made with the key */
+  readonly since: number;
+  /** records that are known to have been written; the file must hold each of them */
+  readonly heads: readonly Head[];
+  /** whether a record is one that is written to this file */
+  readonly belongs: (record: EventEnvelope) => boolean;
+  /** told of each record */
+  readonly seen?: (record: EventEnvelope) => void;
+}
+
+/** @returns `unchecked`: records that were made with a key which cannot be had */
 export async function verifyFile(
   file: string,
-  chainOf: (previous: string, body: object) => string,
-  genesis: string,
-  expected?: { id: number; chain: string } | undefined,
-): Promise<{ events: number; findings: Finding[]; last?: { id: number; chain: string } }> {
+  { size, key, since, heads, belongs, seen }: Known,
+): Promise<{ events: number; unchecked: number; findings: Finding[] }> {
   const findings: Finding[] = [];
-  let previous = genesis;
-  let last: { id: number; chain: string } | undefined;
+  const find = (line: number, what: Finding["what"], text: string) => {
+    if (findings.length < MAX_FINDINGS) findings.push({ line, what, text });
+  };
+  const wanted = new Map(heads.map(({ id, chain }) => [id, chain]));
+  let previous = GENESIS;
+  let lastId = 0;
   let line = 0;
   let events = 0;
-  let torn: string | undefined;
-  for await (const text of createInterface({ input: createReadStream(file, "utf8"), crlfDelay: Number.POSITIVE_INFINITY })) {
+  let unchecked = 0;
+  let lost = false;
+  for await (const text of linesOf(file, size)) {
     line++;
-    if (torn !== undefined) findings.push({ line: line - 1, what: "unreadable", text: torn });
-    torn = undefined;
-    const record = parseRecord(text);
-    if (!record) {
-      // the last line may be one that a crash cut short: it was never acknowledged
-      torn = "The line is no record.";
+    const parts = text === undefined ? undefined : partsOf(text);
+    const record = text === undefined ? undefined : parseRecord(text);
+    if (!parts || !record) {
+      find(line, "unreadable", "The line is no record.");
+      continue;
+    }
+    if (record.version > EVENT_VERSION) {
+      find(line, "unreadable", `Record ${record.id} was written by a newer Cloche (version ${record.version}).`);
+      previous = parts.chain;
+      lastId = record.id;
       continue;
     }
     events++;
-    const { chain, ...body } = record;
-    if (last && record.id <= last.id) findings.push({ line, what: "order", text: `Record ${record.id} comes after record ${last.id}.` });
-    if (chainOf(previous, body) !== chain) {
-      findings.push({
-        line,
-        what: "changed",
-        text: `Record ${record.id} is not the one that was written here, or the one before it is gone.`,
-      });
+    const keyed = record.version > UNKEYED_VERSION;
+    if (record.id <= lastId) find(line, "order", `Record ${record.id} comes after record ${lastId}.`);
+    else if (keyed && key && record.id < since) {
+      unchecked++;
+      if (!lost)
+        find(line, "unreadable", "From here on records were made with a key that the keychain has no more, so they cannot be compared.");
+      lost = true;
+    } else if (keyed && !key) unchecked++;
+    else if (chainOf(previous, parts.body, keyed ? key : undefined) !== parts.chain)
+      find(line, "changed", `Record ${record.id} is not the one that was written here, or the one before it is gone.`);
+    else if (!belongs(record)) find(line, "changed", `Record ${record.id} was written to another log.`);
+    const head = wanted.get(record.id);
+    if (head !== undefined) {
+      wanted.delete(record.id);
+      if (head !== parts.chain)
+        find(line, "changed", `Record ${record.id} is not the one that was written: the log was written anew up to here.`);
     }
-    previous = chain;
-    last = { id: record.id, chain };
-    if (findings.length >= 100) break;
+    seen?.(record);
+    previous = parts.chain;
+    lastId = record.id;
   }
-  if (expected && expected.id > (last?.id ?? 0)) {
-    findings.push({
-      line: Math.max(1, line),
-      what: "cut",
-      text: `The log ends with record ${last?.id ?? "none"}; record ${expected.id} had been written.`,
-    });
+  const ends = lastId === 0 ? "holds no record" : `ends with record ${lastId}`;
+  for (const id of [...wanted.keys()].sort((a, b) => b - a)) {
+    if (id > lastId) find(Math.max(1, line), "cut", `The log ${ends}; record ${id} had been written.`);
+    else find(Math.max(1, line), "missing", `Record ${id} had been written and is not there.`);
+    break; // an earlier one that is gone too says no more
   }
-  return { events, findings, ...(last ? { last } : {}) };
+  return { events, unchecked, findings };
+}
+
+/** Whole lines; undefined is one that is too long for a record. What a crash cut short was never acknowledged, and is left out. */
+async function* linesOf(file: string, size: number): AsyncGenerator<string | undefined> {
+  await using handle = await open(file, "r");
+  let rest: Buffer[] = [];
+  let length = 0;
+  let tooLong = false;
+  for (let at = 0; at < size; ) {
+    const piece = Buffer.alloc(Math.min(PIECE_BYTES, size - at));
+    const { bytesRead } = await handle.read(piece, 0, piece.length, at);
+    if (bytesRead === 0) return; // it is shorter than it was
+    at += bytesRead;
+    const bytes = piece.subarray(0, bytesRead);
+    let from = 0;
+    for (let end = bytes.indexOf(0x0a); end >= 0; end = bytes.indexOf(0x0a, from)) {
+      const line = Buffer.concat([...rest, bytes.subarray(from, end)]);
+      yield tooLong || line.length > MAX_LINE_BYTES ? undefined : line.toString("utf8");
+      rest = [];
+      length = 0;
+      tooLong = false;
+      from = end + 1;
+    }
+    rest.push(bytes.subarray(from));
+    length += bytesRead - from;
+    if (length > MAX_LINE_BYTES) {
+      rest = [];
+      length = 0;
+      tooLong = true;
+    }
+  }
 }

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { type Paths, systemKeychain } from "../../../app/core/index.ts";
@@ -43,6 +43,22 @@ describe.runIf(process.platform === "linux")("a key in the system's keychain", (
 
     expect((await cloche.run(["secret", "rm", "api"], { env })).status).toBe(0);
     expect(await inSession(session, () => systemKeychain({ home: cloche.home } as Paths).get("key-api"))).toBeUndefined();
+  });
+
+  it("P08: holds the log: one whose end was cut off between two keepers is found", async () => {
+    session = await SecretService.start();
+    const { env } = session;
+    await add(env, "--memory");
+    expect(await cloche.quiet(30_000)).toEqual([]);
+    const log = join(cloche.home, "audit.jsonl");
+    const clean = await cloche.run(["events", "verify"], { env });
+    expect(`${clean.status} ${clean.stdout}`).toMatch(/^0 ok .*nothing was changed.*\nok +anchored: /);
+    expect(await cloche.quiet(30_000)).toEqual([]);
+
+    const lines = readFileSync(log, "utf8").trimEnd().split("\n");
+    writeFileSync(log, `${lines.slice(0, -1).join("\n")}\n`);
+    const cut = await cloche.run(["events", "verify"], { env });
+    expect(`${cut.status} ${cut.stdout}`).toMatch(/^125 FAILED .*cut/);
   });
 
   it.each([
