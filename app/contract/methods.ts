@@ -307,7 +307,8 @@ export const keeperProtocol = {
     /** What would be decided, without anything being sent. */
     "policy.test": method(() => ({
       params: byTask.extend({ method: z.string().max(32), url: z.string().min(1).max(4096) }),
-      result: egressDecision.extend({ request: egressRequest, matched: rule.optional() }),
+      /** `offer`: the narrowest rule under which it passes */
+      result: egressDecision.extend({ request: egressRequest, matched: rule.optional(), offer: ruleDraft }),
     })),
     /** Decides what a task asked for once more, by a policy of these presets and rules, and tells what would be different. */
     "policy.replay": method(() => ({

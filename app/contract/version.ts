@@ -8,7 +8,8 @@
  *    which version it brought back.
  * 4: 2026-11-25, network: presets and rules of a task, asks and their answers, keys and where they work, events of what a task reached;
  *    `events.verify`.
- * 5: 2026-11-26, a task may trust certificate authorities of its own upstream; what a self-test of the wall found is written down.
+ * 5: 2026-11-26, a task may trust certificate authorities of its own upstream; what a self-test of the wall found is written down;
+ *    `policy.test` offers the narrowest rule.
  */
 export const CONTRACT_VERSION = 5;
 

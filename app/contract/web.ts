@@ -4,6 +4,11 @@
  * The list below is the whole of it and grows with what the page can do. Never to be in it: `grants.create` (a page can never
  * name a host path), `tasks.ssh` (it hands out a private key) and `keeper.end`. Grants come only from a dialog that the web host opens.
  *
+ * A page shows text that guests chose, so it has to be thought of as one that a guest might speak through. It decides about hosts
+ * on the internet, as that is what it is for; what would reach further is the command line's alone, and the schemas below refuse it:
+ * a key whose value a file, a variable or a command of this computer holds, a rule for addresses of the user's own network,
+ * a rule that lets keys of the guest's own pass. It can set a key and never read one: no method gives a value back.
+ *
  * `/rpc` carries one JSON-RPC line per WebSocket text message. `/stream/<ticket>` carries one frame per binary message; a page
  * cannot stop reading a WebSocket, so both sides acknowledge with text messages (`ackMessage`) what they have taken, and neither
  * sends while more than STREAM_WINDOW_BYTES are unacknowledged. Each direction counts for itself: input that the guest does not
@@ -11,6 +16,7 @@
  */
 import { z } from "zod";
 import { asProblem } from "./client.ts";
+import { type RuleDraft, ruleDraft, secretSource } from "./egress.ts";
 import { keeperProtocol } from "./methods.ts";
 import { ProblemError } from "./problem.ts";
 import { type LineTransport, method, RpcPeer } from "./rpc.ts";
@@ -18,9 +24,27 @@ import { CONTRACT_VERSION } from "./version.ts";
 
 const keeper = keeperProtocol.requests;
 
+/** Whether a page may make the rule. */
+const isPagesOwn = (rule: RuleDraft) => rule.private === undefined && rule.credentials === undefined;
+const pageRule = z.lazy(() =>
+  ruleDraft.refine(isPagesOwn, "rules for private addresses, and for keys of the guest's own, are made with the command line"),
+);
+const pageSource = z.lazy(() =>
+  secretSource.refine(
+    ({ kind }) => kind === "keychain" || kind === "memory",
+    "a key that a file, a variable or a command holds is added with the command line",
+  ),
+);
+
 /** The keeper's methods that a page may call, through the web host: those the page uses and no other. */
 export const pageKeeperRequests = {
-  "tasks.create": keeper["tasks.create"],
+  "tasks.create": method(() => ({
+    params: keeper["tasks.create"].params.refine(
+      ({ network, trust }) => trust === undefined && (network?.rules.every(isPagesOwn) ?? true),
+      "rules for private addresses, for keys of the guest's own, and authorities to trust are given with the command line",
+    ),
+    result: keeper["tasks.create"].result,
+  })),
   "tasks.list": keeper["tasks.list"],
   "tasks.start": keeper["tasks.start"],
   "tasks.stop": keeper["tasks.stop"],
@@ -34,6 +58,28 @@ export const pageKeeperRequests = {
   "changes.discard": keeper["changes.discard"],
   "changes.applies": keeper["changes.applies"],
   "changes.undo": keeper["changes.undo"],
+  "policy.show": keeper["policy.show"],
+  "policy.add": method(() => ({
+    params: keeper["policy.add"].params.extend({ rule: pageRule }),
+    result: keeper["policy.add"].result,
+  })),
+  "policy.remove": keeper["policy.remove"],
+  "policy.setPresets": keeper["policy.setPresets"],
+  "policy.test": keeper["policy.test"],
+  "asks.list": keeper["asks.list"],
+  "asks.answer": method(() => ({
+    params: keeper["asks.answer"].params.extend({ rule: pageRule.optional() }),
+    result: keeper["asks.answer"].result,
+  })),
+  "asks.watch": keeper["asks.watch"],
+  "secrets.list": keeper["secrets.list"],
+  "secrets.add": method(() => ({
+    params: keeper["secrets.add"].params.extend({ source: pageSource }),
+    result: keeper["secrets.add"].result,
+  })),
+  "secrets.remove": keeper["secrets.remove"],
+  "secrets.attach": keeper["secrets.attach"],
+  "secrets.detach": keeper["secrets.detach"],
 } as const;
 
 export const webProtocol = {

@@ -1,15 +1,21 @@
 /** What the user can ask for: thin calls of the contract. A failure lands in the problems of its place. */
 import {
   type ApplyView,
+  type AskView,
   type ChosenChanges,
   type DiffSlice,
+  type EgressRequest,
   type NewTask,
   type Problem,
   ProblemError,
   type RefusedChange,
+  type Rule,
+  type RuleDraft,
+  type RuleScope,
   type TaskView,
   toProblem,
   type WebClient,
+  type WebParams,
   type WebResult,
 } from "../contract/index.ts";
 import type { Link } from "./connection/feed.ts";
@@ -51,6 +57,20 @@ export interface Actions {
   discard(task: string, folder: string, what: ChosenChanges): Promise<Outcome | undefined>;
   undo(task: string, folder: string, apply: string): Promise<Outcome | undefined>;
   answerRoom(task: string, folder: string, answer: "allow" | "refuse"): Promise<void>;
+  /** from here on, and until the connection ends, requests of the task that no rule decides wait for an answer */
+  watchAsks(task: string): Promise<void>;
+  answerAsk(task: string, ask: AskView, answer: "allow" | "deny", scope: RuleScope): Promise<Rule | undefined>;
+  listRules(task: string): Promise<void>;
+  /** the narrowest rule that speaks of the request */
+  offerFor(task: string, request: EgressRequest): Promise<RuleDraft | undefined>;
+  addRule(task: string, rule: RuleDraft, scope: RuleScope): Promise<Rule | undefined>;
+  removeRule(task: string, rule: string): Promise<void>;
+  listKeys(): Promise<void>;
+  /** adds it and gives it to the task; undefined when refused */
+  addKey(task: string, key: WebParams<"secrets.add">): Promise<true | undefined>;
+  removeKey(task: string, name: string): Promise<void>;
+  attachKey(task: string, name: string): Promise<void>;
+  detachKey(task: string, name: string): Promise<void>;
 }
 
 /** Changes per page. */
@@ -145,6 +165,35 @@ export function makeActions(store: Store, link: Link): Actions {
           ({ restored }) => restored,
         ),
       ),
+    watchAsks: async (task) => void (await attempt(task, () => client().call("asks.watch", { task }))),
+    answerAsk: (task, ask, answer, scope) =>
+      attempt(task, async () => (await client().call("asks.answer", { ask: ask.id, answer, scope })).rule),
+    listRules: async (task) => {
+      const shown = await attempt(task, () => client().call("policy.show", { task }));
+      if (shown) store.getState().applyRules(task, shown.effective);
+    },
+    offerFor: async (task, { scheme, host, port, method, path }) => {
+      const url = `${scheme === "http" ? "http" : "https"}://${host}:${port}${path.startsWith("/") ? path : "/"}`;
+      return (await attempt(task, () => client().call("policy.test", { task, method: method === "" ? "GET" : method, url })))?.offer;
+    },
+    addRule: (task, rule, scope) => attempt(task, async () => (await client().call("policy.add", { task, rule, scope })).rule),
+    removeRule: async (task, rule) => void (await attempt(task, () => client().call("policy.remove", { task, rule }))),
+    listKeys: async () => {
+      try {
+        store.getState().applyKeys(await client().call("secrets.list", {}));
+      } catch {
+        // the connection is gone, which the page tells; they are read again with the next one
+      }
+    },
+    addKey: (task, key) =>
+      attempt(task, async (): Promise<true> => {
+        await client().call("secrets.add", key);
+        await client().call("secrets.attach", { task, name: key.name });
+        return true;
+      }),
+    removeKey: async (task, name) => void (await attempt(task, () => client().call("secrets.remove", { name }))),
+    attachKey: async (task, name) => void (await attempt(task, () => client().call("secrets.attach", { task, name }))),
+    detachKey: async (task, name) => void (await attempt(task, () => client().call("secrets.detach", { task, name }))),
     answerRoom: async (task, folder, answer) => void (await attempt(task, () => client().call("folders.room", { task, folder, answer }))),
   };
 }

@@ -53,6 +53,8 @@ test("a place survives its address; any other address is the list", () => {
     { at: "new" },
     { at: "task", id: "0123456789abcdef", tab: "work" },
     { at: "task", id: "0123456789abcdef", tab: "changes" },
+    { at: "task", id: "0123456789abcdef", tab: "activity" },
+    { at: "task", id: "0123456789abcdef", tab: "keys" },
   ] as const)
     expect(placeOf(addressOf(place))).toEqual(place);
   for (const odd of ["", "#token=x", "#/task/../x", "#/task/0123456789ABCDEF", "#/task/<img>"])

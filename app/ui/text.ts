@@ -2,9 +2,16 @@
 import type {
   ChangeView,
   EgressEntry,
+  EgressRequest,
   EventEnvelope,
   EventKind,
   FileActivity,
+  NetworkPreset,
+  Rule,
+  RuleDraft,
+  RuleScope,
+  SecretBinding,
+  SecretSource,
   ShareMode,
   StartStep,
   TaskState,
@@ -118,7 +125,74 @@ export const text = {
     going: "going on",
   },
 
-  tab: { label: "Parts of the task", work: "Work", changes: "Changes" },
+  tab: { label: "Parts of the task", work: "Work", changes: "Changes", activity: "Activity", keys: "Keys" },
+  network: {
+    asks: "Asks to be allowed",
+    waiting: (n: number) => `${count(n, "request waits", "requests wait")} for your answer`,
+    moreAsks: (n: number) => `and ${count(n, "more host", "more hosts")} that no rule decides`,
+    held: "Waits",
+    refused: "Refused",
+    reached: "What it asked to reach",
+    nothing: "Nothing in the last day. A task reaches only what its rules allow.",
+    counts: (allowed: number, refused: number) => `${allowed} allowed, ${refused} refused`,
+    times: (n: number) => `${n} times`,
+    request: ({ scheme, host, port, method, path }: EgressRequest) => {
+      const at = port === (scheme === "http" ? 80 : 443) ? host : `${host}:${port}`;
+      return visible(scheme === "opaque" ? `${at} unread` : `${method} ${scheme}://${at}${path}`);
+    },
+    decision: { allow: "Allowed", deny: "Refused" },
+    byRule: (rule: string) => (rule === "default" ? "no rule speaks of it" : `by rule ${visible(rule)}`),
+    withKey: (name: string) => `with your key ${visible(name)}`,
+    status: (status: number) => `answered ${status}`,
+    sizes: (sent: string, received: string) => `${sent} sent, ${received} received`,
+    change: "Make a rule…",
+    allow: "Allow",
+    deny: "Refuse",
+    howLong: "For how long",
+    scope: { once: "for one request", run: "until it stops", task: "for this task", always: "for every task" } satisfies Record<
+      RuleScope,
+      string
+    >,
+    offer: (rule: RuleDraft) => ruleWords(rule),
+    rule: (rule: Rule) => `${{ allow: "Allows", deny: "Refuses", ask: "Asks about" }[rule.decision]} ${ruleWords(rule)}`,
+    rules: "Rules",
+    noRules: "No rule of its own.",
+    presets: (presets: readonly string[]) => `With the rules of ${presets.join(", ")}.`,
+    moreRules: (n: number) => `and ${count(n, "more rule", "more rules")}: cloche policy show lists them`,
+    undo: "Take back",
+    undoLabel: (id: string) => `Take back rule ${visible(id)}`,
+    forgottenSites: (n: number) => `${count(n, "older host is", "older hosts are")} left out here; cloche events has them.`,
+    forgottenRows: (n: number) => `${count(n, "older request is", "older requests are")} left out here.`,
+  },
+  keys: {
+    title: "Keys",
+    hint: "A task holds a stand-in. On the way out it becomes the key, at the hosts named here and nowhere else.",
+    reading: "Reading…",
+    none: "No key yet.",
+    source: {
+      keychain: "Keychain",
+      memory: "Until the keeper ends",
+      env: "From a variable",
+      file: "From a file",
+      command: "From a command",
+    } satisfies Record<SecretSource["kind"], string>,
+    works: ({ hosts, use, env }: SecretBinding) =>
+      `Works at ${hosts.map(visible).join(", ")}, sent as ${visible(use)}${env === undefined ? "" : `, stand-in in $${visible(env)}`}`,
+    tasks: (tasks: readonly string[]) =>
+      tasks.length === 0 ? "No task may use it." : `Tasks that may use it: ${tasks.map(visible).join(", ")}`,
+    give: "Give to this task",
+    take: "Take from this task",
+    remove: "Remove",
+    removeSure: "Remove for good",
+    add: "Add a key",
+    name: "Name",
+    value: "Value",
+    valueHint: "It goes to the keeper and is shown nowhere again.",
+    hosts: "Works at (exact hosts)",
+    use: "Sent as",
+    env: "Variable in the task",
+    addAndGive: "Add and give to this task",
+  },
   changes: {
     waiting: (n: number) => `${count(n, "change", "changes")} waiting`,
     noFolders: "The task has no folder of yours, so there is nothing to review.",
@@ -240,6 +314,15 @@ export const text = {
     name: "Name",
     nameHint: "a-z, 0-9 and -. Left empty, the task is named after its first folder.",
     nameBad: "A name is made of a-z, 0-9 and -, and starts with a letter or digit.",
+    network: "Network",
+    networkHint: "Without a choice the task reaches nothing, and asks in Activity.",
+    preset: {
+      none: "Nothing",
+      models: "Model APIs: inference, no files and no keys",
+      packages: "Package registries: reading only",
+      git: "Git hosts: clone and fetch, no push",
+      web: "Documentation sites: reading only",
+    } satisfies Record<NetworkPreset, string>,
     more: "Size of the computer",
     cpus: "Processors",
     memory: "Memory in GiB",
@@ -257,6 +340,12 @@ export const text = {
     dismiss: "Dismiss",
   },
 } as const;
+
+function ruleWords({ host, port, methods, paths, upgrade, opaque }: RuleDraft): string {
+  const what = [methods?.join(", ") ?? "everything", "at", port === undefined ? host : `${host}:${port}`, paths?.join(", ") ?? ""];
+  const more = [upgrade ? "WebSocket too" : "", opaque ? "unread" : ""].filter((part) => part !== "");
+  return visible([...what, more.length === 0 ? "" : `(${more.join(", ")})`].filter((part) => part !== "").join(" "));
+}
 
 type Data<K extends EventKind> = ReturnType<(typeof eventData)[K]["parse"]>;
 type Sentences = { [K in EventKind]: (data: Data<K>) => string };

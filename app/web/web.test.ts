@@ -271,6 +271,31 @@ test("a request that does not fit its schema is refused before the keeper hears 
   expect(keeper.called).not.toContain("tasks.create");
 });
 
+test("what reaches further than hosts of the internet is the command line's: a page is refused it, and may do the rest", async () => {
+  const page = await client(await enter());
+  const call = page.call as (method: string, params: object) => Promise<unknown>;
+  const made = { shares: [], env: {}, sudo: true, ephemeral: false };
+  const rule = { decision: "allow", host: "api.example.com" };
+  const binding = { hosts: ["api.example.com"], use: "bearer" };
+  for (const [method, params] of [
+    ["secrets.add", { name: "k", source: { kind: "file", path: "/etc/shadow" }, binding }],
+    ["secrets.add", { name: "k", source: { kind: "command", argv: ["/bin/sh"] }, binding }],
+    ["secrets.add", { name: "k", source: { kind: "env", name: "HOME" }, binding }],
+    ["policy.add", { task: "x", rule: { ...rule, private: "10.0.0.0/8" }, scope: "task" }],
+    ["policy.add", { task: "x", rule: { ...rule, credentials: "guest" }, scope: "task" }],
+    ["asks.answer", { ask: "a1", answer: "allow", scope: "task", rule: { ...rule, private: "127.0.0.1/32" } }],
+    ["tasks.create", { ...made, network: { presets: [], rules: [{ ...rule, private: "10.0.0.0/8" }] } }],
+    ["tasks.create", { ...made, trust: ["-----BEGIN CERTIFICATE-----"] }],
+  ] as const)
+    expect(await call(method, params).catch(codeOf), JSON.stringify(params)).toBe("contract.params");
+  for (const method of ["secrets.add", "policy.add", "asks.answer", "tasks.create"]) expect(keeper.called).not.toContain(method);
+  const task = await page.call("tasks.create", { ...made, network: { presets: ["packages"], rules: [] } });
+  await page.call("policy.add", { task: task.id, rule: { decision: "allow", host: "api.example.com" }, scope: "task" });
+  const value = "a made-up value of a key";
+  await page.call("secrets.add", { name: "k", source: { kind: "memory" }, value, binding: { hosts: ["api.example.com"], use: "bearer" } });
+  expect(JSON.stringify(await page.call("secrets.list", {}))).not.toContain(value);
+});
+
 test("a folder comes from the dialog only, as a grant and a name; a closed dialog is no problem", async () => {
   const page = await client(await enter());
   expect(await page.call("web.pickFolder", {})).toEqual({ cancelled: true });

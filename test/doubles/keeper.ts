@@ -42,7 +42,7 @@ import {
 } from "../../app/contract/index.ts";
 import { type Endpoint, endpoint, privateDirectory, proveAsServer, socketTransport } from "../../app/contract/node/index.ts";
 import { ChangesDouble } from "./changes.ts";
-import { NetworkDouble, requestOf } from "./network.ts";
+import { NetworkDouble, offerFor, requestOf } from "./network.ts";
 
 const WAITS: Record<string, string> = {
   image: "the image's files to be compared with their manifest",
@@ -389,7 +389,7 @@ export async function startKeeperDouble(at: Endpoint, stepMs = Number(process.en
       "policy.test": async ({ task, method, url }) => {
         const request = requestOf(method, url);
         if (!request) throw refusal("policy.rule", `${JSON.stringify(url)} is no address.`, "Try https://example.com/.");
-        return { ...network.decide(find(task).view.id, request), request };
+        return { ...network.decide(find(task).view.id, request), request, offer: offerFor(request) };
       },
       "policy.replay": async ({ task, rules }) => {
         const { id } = find(task).view;

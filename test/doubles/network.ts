@@ -171,7 +171,7 @@ export class NetworkDouble {
         request,
         rule: decided.rule,
         reason: decided.reason,
-        offer: { decision: "allow", host: request.host, methods: [request.method], paths: [request.path] },
+        offer: offerFor(request),
       },
     };
     ask.view = { ...ask.view, state: held ? "pending" : "refused", count: ask.view.count + 1, request };
@@ -257,6 +257,14 @@ export class NetworkDouble {
     this.#wake = Promise.withResolvers<void>();
   }
 }
+
+export const offerFor = ({ host, port, method, path }: EgressRequest): RuleDraft => ({
+  decision: "allow",
+  host,
+  ...(port === 443 ? {} : { port }),
+  methods: [method],
+  paths: [path],
+});
 
 /** What a URL asks for, as `policy.test` and the toy shell's `fetch` name it; undefined for what is none. */
 export function requestOf(method: string, url: string): EgressRequest | undefined {

@@ -21,7 +21,7 @@ import { Asks } from "./asks.ts";
 import { makePlaceholder } from "./credentials/index.ts";
 import { type Authority, Gateway } from "./gateway.ts";
 import { SharedRules, TaskNetwork } from "./network.ts";
-import { checkDraft, decide, exportSettings, importSettings, networkWords, parseUrl, presetRules } from "./policy/index.ts";
+import { checkDraft, decide, exportSettings, importSettings, narrowestRule, networkWords, parseUrl, presetRules } from "./policy/index.ts";
 import { emptyPolicy, writePolicy } from "./store.ts";
 
 /** Decisions that `policy.replay` looks at, newest last, and differences that it tells. */
@@ -282,7 +282,7 @@ export class Networks {
         next: ["Try again with an address such as https://example.com/path."],
       });
     }
-    return { ...this.#decide(network, request), request };
+    return { ...this.#decide(network, request), request, offer: narrowestRule(request) };
   }
 
   #decide(network: TaskNetwork, request: EgressRequest): EgressDecision & { matched?: Rule } {

@@ -9,6 +9,8 @@ import { checkSession } from "./session.ts";
 
 /** Events per answer, how long one waits, and how far back the page looks: a day (the whole log is the CLI's). */
 const READ = { limit: 1000, waitMs: 25_000, sinceMs: 86_400_000 };
+/** Between two readings of the asks. */
+const ASKS_MS = 500;
 const FIRST_RETRY_MS = 300;
 const LAST_RETRY_MS = 5_000;
 
@@ -39,20 +41,35 @@ export async function runFeed(store: Store, link: Link): Promise<never> {
 
 /** Runs until the connection ends, which it tells by throwing. */
 async function follow(client: WebClient, store: Store): Promise<void> {
-  const { applyTasks, applyEvents, setConnection } = store.getState();
+  const { applyTasks, applyEvents, applyNetworkEvents, setConnection } = store.getState();
   const list = coalesced(async () => applyTasks((await client.call("tasks.list", {})).tasks));
   await list();
   setConnection({ at: "connected" });
-  for (let after = 0; ; ) {
-    const { events, next } = await client.call("events.read", { after, ...READ });
-    after = next;
-    applyEvents(events);
-    if (events.some(changesTasks)) await list();
+  await Promise.all([followEvents(), followAsks(client, store)]);
+
+  async function followEvents(): Promise<never> {
+    for (let after = 0; ; ) {
+      const { events, next } = await client.call("events.read", { after, ...READ });
+      after = next;
+      applyEvents(events);
+      applyNetworkEvents(events);
+      if (events.some(changesTasks)) await list();
+    }
+  }
+}
+
+/** A guest can change the list as often as it likes; it is read at most that often. */
+async function followAsks(client: WebClient, store: Store): Promise<never> {
+  for (let known: { revision?: number } = {}; ; ) {
+    const { asks, revision } = await client.call("asks.list", { ...known, waitMs: READ.waitMs });
+    known = { revision };
+    store.getState().applyAsks(asks);
+    await new Promise((resolve) => setTimeout(resolve, ASKS_MS));
   }
 }
 
 function changesTasks({ kind }: EventEnvelope): boolean {
-  return ["task.", "exec.", "folder.", "files.", "changes."].some((about) => kind.startsWith(about));
+  return ["task.", "exec.", "folder.", "files.", "changes.", "policy.", "secret.", "ask.answered"].some((about) => kind.startsWith(about));
 }
 
 /** Calls made while one is under way share the one after it. */

@@ -1,6 +1,6 @@
 /** The form for a new task. Folders come from the dialog on the host; the page only ever holds a grant and a name. */
 import { type FormEvent, useState } from "react";
-import { type ShareMode, taskName } from "../../contract/index.ts";
+import { type NetworkPreset, networkPreset, type ShareMode, taskName } from "../../contract/index.ts";
 import type { PickedFolder } from "../actions.ts";
 import { addressOf, useActions, usePageState } from "../page.ts";
 import { ProblemNote } from "../parts/ProblemNote.tsx";
@@ -14,6 +14,7 @@ export function NewTask() {
   const problem = usePageState((state) => state.problems.new);
   const [folders, setFolders] = useState<readonly Folder[]>([]);
   const [name, setName] = useState("");
+  const [presets, setPresets] = useState<readonly NetworkPreset[]>([]);
   const [cpus, setCpus] = useState("");
   const [memory, setMemory] = useState("");
   const [busy, setBusy] = useState<"picking" | "creating">();
@@ -37,6 +38,7 @@ export function NewTask() {
       ...(memory === "" ? {} : { memoryMib: Math.round(Number(memory) * 1024) }),
       sudo: true,
       ephemeral: false,
+      ...(presets.length === 0 ? {} : { network: { presets: [...presets], rules: [] } }),
     });
     setBusy(undefined);
     if (task) location.hash = addressOf({ at: "task", id: task.id, tab: "work" });
@@ -82,6 +84,22 @@ export function NewTask() {
           {nameFits ? text.form.nameHint : text.form.nameBad}
         </p>
       </div>
+      <fieldset>
+        <legend>{text.form.network}</legend>
+        <p className="hint">{text.form.networkHint}</p>
+        {networkPreset.options
+          .filter((each) => each !== "none")
+          .map((each) => (
+            <label key={each} className="choice">
+              <input
+                type="checkbox"
+                checked={presets.includes(each)}
+                onChange={({ target }) => setPresets(target.checked ? [...presets, each] : presets.filter((one) => one !== each))}
+              />
+              {text.form.preset[each]}
+            </label>
+          ))}
+      </fieldset>
       <details>
         <summary>{text.form.more}</summary>
         <p className="hint">{text.form.sizeHint}</p>

@@ -1,7 +1,9 @@
 /** One task: its button, its wall, its start, its terminal, its activity. */
 import type { TaskState, TaskView } from "../../contract/index.ts";
 import { ChangesPane } from "../changes/ChangesPane.tsx";
-import { addressOf, type TaskTab, useActions, usePageState } from "../page.ts";
+import { KeysPane } from "../network/KeysPane.tsx";
+import { NetworkPane } from "../network/NetworkPane.tsx";
+import { addressOf, type TaskTab, taskTabs, useActions, usePageState } from "../page.ts";
 import { Activity } from "../parts/Activity.tsx";
 import { ProblemNote } from "../parts/ProblemNote.tsx";
 import { StepList, Steps } from "../parts/Steps.tsx";
@@ -49,6 +51,16 @@ export function TaskPage({ id, tab }: Readonly<{ id: string; tab: TaskTab }>) {
           <div className="part" hidden={tab !== "work"}>
             <Work task={task} />
           </div>
+          {tab === "activity" && (
+            <div className="part">
+              <NetworkPane task={task} />
+            </div>
+          )}
+          {tab === "keys" && (
+            <div className="part">
+              <KeysPane task={task} />
+            </div>
+          )}
           {tab === "changes" && (
             <div className="part">
               <ChangesPane task={task} />
@@ -77,10 +89,10 @@ export function TaskPage({ id, tab }: Readonly<{ id: string; tab: TaskTab }>) {
 
 function Tabs({ task, tab }: Readonly<{ task: TaskView; tab: TaskTab }>) {
   const waiting = waitingIn(task.shares);
-  const tabs: readonly TaskTab[] = ["work", "changes"];
+  const held = usePageState((state) => state.asks)?.filter((ask) => ask.task === task.name && ask.state === "pending").length ?? 0;
   return (
     <nav className="tabs" aria-label={text.tab.label}>
-      {tabs.map((each) => (
+      {taskTabs.map((each) => (
         <a
           key={each}
           className="tab"
@@ -91,6 +103,11 @@ function Tabs({ task, tab }: Readonly<{ task: TaskView; tab: TaskTab }>) {
           {each === "changes" && waiting > 0 && (
             <span className="count" role="img" aria-label={text.changes.waiting(waiting)}>
               {waiting}
+            </span>
+          )}
+          {each === "activity" && held > 0 && (
+            <span className="count" role="img" aria-label={text.network.waiting(held)}>
+              {held}
             </span>
           )}
         </a>

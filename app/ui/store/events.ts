@@ -14,6 +14,9 @@ export interface EventsSlice {
   applyEvents(events: readonly EventEnvelope[]): void;
 }
 
+/** As many as a guest likes, and shown by store/network.ts: here they would push everything else out. */
+const ELSEWHERE = new Set(["egress.decided", "egress.ended", "ask.opened"]);
+
 type Projection = Pick<EventsSlice, "events" | "startedAt">;
 
 /** Pure. Events of no task are left out; an event seen before is not added twice. */
@@ -21,7 +24,7 @@ export function withEvents(before: Projection, fresh: readonly EventEnvelope[]):
   const events: Record<string, readonly EventEnvelope[]> = { ...before.events };
   const startedAt = { ...before.startedAt };
   for (const event of fresh) {
-    if (event.task === undefined) continue;
+    if (event.task === undefined || ELSEWHERE.has(event.kind)) continue;
     const known = events[event.task] ?? [];
     if ((known.at(-1)?.id ?? 0) >= event.id) continue;
     events[event.task] = [...known.slice(-MAX_EVENTS_KEPT + 1), event];

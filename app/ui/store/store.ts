@@ -6,6 +6,8 @@ import { createStore } from "zustand/vanilla";
 import type { Problem } from "../../contract/index.ts";
 import { type ChangesSlice, changesSlice } from "./changes.ts";
 import { type EventsSlice, eventsSlice } from "./events.ts";
+import { type KeysSlice, keysSlice } from "./keys.ts";
+import { type NetworkSlice, networkSlice } from "./network.ts";
 import { type ProblemsSlice, problemsSlice } from "./problems.ts";
 import { type TasksSlice, tasksSlice } from "./tasks.ts";
 
@@ -20,7 +22,7 @@ export type Connection =
   /** the web host has ended */
   | { readonly at: "gone" };
 
-export interface State extends TasksSlice, EventsSlice, ChangesSlice, ProblemsSlice {
+export interface State extends TasksSlice, EventsSlice, ChangesSlice, NetworkSlice, KeysSlice, ProblemsSlice {
   readonly connection: Connection;
   setConnection(connection: Connection): void;
   /** forgets the projection; a new connection follows */
@@ -32,10 +34,12 @@ export function createPageStore() {
     ...tasksSlice(set, get, store),
     ...eventsSlice(set, get, store),
     ...changesSlice(set, get, store),
+    ...networkSlice(set, get, store),
+    ...keysSlice(set, get, store),
     ...problemsSlice(set, get, store),
     connection: { at: "connecting" },
     setConnection: (connection) => set({ connection }),
-    reset: () => set({ events: {}, startedAt: {}, changes: {} }),
+    reset: () => set({ events: {}, startedAt: {}, changes: {}, reached: {}, asks: undefined, rules: {}, keys: undefined }),
   }));
 }
 export type Store = ReturnType<typeof createPageStore>;

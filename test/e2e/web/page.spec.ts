@@ -485,3 +485,37 @@ test("[E2E14] a write that has no room for the version of what it would destroy 
   expect(readFileSync(join(path, "b.txt"), "utf8")).toBe("new\n");
   expect(cloche.complaints).toEqual([]);
 });
+
+test("[E2E15] what the task was refused is in Activity; allowed there it passes, taken back it does not; a key is added and given", async ({
+  page,
+  cloche,
+}) => {
+  await page.goto(cloche.address);
+  await newTask(page, cloche, folder(cloche, "reach"), "Ask before changing");
+  await page.getByRole("button", { name: "Start" }).click();
+  await running(page);
+  const fetched = "curl -sS -o /dev/null -w 'status=%{http_code}\\n' https://api.example.com/v1/things";
+  await type(page, fetched);
+  await expect(screen(page)).toContainText("status=403", { timeout: 60_000 });
+  await page.getByRole("link", { name: "Activity" }).click();
+  const asks = page.getByRole("region", { name: "Asks to be allowed" });
+  await expect(asks).toContainText("GET https://api.example.com/v1/things");
+  await asks.getByRole("button", { name: "Allow", exact: true }).click();
+  const rules = page.getByRole("region", { name: "Rules" });
+  await expect(rules).toContainText("Allows GET at api.example.com /v1/things");
+  await expect(page.locator(".wall").first()).toContainText("api.example.com");
+  await cloche.shot(page, "15-activity");
+  await rules.getByRole("button", { name: /Take back/ }).click();
+  await expect(rules).toContainText("No rule of its own.");
+  await expect(page.locator(".wall").first()).not.toContainText("api.example.com");
+
+  await page.getByRole("link", { name: "Keys" }).click();
+  await page.getByLabel("Name", { exact: true }).fill("page-key");
+  await page.getByLabel("Value", { exact: true }).fill(`canary-${"x".repeat(20)}`);
+  await page.getByLabel("Works at (exact hosts)").fill("api.example.com");
+  await page.getByLabel("Variable in the task").fill("PAGE_KEY");
+  await page.getByRole("button", { name: "Add and give to this task" }).click();
+  await expect(page.getByRole("region", { name: "Keys" })).toContainText("Works at api.example.com");
+  await expect(page.getByRole("button", { name: "Take from this task" })).toBeVisible();
+  await cloche.shot(page, "15-keys");
+});

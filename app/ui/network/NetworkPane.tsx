@@ -1,0 +1,145 @@
+/** What the task asked to reach: questions first, then every host with what was decided, and the rules that were made here. */
+import { useEffect, useState } from "react";
+import type { AskView, Rule, RuleDraft, RuleScope, TaskView } from "../../contract/index.ts";
+import { useActions, usePageState } from "../page.ts";
+import { NOTHING, type Row, type Site } from "../store/network.ts";
+import { bytes, text } from "../text.ts";
+import { visible } from "../visible.ts";
+import { RuleForm } from "./RuleForm.tsx";
+
+/** Rules shown below the hosts; a task with more is for the command line. */
+const SHOWN_RULES = 50;
+/** Questions shown at once: the first ones wait. */
+const SHOWN_ASKS = 20;
+
+export function NetworkPane({ task }: Readonly<{ task: TaskView }>) {
+  const { watchAsks, listRules } = useActions();
+  const asks = usePageState((state) => state.asks)?.filter((ask) => ask.task === task.name) ?? [];
+  const { sites, forgotten } = usePageState((state) => state.reached[task.id]) ?? NOTHING;
+  const rules = usePageState((state) => state.rules[task.id]);
+  const changed = usePageState((state) => state.changed.policy);
+  useEffect(() => void watchAsks(task.id), [task.id, watchAsks]);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: read again after each change of the policy, whoever made it
+  useEffect(() => void listRules(task.id), [task.id, changed, listRules]);
+  const own = rules?.filter(({ from }) => from !== "preset") ?? [];
+  return (
+    <>
+      {task.network.problem !== undefined && <p className="note">{visible(task.network.problem)}</p>}
+      {asks.length > 0 && (
+        <section aria-labelledby="asks-title">
+          <h2 id="asks-title">{text.network.asks}</h2>
+          <ul className="change-list reached">
+            {asks.slice(0, SHOWN_ASKS).map((ask) => (
+              <Ask key={ask.id} task={task.id} ask={ask} />
+            ))}
+          </ul>
+          {asks.length > SHOWN_ASKS && <p className="hint">{text.network.moreAsks(asks.length - SHOWN_ASKS)}</p>}
+        </section>
+      )}
+      <section aria-labelledby="reached-title">
+        <h2 id="reached-title">{text.network.reached}</h2>
+        {sites.length === 0 && <p className="hint">{text.network.nothing}</p>}
+        {sites.map((site) => (
+          <SiteRows key={site.domain} task={task} site={site} />
+        ))}
+        {forgotten > 0 && <p className="hint">{text.network.forgottenSites(forgotten)}</p>}
+      </section>
+      <section aria-labelledby="rules-title">
+        <h2 id="rules-title">{text.network.rules}</h2>
+        {task.network.presets.length > 0 && <p className="hint">{text.network.presets(task.network.presets)}</p>}
+        {own.length === 0 && <p className="hint">{text.network.noRules}</p>}
+        <ul className="change-list reached">
+          {own.slice(0, SHOWN_RULES).map((rule) => (
+            <RuleRow key={rule.id} task={task.id} rule={rule} />
+          ))}
+        </ul>
+        {own.length > SHOWN_RULES && <p className="hint">{text.network.moreRules(own.length - SHOWN_RULES)}</p>}
+      </section>
+    </>
+  );
+}
+
+function Ask({ task, ask }: Readonly<{ task: string; ask: AskView }>) {
+  const { answerAsk } = useActions();
+  return (
+    <li className="change">
+      <div className="row">
+        <span className="kind">{ask.state === "pending" ? text.network.held : text.network.refused}</span>
+        <span className="path">{text.network.request(ask.request)}</span>
+        {ask.count > 1 && <span className="hint">{text.network.times(ask.count)}</span>}
+      </div>
+      <RuleForm offer={ask.offer} make={(decision, scope) => answerAsk(task, ask, decision, scope)} />
+    </li>
+  );
+}
+
+function SiteRows({ task, site }: Readonly<{ task: TaskView; site: Site }>) {
+  return (
+    <details className="site" open={site.rows.length <= 5}>
+      <summary>
+        <strong>{visible(site.domain)}</strong> <span className="hint">{text.network.counts(site.allowed, site.refused)}</span>
+      </summary>
+      <ul className="change-list reached">
+        {site.rows.map((row) => (
+          <ReachedRow key={row.key} task={task} row={row} />
+        ))}
+      </ul>
+      {site.forgotten > 0 && <p className="hint">{text.network.forgottenRows(site.forgotten)}</p>}
+    </details>
+  );
+}
+
+function ReachedRow({ task, row }: Readonly<{ task: TaskView; row: Row }>) {
+  const { offerFor, addRule } = useActions();
+  const [offer, setOffer] = useState<RuleDraft>();
+  const { request, decision, rule, reason, count, secret, status, fault, sentBytes, receivedBytes } = row;
+  const ended = [
+    status === undefined ? "" : text.network.status(status),
+    fault === undefined ? "" : visible(fault),
+    sentBytes + receivedBytes === 0 ? "" : text.network.sizes(bytes(sentBytes), bytes(receivedBytes)),
+  ].filter((part) => part !== "");
+  return (
+    <li className={`change ${decision === "allow" ? "is-new" : "is-deleted"}`}>
+      <div className="row">
+        <span className="kind">{text.network.decision[decision]}</span>
+        <span className="path">{text.network.request(request)}</span>
+        {count > 1 && <span className="hint">{text.network.times(count)}</span>}
+        {offer === undefined && (
+          <button type="button" onClick={async () => setOffer(await offerFor(task.id, request))}>
+            {text.network.change}
+          </button>
+        )}
+      </div>
+      <p className="hint">
+        {[text.network.byRule(rule), ...(secret === undefined ? [] : [text.network.withKey(secret)]), ...ended].join(" · ")}
+      </p>
+      {decision === "deny" && <p className="hint">{visible(reason)}</p>}
+      {offer && (
+        <RuleForm
+          offer={offer}
+          make={async (chosen, scope) => {
+            const made = await addRule(task.id, { ...offer, decision: chosen }, scope);
+            if (made) setOffer(undefined);
+            return made;
+          }}
+        />
+      )}
+    </li>
+  );
+}
+
+function RuleRow({ task, rule }: Readonly<{ task: string; rule: Rule }>) {
+  const { removeRule } = useActions();
+  return (
+    <li className="change">
+      <div className="row">
+        <span className="kind">{visible(rule.id)}</span>
+        <span className="path">{text.network.rule(rule)}</span>
+        <button type="button" onClick={() => removeRule(task, rule.id)} aria-label={text.network.undoLabel(rule.id)}>
+          {text.network.undo}
+        </button>
+      </div>
+      <p className="hint">{text.network.scope[rule.scope satisfies RuleScope]}</p>
+    </li>
+  );
+}
