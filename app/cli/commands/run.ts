@@ -86,7 +86,7 @@ export async function run(session: Session, args: readonly Buffer[]): Promise<nu
   asking?.stop();
   try {
     // with the task go the asks of a run that is not kept
-    if (keeper && task && !ending) refused = (await keeper.call("asks.list", { task: task.id, waitMs: 0 })).asks;
+    if (keeper && task && !ending) refused = await asksOf(keeper, task.id);
     await endOnce();
     if (keep && task) note(`cloche: kept as ${task.name}; \`cloche start ${task.name}\` starts it again.`);
   } catch (error) {
@@ -169,6 +169,16 @@ function finishTimeout(parsed: Parsed, ended: Ended, began: number): void {
     message: `The command ran longer than ${limit} and was ended.`,
     next: ["Give it more time with --timeout."],
   });
+}
+
+/** None where the task or the keeper is gone: that is told as what it is, and what follows is done all the same. */
+async function asksOf(keeper: Client, task: string): Promise<readonly AskView[]> {
+  try {
+    return (await keeper.call("asks.list", { task, waitMs: 0 })).asks;
+  } catch (error) {
+    if (error instanceof ProblemError && ["task.unknown", "keeper.lost"].includes(error.problem.code)) return [];
+    throw error;
+  }
 }
 
 async function end(keeper: Client | undefined, task: string, keep: boolean): Promise<void> {
