@@ -6,6 +6,8 @@
 const share = (path) => `helpers/share/internal/${path}`;
 const credentials = (path) => `app/core/egress/credentials/${path}`;
 const policy = (path) => `app/core/egress/policy/${path}`;
+const proxy = (path) => `app/core/egress/proxy/${path}`;
+const proxyTests = proxy("proxy.test.ts");
 
 export const mutants = [
   {
@@ -592,5 +594,83 @@ export const mutants = [
     promise: "only allowed hosts are reached",
     edits: [{ file: policy("decide.ts"), search: ": !(now.getTime() < until);", replace: ": !(now.getTime() < until + 1000);" }],
     red: { file: policy("decide.test.ts"), tests: "a rule holds until its time" },
+  },
+  {
+    name: "a request leaves before its decision is written down",
+    promise: "everything is seen",
+    edits: [{ file: proxy("gate.ts"), search: "await this.#recorder.decided({", replace: "void this.#recorder.decided({" }],
+    red: { file: proxyTests, tests: "may leave when its decision is written down" },
+  },
+  {
+    name: "what waited for its record leaves although the rules forbid it by now",
+    promise: "what is no longer allowed is closed",
+    edits: [{ file: proxy("gate.ts"), search: "if (live.control.signal.aborted) throw live.control.signal.reason;", replace: "" }],
+    red: { file: proxyTests, tests: "cut between its decision and the record" },
+  },
+  {
+    name: "what is under way outlives the rule that allowed it",
+    promise: "what is no longer allowed is closed",
+    edits: [{ file: proxy("gate.ts"), search: 'if (verdict.decision === "allow") continue;', replace: "continue;" }],
+    red: { file: proxyTests, tests: "ends as the policy says now" },
+  },
+  {
+    name: "a broken policy is taken for its rules",
+    promise: "an unreadable policy allows nothing",
+    edits: [
+      {
+        file: proxy("gate.ts"),
+        search: "if (this.#policy.broken !== undefined) {",
+        replace: "if (this.#policy.broken === undefined && false) {",
+      },
+    ],
+    red: { file: proxyTests, tests: "a broken policy allows nothing" },
+  },
+  {
+    name: "an address is dialled without being classed",
+    promise: "only public addresses are dialled",
+    edits: [{ file: proxy("upstream.ts"), search: "if (kind === undefined) continue;", replace: "if (kind !== null) continue;" }],
+    red: { file: proxyTests, tests: "an address that is not public is not dialled" },
+  },
+  {
+    name: "Host may differ from the connection",
+    promise: "host, TLS name and connection are one",
+    edits: [
+      {
+        file: proxy("http.ts"),
+        search: "const differs = hosts.find((one) => one?.host !== where.host || one.port !== where.port);",
+        replace: "const differs = undefined;",
+      },
+    ],
+    red: { file: proxyTests, tests: "another host" },
+  },
+  {
+    name: "TLS may be asked for another name",
+    promise: "host, TLS name and connection are one",
+    edits: [
+      {
+        file: proxy("http.ts"),
+        search: "if (servername !== undefined && servername !== where.host) {",
+        replace: "if (servername === where.port) {",
+      },
+    ],
+    red: { file: proxyTests, tests: "TLS for another name is refused" },
+  },
+  {
+    name: "a decision that was never written down counts after a while",
+    promise: "everything is seen",
+    edits: [{ file: proxy("record.ts"), search: "if (error) reject(error);", replace: "if (false) reject(error);" }],
+    red: { file: proxyTests, tests: "not written down in time fails" },
+  },
+  {
+    name: "a rule's bytes are counted and nobody looks",
+    promise: "budgets hold",
+    edits: [
+      {
+        file: proxy("gate.ts"),
+        search: "if (this.#of(matched).bytes > matched.bytes) {",
+        replace: "if (this.#of(matched).bytes > matched.bytes && false) {",
+      },
+    ],
+    red: { file: proxyTests, tests: "bytes over a rule" },
   },
 ];

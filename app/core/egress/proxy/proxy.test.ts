@@ -1,0 +1,293 @@
+import { X509Certificate } from "node:crypto";
+import { createServer } from "node:net";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import type { EgressEntry, EgressRequest, Rule } from "../../../contract/index.ts";
+import { MAX_BATCHES, MAX_ENTRIES } from "../protocol.ts";
+import { Leaves, makeAuthority } from "./certificates.ts";
+import type { Exchange } from "./exchange.ts";
+import { Cut, Gate, type Live } from "./gate.ts";
+import { check, type Refused, type Task } from "./http.ts";
+import { ASK_MS, MAX_UNTOLD, RECORD_MS } from "./limits.ts";
+import { NotRecorded, Recorder } from "./record.ts";
+import { parseFirstLine } from "./stream.ts";
+import { Upstream, UpstreamFault } from "./upstream.ts";
+
+const request = (more: Partial<EgressRequest> = {}): EgressRequest => ({
+  scheme: "https",
+  host: "a.example",
+  port: 443,
+  method: "GET",
+  path: "/",
+  upgrade: false,
+  ...more,
+});
+const rule = (more: Partial<Rule> = {}): Rule => ({ id: "r1", scope: "task", from: "user", decision: "allow", host: "a.example", ...more });
+const entry = (id: number): EgressEntry => ({ id, at: 1, what: "decided", request: request() });
+const settled = async (promise: Promise<unknown>) => {
+  const nothing = Symbol();
+  return (
+    (await Promise.race([
+      promise.then(
+        () => true,
+        (error: unknown) => error,
+      ),
+      new Promise((resolve) => setImmediate(() => resolve(nothing))),
+    ])) !== nothing
+  );
+};
+
+describe("the record", () => {
+  function recorder() {
+    const batches: { batch: number; entries: EgressEntry[] }[] = [];
+    return { batches, record: new Recorder((batch, entries) => batches.push({ batch, entries })) };
+  }
+
+  it("a decision is over when its batch is written down, and not before", async () => {
+    const { batches, record } = recorder();
+    const first = record.decided(entry(1));
+    await Promise.resolve();
+    const second = record.decided(entry(2));
+    expect(await settled(first)).toBe(false);
+    expect(batches.map(({ batch }) => batch)).toEqual([1, 2]);
+    record.recorded(1);
+    await first;
+    expect(await settled(second)).toBe(false);
+    record.recorded(2);
+    await second;
+  });
+
+  it("no more batches than agreed are under way, and what waits goes together, bounded", async () => {
+    const { batches, record } = recorder();
+    for (let id = 1; id <= 1_000; id++) {
+      void record.decided(entry(id));
+      if (id <= MAX_BATCHES) await Promise.resolve();
+    }
+    await settled(Promise.resolve());
+    expect(batches).toHaveLength(MAX_BATCHES);
+    record.recorded(MAX_BATCHES);
+    expect(batches.length).toBeLessThan(MAX_BATCHES + 8);
+    expect(Math.max(...batches.map(({ entries }) => entries.length))).toBe(MAX_ENTRIES);
+    expect(batches.flatMap(({ entries }) => entries.map(({ id }) => id))).toEqual(Array.from({ length: 1_000 }, (_, at) => at + 1));
+  });
+
+  it("a batch of the longest entries fits a line", async () => {
+    const { batches, record } = recorder();
+    const long = { ...entry(1), request: request({ path: `/${'"'.repeat(2_047)}` }), reason: '"'.repeat(1_024) };
+    for (let id = 1; id <= 500; id++) void record.decided({ ...long, id });
+    await settled(Promise.resolve());
+    record.recorded(1);
+    expect(Math.max(...batches.map((batch) => JSON.stringify(batch).length))).toBeLessThan(1_000_000);
+  });
+
+  it("one that is not written down in time fails, and so does one too many", async () => {
+    vi.useFakeTimers();
+    try {
+      const { record } = recorder();
+      const late = expect(record.decided(entry(1))).rejects.toThrow(NotRecorded);
+      await vi.advanceTimersByTimeAsync(RECORD_MS + 1);
+      await late;
+      for (let id = 2; id <= MAX_UNTOLD; id++) record.decided(entry(id)).catch(() => {});
+      await expect(record.decided(entry(9_999))).rejects.toThrow("too many");
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+});
+
+describe("the gate", () => {
+  let told: EgressEntry[];
+  let recorder: Recorder;
+  let notices: string[];
+  const gateWith = (rules: Rule[], answering = false) =>
+    new Gate({ rules, answering }, recorder, {
+      asked: ({ ask }) => notices.push(`asked ${ask}`),
+      unasked: ({ ask, why }) => notices.push(`unasked ${ask} ${why}`),
+      unanswered: () => notices.push("unanswered"),
+    });
+  const open = (gate: Gate, what = request()) => gate.open(what, new AbortController()) as Live;
+
+  beforeEach(() => {
+    told = [];
+    notices = [];
+    recorder = new Recorder((batch, entries) => {
+      told.push(...entries);
+      setImmediate(() => recorder.recorded(batch));
+    });
+  });
+  afterEach(() => vi.useRealTimers());
+
+  it("a request may leave when its decision is written down, and not before", async () => {
+    const silent = new Recorder(() => {});
+    const gate = new Gate({ rules: [rule()], answering: false }, silent, { asked() {}, unasked() {}, unanswered() {} });
+    expect(await settled(gate.record(open(gate)))).toBe(false);
+    const good = gateWith([rule()]);
+    await good.record(open(good));
+    expect(told).toMatchObject([{ what: "decided", decision: "allow", rule: "r1" }]);
+  });
+
+  it("what is cut between its decision and the record does not leave", async () => {
+    const gate = gateWith([rule()]);
+    const live = open(gate);
+    const recorded = gate.record(live);
+    expect(gate.setPolicy({ rules: [], answering: false })).toBe(1);
+    await expect(recorded).rejects.toThrow(Cut);
+  });
+
+  it.each([
+    ["the rule is gone", [], 1],
+    ["a deny came", [rule({ id: "r2", decision: "deny" }), rule()], 1],
+    ["another rule allows it on other conditions", [rule({ id: "r2", credentials: "guest" }), rule()], 1],
+    ["another rule allows it alike", [rule({ id: "r2" })], 0],
+    ["nothing that matters changed", [rule({ id: "r9", host: "b.example" }), rule()], 0],
+  ] as const)("what is under way ends as the policy says now: %s", (_, rules, closed) => {
+    const gate = gateWith([rule()]);
+    const live = open(gate);
+    expect(gate.setPolicy({ rules: [...rules], answering: false })).toBe(closed);
+    expect(live.control.signal.aborted).toBe(closed === 1);
+  });
+
+  it("a rule for one request holds for the one that it let through, and for no other", () => {
+    const gate = gateWith([rule({ requests: 1 })]);
+    const live = open(gate);
+    expect(gate.decide(request()).decision).not.toBe("allow");
+    expect(gate.setPolicy({ rules: [], answering: false })).toBe(0);
+    expect(gate.setPolicy({ rules: [rule({ id: "r2", decision: "deny" })], answering: false })).toBe(1);
+    expect(live.control.signal.aborted).toBe(true);
+  });
+
+  it("bytes over a rule's budget cut the request while they pass", () => {
+    const gate = gateWith([rule({ bytes: 100 })]);
+    const live = open(gate);
+    gate.count(live, 60, 40);
+    expect(live.control.signal.aborted).toBe(false);
+    gate.count(live, 0, 1);
+    expect(live.control.signal.aborted).toBe(true);
+    expect(gate.decide(request()).decision).not.toBe("allow");
+  });
+
+  it("an ask is refused when nobody answers in time, and its client is not kept for ever", async () => {
+    vi.useFakeTimers();
+    const gate = gateWith([], true);
+    const verdict = gate.judge(request(), new AbortController().signal);
+    await vi.advanceTimersByTimeAsync(ASK_MS + 1);
+    expect((await verdict).decision).toBe("ask");
+    expect(notices).toEqual(["asked 1", "unasked 1 time"]);
+    expect(gate.pendingAsks).toBe(0);
+  });
+
+  it("a broken policy allows nothing, whatever its rules are", () => {
+    const gate = gateWith([rule()]);
+    gate.setPolicy({ rules: [rule()], answering: true, broken: "not JSON" });
+    expect(gate.decide(request())).toMatchObject({ decision: "deny", rule: "broken" });
+  });
+});
+
+describe("a request's form", () => {
+  const refused: string[] = [];
+  const task = {
+    name: "t",
+    gate: { refused: async (_: EgressRequest, __: string, reason: string) => void refused.push(reason) },
+  } as unknown as Task;
+  const named = { host: "a.example", port: 443 };
+  const exchange = (more: Partial<Exchange>): Exchange =>
+    ({ version: 1, method: "GET", target: "/", authorities: ["a.example"], rawHeaders: [], ...more }) as Exchange;
+  const verdict = async (more: Partial<Exchange>, servername: string | undefined = "a.example") => {
+    try {
+      return (await check(task, { scheme: "https", named, servername }, exchange(more), false)).request.path;
+    } catch (error) {
+      return (error as Refused).refusal.code;
+    }
+  };
+
+  it.each<[string, Partial<Exchange>, string]>([
+    ["as it should be", {}, "/"],
+    ["a host with its usual port", { authorities: ["a.example:443"] }, "/"],
+    ["capitals in its host", { authorities: ["A.Example"] }, "/"],
+    ["its own whole URL", { target: "https://a.example/x?y" }, "/x"],
+    ["another host", { authorities: ["b.example"] }, "request.host"],
+    ["another port", { authorities: ["a.example:444"] }, "request.host"],
+    ["another host in its URL", { target: "https://b.example/" }, "request.host"],
+    ["another scheme in its URL", { target: "http://a.example/" }, "request.form"],
+    ["no host", { authorities: [] }, "request.form"],
+    ["two hosts", { authorities: ["a.example", "a.example"] }, "request.form"],
+    ["a user in its host", { authorities: ["x@a.example"] }, "request.host"],
+    ["a NUL in its host", { authorities: ["a.example\0.b"] }, "request.host"],
+    ["TRACE", { method: "TRACE" }, "request.method"],
+    ["CONNECT", { method: "CONNECT" }, "request.method"],
+    ["a method in small letters", { method: "get" }, "request.method"],
+    ["dot segments", { target: "/a/../b" }, "request.path"],
+    ["dot segments in disguise", { target: "/a/%2e%2e/b" }, "request.path"],
+    ["too many headers", { rawHeaders: Array.from({ length: 1_000 }, () => "x") }, "request.form"],
+  ])("%s", async (_, more, expected) => {
+    expect(await verdict(more)).toBe(expected);
+  });
+
+  it("TLS for another name is refused, without a name it is the connection's", async () => {
+    expect(await verdict({}, "b.example")).toBe("request.host");
+    expect(refused.at(-1)).toContain("TLS was asked for b.example");
+    expect(await verdict({}, "a.example")).toBe("/");
+  });
+});
+
+describe("a stream's first line", () => {
+  it.each([
+    ["connect a.example 443", { host: "a.example", port: 443 }],
+    ["connect 93.184.216.34 80", { host: "93.184.216.34", port: 80 }],
+    ["connect 2606:2800::1 80", { host: "[2606:2800::1]", port: 80 }],
+    ["proxy", { proxy: true }],
+  ])("%s", (line, expected) => expect(parseFirstLine(line)).toEqual(expected));
+
+  it("G05: whatever else stands there is none: 200,000 lines made of good ones with one byte changed", () => {
+    const seeds = ["connect a.example 443", "proxy", "connect 127.0.0.1 80"];
+    let state = 1;
+    const random = (below: number) => {
+      state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0;
+      return (state >>> 8) % below;
+    };
+    for (let at = 0; at < 200_000; at++) {
+      const seed = seeds[at % seeds.length] ?? "";
+      const from = random(seed.length + 1);
+      const line = seed.slice(0, from) + String.fromCharCode(random(256)) + seed.slice(from + random(2));
+      const parsed = parseFirstLine(line);
+      if (parsed === undefined || "proxy" in parsed) continue;
+      expect(`connect ${parsed.host} ${parsed.port}`).toBe(line.toLowerCase());
+      expect(parsed.host).toMatch(/^[a-z0-9.-]+$/);
+    }
+  });
+});
+
+describe("certificates", () => {
+  it("a leaf has one exact name, its authority's issue and dates that a lagging clock accepts; it is made once", async () => {
+    const authority = await makeAuthority();
+    const root = new X509Certificate(authority.certificate);
+    expect([root.subject, root.ca]).toEqual(["CN=Cloche task CA", true]);
+    expect(Date.parse(root.validFrom)).toBeLessThan(Date.now() - 86_400_000);
+    const leaves = await Leaves.create(authority);
+    expect(await leaves.for("a.example")).toBe(await leaves.for("a.example"));
+    expect(await leaves.for("b.example")).not.toBe(await leaves.for("a.example"));
+  });
+});
+
+describe("the way out", () => {
+  it("an address that is not public is not dialled, unless the rule names its range", async () => {
+    let connections = 0;
+    const server = createServer((socket) => {
+      connections++;
+      socket.destroy();
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    try {
+      const { port } = server.address() as { port: number };
+      const upstream = new Upstream({});
+      const target = { scheme: "opaque", host: "127.0.0.1", port } as const;
+      const fault = await upstream.connect(target, new AbortController().signal).catch((error: unknown) => error);
+      expect(fault).toBeInstanceOf(UpstreamFault);
+      expect((fault as UpstreamFault).kind).toBe("address");
+      expect(connections).toBe(0);
+      (await upstream.connect({ ...target, private: "127.0.0.0/8" }, new AbortController().signal)).destroy();
+      await expect.poll(() => connections).toBe(1);
+    } finally {
+      server.close();
+    }
+  });
+});
