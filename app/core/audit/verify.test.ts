@@ -176,6 +176,17 @@ describe("P08: what the keychain holds is found by the next keeper too", () => {
     expect(await whats(await keeper(true))).toEqual(["keeper missing"]);
   });
 
+  it("a cut tail in whose place the next keeper wrote a record of the same number", async () => {
+    rewrite(lines(paths.audit).slice(0, -1), paths.audit);
+    const next = await keeper(false);
+    next.record("keeper.started", { pid: 1, swept: [] });
+    expect(JSON.parse(lines(paths.audit).at(-1) ?? "").id).toBe(8);
+    next.protect(keychain);
+    expect(await whats(next)).toEqual(["keeper changed"]);
+    await next.anchor();
+    expect(await whats(await keeper(true))).toEqual(["keeper changed"]);
+  });
+
   it("a cut tail stays found when the log went on and was anchored again", async () => {
     rewrite(lines().slice(0, -2));
     const next = await keeper(true);

@@ -43,7 +43,8 @@ export async function verifyFile(
   const find = (line: number, what: Finding["what"], text: string) => {
     if (findings.length < MAX_FINDINGS) findings.push({ line, what, text });
   };
-  const wanted = new Map(heads.map(({ id, chain }) => [id, chain]));
+  // two of one id are not both there: the second was given again after the first was cut off
+  const wanted = Map.groupBy(heads, ({ id }) => id);
   let previous = GENESIS;
   let lastId = 0;
   let line = 0;
@@ -76,12 +77,10 @@ export async function verifyFile(
     else if (chainOf(previous, parts.body, keyed ? key : undefined) !== parts.chain)
       find(line, "changed", `Record ${record.id} is not the one that was written here, or the one before it is gone.`);
     else if (!belongs(record)) find(line, "changed", `Record ${record.id} was written to another log.`);
-    const head = wanted.get(record.id);
-    if (head !== undefined) {
-      wanted.delete(record.id);
-      if (head !== parts.chain)
-        find(line, "changed", `Record ${record.id} is not the one that was written: the log was written anew up to here.`);
-    }
+    const known = wanted.get(record.id);
+    wanted.delete(record.id);
+    if (known?.some(({ chain }) => chain !== parts.chain))
+      find(line, "changed", `Record ${record.id} is not the one that was written: the log was cut off or written anew up to here.`);
     seen?.(record);
     previous = parts.chain;
     lastId = record.id;
