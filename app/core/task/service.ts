@@ -420,7 +420,12 @@ export class TaskService {
     if (kept && !discard) await this.folders.refuseWaiting(task); // before the stop, which the user then did not mean
     // a one-off run's disk goes with its machine, so without folders there is nothing that is worth being written back
     await this.stop(task.id, kept || task.shares.length > 0 ? "sync" : "none", "the task is removed", actor);
-    if (!kept) return this.#finish(task);
+    if (!kept && !discard) return this.#finish(task);
+    if (!kept) {
+      // what it changed goes with the folders that it changed it in; events and output stay
+      await this.#finish({ ...task, shares: [] });
+      return rm(this.#options.paths.task(task.id).layers, { recursive: true, force: true });
+    }
     if (!discard) await this.folders.refuseWaiting(task);
     this.#report("task.removed", { name: task.name }, task.id, actor); // removing is what makes room
     await this.#delete(task);

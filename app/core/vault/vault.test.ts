@@ -245,8 +245,8 @@ describe("the user's keys", () => {
   it.each([
     ["a wildcard", { hosts: ["*.example.com"] }],
     ["a host that is none", { hosts: ["exa mple.com"] }],
-    ["an address", { hosts: ["192.0.2.1"] }],
-    ["an IPv6 address", { hosts: ["[2001:db8::1]"] }],
+    ["a range of addresses", { hosts: ["192.0.2.0/24"] }],
+    ["an address in another spelling", { hosts: ["0x7f.1"] }],
     ["one good host and one that is none", { hosts: ["api.example.com", "api.example.com."] }],
     ["the header Connection", { use: "header:Connection" as const }],
     ["the header Content-Length", { use: "header:content-length" as const }],

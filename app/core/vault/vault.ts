@@ -250,7 +250,8 @@ const entryName = (name: string) => `key-${name}`;
 export function checkBinding(binding: SecretBinding): SecretBinding {
   const hosts = binding.hosts.map((text) => {
     const parsed = parseHost(text);
-    if (parsed?.kind !== "name") throw unfit(`${JSON.stringify(text)} is no exact host name; a key works at exact names only.`);
+    // an address is as exact as a name: a service of the user's own network may have no other
+    if (!parsed) throw unfit(`${JSON.stringify(text)} is no exact host; a key works at exact names and addresses only.`);
     return parsed.host;
   });
   const header = binding.use.startsWith("header:") ? binding.use.slice("header:".length).toLowerCase() : undefined;
