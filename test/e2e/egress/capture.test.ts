@@ -123,7 +123,9 @@ describe("a program without settings of a proxy", () => {
 
   it("learns at once of a host that refuses it, and of one that is gone", async () => {
     const refused = await guest.run("curl -sS --max-time 20 http://refused.fixture.example/");
-    expect([refused.status, refused.ms < 3_000]).toEqual([56, true]);
+    // the reset comes while curl writes or while it reads: either is what a program is told of a broken connection
+    expect([55, 56]).toContain(refused.status);
+    expect(refused.ms).toBeLessThan(3_000);
   });
 });
 
@@ -233,8 +235,8 @@ describe("the task's own authority is trusted, and no other, by", () => {
     ["wget (GnuTLS)", "wget -q -O - https://api.fixture.example/x", "hello from api.fixture.example/x"],
     [
       "openssl, by its hashed folder alone",
-      "openssl s_client -CApath /etc/ssl/certs -no-CAfile -no-CAstore -verify_return_error -connect api.fixture.example:443 </dev/null 2>/dev/null | grep -c 'Verify return code: 0'",
-      "1",
+      "openssl s_client -CApath /etc/ssl/certs -no-CAfile -no-CAstore -verify_return_error -connect api.fixture.example:443 </dev/null 2>/dev/null | grep -q 'Verify return code: 0' && echo verified",
+      "verified",
     ],
     ["git", "git ls-remote https://github.com/a/b", /refs\/heads\/main$/],
     [
