@@ -120,13 +120,6 @@ describe("a program without settings of a proxy", () => {
     });
     expect(lines).toEqual(["proxy", "proxy"]);
   });
-
-  it("learns at once of a host that refuses it, and of one that is gone", async () => {
-    const refused = await guest.run("curl -sS --max-time 20 http://refused.fixture.example/");
-    // the reset comes while curl writes or while it reads: either is what a program is told of a broken connection
-    expect([55, 56]).toContain(refused.status);
-    expect(refused.ms).toBeLessThan(3_000);
-  });
 });
 
 describe("names", () => {
