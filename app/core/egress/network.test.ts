@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { EgressEntry } from "../../contract/index.ts";
 import { SharedRules, TaskNetwork } from "./network.ts";
+import { decide } from "./policy/index.ts";
 import { emptyPolicy, writePolicy } from "./store.ts";
 
 let home: string;
@@ -103,6 +104,16 @@ describe("a task's policy", () => {
     expect(network.rules).toHaveLength(1);
     expect(await network.count([passed(id)])).toBe(true);
     expect(network.rules).toHaveLength(0);
+  });
+
+  it("an answer that refuses one request only is not made a rule: it could not be used, and would refuse everything", async () => {
+    const network = open();
+    await network.add(allow("a.example.com"), "task");
+    const refusal = await network.add({ decision: "deny", host: "b.example.com" }, "once").catch((error: unknown) => error);
+    expect(refusal).toMatchObject({ problem: { code: "policy.rule" } });
+    expect(decide(passed("r1").request, network.rules, new Date()).decision).toBe("allow");
+    await network.add({ decision: "deny", host: "b.example.com" }, "run");
+    expect(decide(passed("r1").request, network.rules, new Date()).decision).toBe("allow");
   });
 
   it("E20: what a budget has let through is counted over keepers, and a proxy that starts gets what is left", async () => {

@@ -10,7 +10,7 @@ import {
   type RuleScope,
 } from "../../contract/index.ts";
 import type { Gateway } from "./gateway.ts";
-import { presetRules } from "./policy/index.ts";
+import { checkDraft, presetRules } from "./policy/index.ts";
 import type { BoundSecret, EffectivePolicy } from "./protocol.ts";
 import { emptyPolicy, type PolicyFile, readPolicy, type Spent, writePolicy } from "./store.ts";
 
@@ -166,12 +166,15 @@ export class TaskNetwork {
     };
   }
 
-  async add(draft: RuleDraft, scope: RuleScope, from: Rule["from"] = "user"): Promise<Rule> {
+  /** Throws policy.rule: one rule that cannot be used would refuse everything. */
+  async add(wanted: RuleDraft, scope: RuleScope, from: Rule["from"] = "user"): Promise<Rule> {
+    const draft = scope === "once" ? { ...wanted, requests: 1 } : wanted;
+    refuseUnfit(draft);
     if (scope === "always") return this.#shared.add(draft);
     if (this.#broken !== undefined) throw broken(this.#broken);
     return this.#turn(async () => {
       const created = new Date().toISOString();
-      const rule: Rule = { id: `r${this.#policy.next}`, scope, from, created, ...draft, ...(scope === "once" ? { requests: 1 } : {}) };
+      const rule: Rule = { id: `r${this.#policy.next}`, scope, from, created, ...draft };
       const policy = { ...this.#policy, next: this.#policy.next + 1 };
       if (scope === "task") policy.rules = [rule, ...policy.rules];
       await this.#write(policy);
@@ -276,3 +279,13 @@ const broken = (why: string) =>
     message: `The task's network rules cannot be used, so nothing passes and none can be added: ${why}.`,
     next: ["Set them anew with `cloche policy network TASK none`; the file as it is stays beside it as policy.json.broken."],
   });
+
+export function refuseUnfit(draft: RuleDraft): void {
+  const unfit = checkDraft(draft);
+  if (unfit === undefined) return;
+  throw new ProblemError({
+    code: "policy.rule",
+    message: `The rule was not made: ${unfit}`,
+    next: ["Give the rule anew, as `cloche help` tells."],
+  });
+}

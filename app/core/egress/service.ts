@@ -20,8 +20,8 @@ import type { Vault } from "../vault/index.ts";
 import { Asks } from "./asks.ts";
 import { makePlaceholder } from "./credentials/index.ts";
 import { type Authority, Gateway } from "./gateway.ts";
-import { SharedRules, TaskNetwork } from "./network.ts";
-import { checkDraft, decide, exportSettings, importSettings, narrowestRule, networkWords, parseUrl, presetRules } from "./policy/index.ts";
+import { refuseUnfit, SharedRules, TaskNetwork } from "./network.ts";
+import { decide, exportSettings, importSettings, narrowestRule, networkWords, parseUrl, presetRules } from "./policy/index.ts";
 import { emptyPolicy, writePolicy } from "./store.ts";
 
 /** Decisions that `policy.replay` looks at, newest last, and differences that it tells. */
@@ -458,16 +458,6 @@ const unusable = (file: string, evidence: string) =>
     evidence: `${file}: ${evidence}`,
     next: ["Mend the file, or take it away.", "Start the task again."],
   });
-
-function refuseUnfit(draft: RuleDraft): void {
-  const unfit = checkDraft(draft);
-  if (unfit === undefined) return;
-  throw new ProblemError({
-    code: "policy.rule",
-    message: `The rule was not made: ${unfit}`,
-    next: ["Give the rule anew, as `cloche help` tells."],
-  });
-}
 
 const unknownKey = (name: string) =>
   new ProblemError({
