@@ -172,9 +172,11 @@ export function makeActions(store: Store, link: Link): Actions {
       const shown = await attempt(task, () => client().call("policy.show", { task }));
       if (shown) store.getState().applyRules(task, shown.effective);
     },
-    offerFor: async (task, { scheme, host, port, method, path }) => {
-      const url = `${scheme === "http" ? "http" : "https"}://${host}:${port}${path.startsWith("/") ? path : "/"}`;
-      return (await attempt(task, () => client().call("policy.test", { task, method: method === "" ? "GET" : method, url })))?.offer;
+    offerFor: async (task, { scheme, host, port, method, path, upgrade }) => {
+      // what is passed on unread has no address that could be tested
+      if (scheme === "opaque") return { decision: "allow", host, ...(port === 443 ? {} : { port }), opaque: true };
+      const url = `${upgrade ? scheme.replace("http", "ws") : scheme}://${host}:${port}${path}`;
+      return (await attempt(task, () => client().call("policy.test", { task, method, url })))?.offer;
     },
     addRule: (task, rule, scope) => attempt(task, async () => (await client().call("policy.add", { task, rule, scope })).rule),
     removeRule: async (task, rule) => void (await attempt(task, () => client().call("policy.remove", { task, rule }))),

@@ -18,7 +18,10 @@ export function NetworkPane({ task }: Readonly<{ task: TaskView }>) {
   const { sites, forgotten } = usePageState((state) => state.reached[task.id]) ?? NOTHING;
   const rules = usePageState((state) => state.rules[task.id]);
   const changed = usePageState((state) => state.changed.policy);
-  useEffect(() => void watchAsks(task.id), [task.id, watchAsks]);
+  const connected = usePageState((state) => state.connection.at === "connected");
+  useEffect(() => {
+    if (connected) void watchAsks(task.id); // a new connection watches nothing yet
+  }, [connected, task.id, watchAsks]);
   // biome-ignore lint/correctness/useExhaustiveDependencies: read again after each change of the policy, whoever made it
   useEffect(() => void listRules(task.id), [task.id, changed, listRules]);
   const own = rules?.filter(({ from }) => from !== "preset") ?? [];

@@ -34,7 +34,8 @@ export function RuleForm({ offer, make }: Props) {
       <button type="button" disabled={busy} onClick={() => click("allow")}>
         {text.network.allow}
       </button>
-      <button type="button" disabled={busy} onClick={() => click("deny")}>
+      {/* one that refused once would let pass what comes after */}
+      <button type="button" disabled={busy || scope === "once"} onClick={() => click("deny")}>
         {text.network.deny}
       </button>
     </div>
