@@ -108,7 +108,12 @@ export class AskTerminal {
 
   async #answer(ask: AskView, answer: Answer): Promise<void> {
     const scope = answer === "once" ? "once" : "task";
-    const { rule } = await this.#keeper.call("asks.answer", { ask: ask.id, answer: answer === "deny" ? "deny" : "allow", scope });
+    const { rule } = await this.#keeper.call("asks.answer", {
+      ask: ask.id,
+      answer: answer === "deny" ? "deny" : "allow",
+      scope,
+      rule: ask.offer, // the one that was shown: later requests to the domain change the keeper's offer
+    });
     const undo = answer === "once" ? "" : `; \`cloche policy rm ${ask.task} ${rule.id}\` takes it back`;
     note(`cloche: rule ${rule.id}: ${ruleWords(rule)}, ${holds(rule.scope)}${undo}`);
   }

@@ -64,6 +64,27 @@ describe("a run that was refused something", () => {
       { decision: "allow", scope: "task", host: "api.example.com", paths: ["/v1"] },
     ]);
   });
+  it.runIf(terminals)("E27: makes the rule that was shown, whatever the task asks for before the answer arrives", async () => {
+    const { network } = line.keeper;
+    const answer = network.answer.bind(network);
+    let id = "";
+    const request = network.request.bind(network);
+    network.request = (of, ...rest) => {
+      id = of.id;
+      return request(of, ...rest);
+    };
+    network.answer = (...given) => {
+      const other = { scheme: "https", host: "api.example.com", port: 443, method: "POST", path: "/evil", upgrade: false } as const;
+      void request({ id, name: "asked" }, other, () => {});
+      return answer(...given);
+    };
+    const args = ["run", "--ask", "--keep", "--name", "asked", "--", "fetch https://api.example.com/v1"];
+    const { shown } = await line.onTerminal(args, answers("a"));
+    expect(shown).toContain("the rule: allow GET api.example.com /v1");
+    expect((await task("asked")).network.rules).toMatchObject([
+      { decision: "allow", host: "api.example.com", methods: ["GET"], paths: ["/v1"] },
+    ]);
+  });
   it.runIf(terminals).each([
     ["once", "allowed", 0],
     ["d", "refused", 1],

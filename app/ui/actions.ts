@@ -1,7 +1,6 @@
 /** What the user can ask for: thin calls of the contract. A failure lands in the problems of its place. */
 import {
   type ApplyView,
-  type AskView,
   type ChosenChanges,
   type DiffSlice,
   type EgressRequest,
@@ -59,7 +58,8 @@ export interface Actions {
   answerRoom(task: string, folder: string, answer: "allow" | "refuse"): Promise<void>;
   /** from here on, and until the connection ends, requests of the task that no rule decides wait for an answer */
   watchAsks(task: string): Promise<void>;
-  answerAsk(task: string, ask: AskView, answer: "allow" | "deny", scope: RuleScope): Promise<Rule | undefined>;
+  /** `rule`: the one that was shown, as the guest may have changed the keeper's offer since */
+  answerAsk(task: string, ask: string, rule: RuleDraft, answer: "allow" | "deny", scope: RuleScope): Promise<Rule | undefined>;
   listRules(task: string): Promise<void>;
   /** the narrowest rule that speaks of the request */
   offerFor(task: string, request: EgressRequest): Promise<RuleDraft | undefined>;
@@ -166,8 +166,8 @@ export function makeActions(store: Store, link: Link): Actions {
         ),
       ),
     watchAsks: async (task) => void (await attempt(task, () => client().call("asks.watch", { task }))),
-    answerAsk: (task, ask, answer, scope) =>
-      attempt(task, async () => (await client().call("asks.answer", { ask: ask.id, answer, scope })).rule),
+    answerAsk: (task, ask, rule, answer, scope) =>
+      attempt(task, async () => (await client().call("asks.answer", { ask, answer, scope, rule })).rule),
     listRules: async (task) => {
       const shown = await attempt(task, () => client().call("policy.show", { task }));
       if (shown) store.getState().applyRules(task, shown.effective);

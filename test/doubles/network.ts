@@ -174,7 +174,7 @@ export class NetworkDouble {
         offer: offerFor(request),
       },
     };
-    ask.view = { ...ask.view, state: held ? "pending" : "refused", count: ask.view.count + 1, request };
+    ask.view = { ...ask.view, state: held ? "pending" : "refused", count: ask.view.count + 1, request, offer: offerFor(request) };
     this.#asks.set(ask.view.id, ask);
     this.#changed();
     if (!known) onAsk(ask.view, held);

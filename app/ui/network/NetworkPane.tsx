@@ -64,14 +64,16 @@ export function NetworkPane({ task }: Readonly<{ task: TaskView }>) {
 
 function Ask({ task, ask }: Readonly<{ task: string; ask: AskView }>) {
   const { answerAsk } = useActions();
+  // Later requests to the domain change the question, so the one that was read first is the one that is answered.
+  const [{ request, offer }] = useState(ask);
   return (
     <li className="change">
       <div className="row">
         <span className="kind">{ask.state === "pending" ? text.network.held : text.network.refused}</span>
-        <span className="path">{text.network.request(ask.request)}</span>
+        <span className="path">{text.network.request(request)}</span>
         {ask.count > 1 && <span className="hint">{text.network.times(ask.count)}</span>}
       </div>
-      <RuleForm offer={ask.offer} make={(decision, scope) => answerAsk(task, ask, decision, scope)} />
+      <RuleForm offer={offer} make={(decision, scope) => answerAsk(task, ask.id, offer, decision, scope)} />
     </li>
   );
 }
