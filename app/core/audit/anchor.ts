@@ -4,11 +4,12 @@
  * list, holds any number of files, and neither log nor list can be put back to what it was.
  */
 import { createHmac, createSecretKey, type KeyObject, randomBytes, timingSafeEqual } from "node:crypto";
-import { open, readFile, rename } from "node:fs/promises";
+import { open, readFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { z } from "zod";
 import { firstIssue } from "../../contract/index.ts";
 import type { Keychain } from "../vault/index.ts";
+import { writeWhole } from "../whole-file.ts";
 import type { Head } from "./chain.ts";
 
 /** Version of audit-heads.json and of the key's entry. 1: 2026-11-26, first. */
@@ -126,12 +127,7 @@ export class Anchor {
       breaks: this.breaks,
     };
     const json = JSON.stringify(list);
-    {
-      await using handle = await open(`${this.#file}.new`, "w", 0o600);
-      await handle.writeFile(`${this.#mac(json)}\n${json}\n`);
-      await handle.sync();
-    }
-    await rename(`${this.#file}.new`, this.#file);
+    await writeWhole(this.#file, `${this.#mac(json)}\n${json}\n`, true);
     if (process.platform !== "win32") {
       // the keychain must not know of a list that a power cut takes back
       await using directory = await open(dirname(this.#file), "r");

@@ -18,6 +18,7 @@ import type { z } from "zod";
 import { type Actor, type EventEnvelope, type EventKind, eventData, ProblemError, type Result } from "../../contract/index.ts";
 import type { Paths } from "../paths.ts";
 import type { Keychain } from "../vault/index.ts";
+import { Wakeups } from "../wakeups.ts";
 import { Anchor } from "./anchor.ts";
 import { chainOf, GENESIS, type Head, lineOf, versionOf } from "./chain.ts";
 import { merged, parseRecord, recordsFrom } from "./reading.ts";
@@ -60,7 +61,7 @@ export class AuditLog {
   readonly #paths: Paths;
   readonly #now: () => Date;
   readonly #files = new Map<string, OpenFile>();
-  readonly #waiting = new Set<() => void>();
+  readonly #followers = new Wakeups();
   readonly #disk: (directory: string) => Disk;
   /** what is kept and could not be written yet, in its order */
   #kept: { write: () => void; written: () => void }[] = [];
@@ -138,7 +139,7 @@ export class AuditLog {
     this.#anchorWithin(RESTS.includes(kind) ? ANCHOR_SOON_MS : ANCHOR_MS);
     this.#recent.push(event);
     if (this.#recent.length > RECENT * 2) this.#recent = this.#recent.slice(-RECENT);
-    for (const wake of this.#waiting) wake();
+    this.#followers.wake();
     return event;
   }
 
@@ -230,7 +231,7 @@ export class AuditLog {
       if (events.length > 0) return { events, next: events.at(-1)?.id ?? seen };
       const left = until - performance.now();
       if (left <= 0) return { events, next: Math.max(query.after, seen) };
-      await this.#changed(left);
+      await this.#followers.next(left);
     }
   }
 
@@ -408,18 +409,6 @@ export class AuditLog {
       if (found.length === query.limit) break;
     }
     return found;
-  }
-
-  #changed(ms: number): Promise<void> {
-    return new Promise((resolve) => {
-      const done = () => {
-        clearTimeout(timer);
-        this.#waiting.delete(done);
-        resolve();
-      };
-      const timer = setTimeout(done, ms);
-      this.#waiting.add(done);
-    });
   }
 
   #fileOf(name: string): string {

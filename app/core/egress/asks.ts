@@ -3,6 +3,7 @@
  * are one ask, so that a guest which tries ten thousand names fills neither memory nor a screen.
  */
 import { type AskView, type EgressRequest, ProblemError } from "../../contract/index.ts";
+import { Wakeups } from "../wakeups.ts";
 import { narrowestRule, registrableDomain } from "./policy/index.ts";
 
 /** Asks that are kept for one task; the oldest refused ones go first. */
@@ -20,7 +21,7 @@ interface Ask {
 
 export class Asks {
   readonly #asks = new Map<string, Ask>();
-  readonly #waiting = new Set<() => void>();
+  readonly #followers = new Wakeups();
   #next = 1;
   /** counts every change of the list */
   revision = 0;
@@ -103,7 +104,7 @@ export class Asks {
     revision?: number | undefined;
     waitMs: number;
   }): Promise<{ asks: AskView[]; revision: number }> {
-    if (query.revision === this.revision && query.waitMs > 0) await this.#change(query.waitMs);
+    if (query.revision === this.revision && query.waitMs > 0) await this.#followers.next(query.waitMs);
     const asks = query.taskId === undefined ? [...this.#asks.values()] : this.#of(query.taskId);
     const rank = ({ view }: Ask) => (view.state === "pending" ? 0 : 1);
     asks.sort((a, b) => rank(a) - rank(b) || Number(b.view.id.slice(1)) - Number(a.view.id.slice(1)));
@@ -123,18 +124,6 @@ export class Asks {
 
   #changed(): void {
     this.revision++;
-    for (const wake of this.#waiting) wake();
-  }
-
-  #change(ms: number): Promise<void> {
-    return new Promise((resolve) => {
-      const done = () => {
-        clearTimeout(timer);
-        this.#waiting.delete(done);
-        resolve();
-      };
-      const timer = setTimeout(done, ms);
-      this.#waiting.add(done);
-    });
+    this.#followers.wake();
   }
 }

@@ -9,10 +9,11 @@ import {
   type RuleDraft,
   type RuleScope,
 } from "../../contract/index.ts";
+import { Turns } from "../turns.ts";
 import type { Gateway } from "./gateway.ts";
 import { checkDraft, presetRules } from "./policy/index.ts";
 import type { BoundSecret, EffectivePolicy } from "./protocol.ts";
-import { emptyPolicy, type PolicyFile, readPolicy, type Spent, writePolicy } from "./store.ts";
+import { chosen, emptyPolicy, numbered, type PolicyFile, readPolicy, type Spent, writePolicy } from "./store.ts";
 
 /** Orders rules by when they were made, newest first; those of one moment stay in their order. */
 const newestFirst = (a: Rule, b: Rule) => ((a.created ?? "") < (b.created ?? "") ? 1 : (a.created ?? "") > (b.created ?? "") ? -1 : 0);
@@ -96,7 +97,7 @@ export class TaskNetwork {
   /** what had been spent when the proxy that runs began to count */
   #begun = new Map<string, Spent>();
   /** one write of the file at a time */
-  #writing: Promise<unknown> = Promise.resolve();
+  readonly #writes = new Turns();
   /** someone can answer its asks */
   answering = false;
   gateway: Gateway | undefined;
@@ -172,7 +173,7 @@ export class TaskNetwork {
     refuseUnfit(draft);
     if (scope === "always") return this.#shared.add(draft);
     if (this.#broken !== undefined) throw broken(this.#broken);
-    return this.#turn(async () => {
+    return this.#writes.take(async () => {
       const created = new Date().toISOString();
       const rule: Rule = { id: `r${this.#policy.next}`, scope, from, created, ...draft };
       const policy = { ...this.#policy, next: this.#policy.next + 1 };
@@ -186,7 +187,7 @@ export class TaskNetwork {
   async remove(id: string): Promise<Rule | undefined> {
     const rule = [...this.#passing, ...this.#policy.rules].find((one) => one.id === id);
     if (!rule) return this.#shared.remove(id);
-    return this.#turn(async () => {
+    return this.#writes.take(async () => {
       this.#passing = this.#passing.filter((one) => one !== rule);
       if (this.#policy.rules.includes(rule))
         await this.#write({ ...this.#policy, rules: this.#policy.rules.filter((one) => one !== rule) });
@@ -196,24 +197,18 @@ export class TaskNetwork {
 
   /** Sets presets and, where given, all rules of the task anew. It is also how a broken policy is mended. */
   async replace(presets: readonly NetworkPreset[], drafts?: readonly RuleDraft[], from: Rule["from"] = "user"): Promise<void> {
-    await this.#turn(async () => {
-      const created = new Date().toISOString();
-      let { next, rules } = this.#policy;
-      if (drafts) rules = drafts.map((draft) => ({ id: `r${next++}`, scope: "task", from, created, ...draft }));
+    await this.#writes.take(async () => {
+      const own = drafts ? numbered(drafts, this.#policy.next, from) : {};
       if (drafts) this.#passing = [];
       // what could not be read may be of use to its user
       if (this.#broken !== undefined) await rename(this.#file, `${this.#file}.broken`).catch(() => {});
-      await this.#write({ ...this.#policy, next, rules, presets: [...new Set(presets)].filter((preset) => preset !== "none") });
+      await this.#write({ ...this.#policy, ...own, presets: chosen(presets) });
     });
-  }
-
-  async setTrust(trust: readonly string[]): Promise<void> {
-    await this.#turn(() => this.#write({ ...this.#policy, trust: [...trust] }));
   }
 
   async setSecretNames(names: readonly string[]): Promise<void> {
     if (this.#broken !== undefined) throw broken(this.#broken);
-    await this.#turn(() => this.#write({ ...this.#policy, secrets: [...new Set(names)] }));
+    await this.#writes.take(() => this.#write({ ...this.#policy, secrets: [...new Set(names)] }));
   }
 
   /** Counts what was let through. Rules that are spent go; tells whether any did. */
@@ -234,7 +229,7 @@ export class TaskNetwork {
     const passing = this.#passing.filter((rule) => this.#left(rule).length > 0);
     const gone = passing.length < this.#passing.length;
     this.#passing = passing;
-    await this.#turn(() => this.#write(this.#policy));
+    await this.#writes.take(() => this.#write(this.#policy));
     return gone;
   }
 
@@ -264,12 +259,6 @@ export class TaskNetwork {
     await writePolicy(this.#file, { ...policy, spent: this.#budgets.kept([...policy.rules]) });
     this.#policy = policy;
     this.#broken = undefined;
-  }
-
-  #turn<T>(work: () => Promise<T>): Promise<T> {
-    const done = this.#writing.then(work, work);
-    this.#writing = done.catch(() => {});
-    return done;
   }
 }
 

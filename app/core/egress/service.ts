@@ -22,7 +22,7 @@ import { makePlaceholder } from "./credentials/index.ts";
 import { type Authority, Gateway } from "./gateway.ts";
 import { refuseUnfit, SharedRules, TaskNetwork } from "./network.ts";
 import { decide, exportSettings, importSettings, narrowestRule, networkWords, parseUrl, presetRules } from "./policy/index.ts";
-import { emptyPolicy, writePolicy } from "./store.ts";
+import { newPolicy, writePolicy } from "./store.ts";
 
 /** Decisions that `policy.replay` looks at, newest last, and differences that it tells. */
 const MAX_REPLAYED = 100_000;
@@ -80,11 +80,7 @@ export class Networks {
   ): Promise<void> {
     for (const draft of network.rules) refuseUnfit(draft);
     for (const name of secrets) this.#options.vault.get(name);
-    await writePolicy(this.#options.paths.task(taskId).policy, emptyPolicy());
-    const made = this.#network(taskId);
-    if (network.presets.length > 0 || network.rules.length > 0) await made.replace(network.presets, network.rules);
-    if (secrets.length > 0) await made.setSecretNames(secrets);
-    if (trust.length > 0) await made.setTrust(trust);
+    await writePolicy(this.#options.paths.task(taskId).policy, newPolicy(network.presets, network.rules, secrets, trust));
   }
 
   release(taskId: string): void {

@@ -5,9 +5,19 @@
  * for an empty one, although both let nothing through: an empty one asks, a broken one says what is wrong.
  */
 import { readFileSync } from "node:fs";
-import { open, rename } from "node:fs/promises";
 import { z } from "zod";
-import { firstIssue, MAX_RULES, networkPreset, ProblemError, rule, secretName } from "../../contract/index.ts";
+import {
+  firstIssue,
+  MAX_RULES,
+  type NetworkPreset,
+  networkPreset,
+  ProblemError,
+  type Rule,
+  type RuleDraft,
+  rule,
+  secretName,
+} from "../../contract/index.ts";
+import { writeWhole } from "../whole-file.ts";
 import { checkDraft } from "./policy/index.ts";
 
 /** Version of policy.json. 1: 2026-11-25, first. */
@@ -36,6 +46,30 @@ const policyFile = z.lazy(() =>
 export type PolicyFile = z.infer<typeof policyFile>;
 
 export const emptyPolicy = (): PolicyFile => ({ version: POLICY_FILE_VERSION, next: 1, presets: [], rules: [], secrets: [], spent: {} });
+
+/** Rules that a task has for as long as it is there, with the ids from `next` on, and the id that follows. */
+export function numbered(drafts: readonly RuleDraft[], next: number, from: Rule["from"]): Pick<PolicyFile, "next" | "rules"> {
+  const created = new Date().toISOString();
+  const rules = drafts.map((draft, at): Rule => ({ id: `r${next + at}`, scope: "task", from, created, ...draft }));
+  return { next: next + rules.length, rules };
+}
+
+/** Each once; `none` is the absence of the others. */
+export const chosen = (presets: readonly NetworkPreset[]) => [...new Set(presets)].filter((preset) => preset !== "none");
+
+/** The policy of a task that is made. */
+export const newPolicy = (
+  presets: readonly NetworkPreset[],
+  drafts: readonly RuleDraft[],
+  secrets: readonly string[],
+  trust: readonly string[],
+): PolicyFile => ({
+  ...emptyPolicy(),
+  ...numbered(drafts, 1, "user"),
+  presets: chosen(presets),
+  secrets: [...new Set(secrets)],
+  ...(trust.length > 0 ? { trust: [...trust] } : {}),
+});
 
 /** The policy, or why it cannot be used. */
 export function readPolicy(file: string): PolicyFile | { broken: string } {
@@ -69,9 +103,7 @@ export function readPolicy(file: string): PolicyFile | { broken: string } {
 /** Durable when it resolves. */
 export async function writePolicy(file: string, policy: PolicyFile): Promise<void> {
   try {
-    await using handle = await open(`${file}.new`, "w", 0o600);
-    await handle.writeFile(`${JSON.stringify(policy, null, 2)}\n`);
-    await handle.sync();
+    await writeWhole(file, `${JSON.stringify(policy, null, 2)}\n`, true);
   } catch (error) {
     throw new ProblemError({
       code: "disk.full",
@@ -80,5 +112,4 @@ export async function writePolicy(file: string, policy: PolicyFile): Promise<voi
       next: ["Make room on the disk that holds Cloche's data (`cloche doctor` names it), then try again."],
     });
   }
-  await rename(`${file}.new`, file);
 }

@@ -28,6 +28,7 @@ import {
   refuseOverlaps,
   roomProblem,
 } from "../share/index.ts";
+import { Turns } from "../turns.ts";
 import type { PlacedFolder } from "./guest-folders.ts";
 import type { Machine } from "./machine.ts";
 import { newShareId, type TaskFile, type TaskShare, type TaskStore } from "./store.ts";
@@ -55,7 +56,7 @@ export class TaskFolders {
   /** by task, then by the folder's id in it */
   readonly #held = new Map<string, Map<string, Folder>>();
   /** one change of a task's folders at a time */
-  readonly #turns = new Map<string, Promise<unknown>>();
+  readonly #turns = new Map<string, Turns>();
   /** folders, by id, whose tasks wait for what they did to be written down */
   readonly #unrecorded = new Map<string, number>();
 
@@ -441,13 +442,9 @@ export class TaskFolders {
   }
 
   #inTurn<T>(task: TaskFile, work: () => Promise<T>): Promise<T> {
-    const before = this.#turns.get(task.id) ?? Promise.resolve();
-    const done = before.then(work, work);
-    this.#turns.set(
-      task.id,
-      done.catch(() => {}),
-    );
-    return done;
+    const turns = this.#turns.get(task.id) ?? new Turns();
+    this.#turns.set(task.id, turns);
+    return turns.take(work);
   }
 }
 

@@ -1,7 +1,7 @@
 /** Tasks on disk: one task.json each, written whole and renamed into place. */
 import { randomBytes } from "node:crypto";
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
-import { open, rename, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { folderIdentity } from "../../../helpers/contract/protocol.ts";
@@ -19,6 +19,7 @@ import {
 } from "../../contract/index.ts";
 import { emptyPolicy } from "../egress/index.ts";
 import type { Paths, TaskPaths } from "../paths.ts";
+import { writeWhole } from "../whole-file.ts";
 
 const shareV1 = z.strictObject({
   /** absolute path, base64 of its bytes */
@@ -140,14 +141,11 @@ export class TaskStore {
   async #write(task: TaskFile): Promise<void> {
     const { file } = this.#paths.task(task.id);
     try {
-      await using handle = await open(`${file}.new`, "w", 0o600);
-      await handle.writeFile(`${JSON.stringify(task, null, 2)}\n`);
       // an ephemeral task is not worth a flush: after a power cut nothing of it is of use
-      if (!task.ephemeral) await handle.sync();
+      await writeWhole(file, `${JSON.stringify(task, null, 2)}\n`, !task.ephemeral);
     } catch (error) {
       throw diskFull(error, "The task could not be written down");
     }
-    await rename(`${file}.new`, file);
     this.#tasks.set(task.id, task);
   }
 

@@ -3,7 +3,6 @@
  * this process's memory, or elsewhere and read at each use. No file of Cloche's ever holds one.
  */
 import { readFileSync } from "node:fs";
-import { open, rename } from "node:fs/promises";
 import { z } from "zod";
 import {
   firstIssue,
@@ -16,6 +15,8 @@ import {
 } from "../../contract/index.ts";
 import { parseHost } from "../egress/index.ts";
 import type { Paths } from "../paths.ts";
+import { Turns } from "../turns.ts";
+import { writeWhole } from "../whole-file.ts";
 import { type Keychain, probe } from "./keychain.ts";
 import { readReference, settled } from "./sources.ts";
 import { SecretValue } from "./value.ts";
@@ -61,7 +62,7 @@ export class Vault {
   /** the keychain has kept what it was given; it is not asked to show it again */
   #usable: { usable: boolean; text: string } | undefined;
   #secrets: Secret[] | undefined;
-  #turn: Promise<unknown> = Promise.resolve();
+  readonly #turns = new Turns();
 
   constructor(options: { paths: Paths; keychain: Keychain }) {
     this.#file = options.paths.secrets;
@@ -90,7 +91,7 @@ export class Vault {
 
   /** @param value for the sources `keychain` and `memory`; others are read once, to see that they can be */
   add(added: { name: string; source: SecretSource; binding: SecretBinding; value?: string }): Promise<Secret> {
-    return this.#inTurn(async () => {
+    return this.#turns.take(async () => {
       const { name } = added;
       // a keychain may take names that differ by their case for one
       const same = this.list().find((secret) => secret.name.toLowerCase() === name.toLowerCase());
@@ -127,7 +128,7 @@ export class Vault {
 
   /** Forgets a key, first where its value is: one that stays there unseen would outlive its user's decision. */
   remove(name: string): Promise<void> {
-    return this.#inTurn(async () => {
+    return this.#turns.take(async () => {
       const secret = this.get(name);
       await this.#forget(secret).catch((error) => {
         throw noKeychain(`The key ${JSON.stringify(name)} was not removed: the keychain that holds it cannot be used.`, error as Error, [
@@ -220,12 +221,7 @@ export class Vault {
 
   async #write(secrets: readonly Secret[]): Promise<void> {
     try {
-      {
-        await using handle = await open(`${this.#file}.new`, "w", 0o600);
-        await handle.writeFile(`${JSON.stringify({ version: SECRETS_FILE_VERSION, secrets }, null, 2)}\n`);
-        await handle.sync();
-      }
-      await rename(`${this.#file}.new`, this.#file);
+      await writeWhole(this.#file, `${JSON.stringify({ version: SECRETS_FILE_VERSION, secrets }, null, 2)}\n`, true);
     } catch (error) {
       throw new ProblemError({
         code: "disk.full",
@@ -235,12 +231,6 @@ export class Vault {
       });
     }
     this.#secrets = [...secrets];
-  }
-
-  #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const done = this.#turn.then(work, work);
-    this.#turn = done.catch(() => {});
-    return done;
   }
 }
 
