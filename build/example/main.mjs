@@ -17,7 +17,7 @@ const { app, node } = JSON.parse(readFileSync(process.env.CLOCHE_COMPONENTS, "ut
 const GUEST_PROXY = "http://198.18.0.1:3128";
 
 const parent = join(homedir(), "cloche-example");
-/** The example's own data, so that the authority of its service is trusted by its tasks and by no other. */
+/** The example's own data, so that the certificate of its service is trusted by its tasks and by no other. */
 const home = join(parent, "data");
 
 /** A folder of its own for each run: what an earlier run or the user put there stays. */
@@ -76,7 +76,7 @@ function hash(folder) {
 
 mkdirSync(home, { recursive: true, mode: 0o700 });
 const rates = await startRates();
-writeFileSync(join(home, "trusted.pem"), rates.ca);
+writeFileSync(join(home, "trusted.pem"), rates.certificate);
 const folder = freshFolder();
 makeReceipts(folder, rates.port);
 const before = hash(folder);

@@ -193,53 +193,15 @@ export class Internet {
       ca = join(directory, "unknown");
       makeAuthority(directory, "unknown");
     }
+    writeFileSync(`${file}.index`, "");
+    writeFileSync(
+      `${file}.conf`,
+      `[ca]\ndefault_ca=c\n[c]\ndatabase=${file}.index\nnew_certs_dir=${directory}\nrand_serial=yes\ndefault_md=sha256\npolicy=p\n[p]\ncommonName=supplied\n`,
+    );
+    const files = ["-config", `${file}.conf`, "-cert", `${ca}.pem`, "-keyfile", `${ca}.key`, "-in", `${file}.csr`, "-out", `${file}.pem`];
+    const dates = kind === "expired" ? ["-startdate", "20200101000000Z", "-enddate", "20200201000000Z"] : ["-days", "30"];
     // `openssl x509` of 3.0 cannot date a certificate into the past; `openssl ca` can
-    if (kind === "expired") {
-      writeFileSync(`${file}.index`, "");
-      writeFileSync(
-        `${file}.conf`,
-        `[ca]\ndefault_ca=c\n[c]\ndatabase=${file}.index\nnew_certs_dir=${directory}\nrand_serial=yes\ndefault_md=sha256\npolicy=p\n[p]\ncommonName=supplied\n`,
-      );
-      openssl(
-        "ca",
-        "-batch",
-        "-config",
-        `${file}.conf`,
-        "-cert",
-        `${ca}.pem`,
-        "-keyfile",
-        `${ca}.key`,
-        "-in",
-        `${file}.csr`,
-        "-out",
-        `${file}.pem`,
-        "-extfile",
-        `${file}.ext`,
-        "-startdate",
-        "20200101000000Z",
-        "-enddate",
-        "20200201000000Z",
-        "-notext",
-      );
-    } else {
-      openssl(
-        "x509",
-        "-req",
-        "-in",
-        `${file}.csr`,
-        "-CA",
-        `${ca}.pem`,
-        "-CAkey",
-        `${ca}.key`,
-        "-CAcreateserial",
-        "-out",
-        `${file}.pem`,
-        "-extfile",
-        `${file}.ext`,
-        "-days",
-        "30",
-      );
-    }
+    openssl("ca", "-batch", ...files, "-extfile", `${file}.ext`, ...dates, "-notext");
     return { key: readFileSync(`${file}.key`, "utf8"), certificate: readFileSync(`${file}.pem`, "utf8") };
   }
 }

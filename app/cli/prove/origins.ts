@@ -1,13 +1,9 @@
 /** What the probes aim at: servers on this computer's loopback that write down everything that arrives. Each verdict rests on these logs. */
-import "reflect-metadata"; // @peculiar/x509 needs it to be there first
-import { randomBytes } from "node:crypto";
 import { createServer as createHttp, type IncomingMessage, type ServerResponse } from "node:http";
 import { createServer as createHttps } from "node:https";
 import { type AddressInfo, createServer as createTcp, type Server } from "node:net";
-import { KeyUsageFlags, KeyUsagesExtension, SubjectAlternativeNameExtension, X509CertificateGenerator } from "@peculiar/x509";
+import { selfSigned } from "./certificate.ts";
 
-const ALGORITHM = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" } as const;
-const DAY_MS = 86_400_000;
 const MAX_BODY_BYTES = 1 << 20;
 const MAX_LOGGED = 1000;
 
@@ -41,7 +37,7 @@ export interface Origins {
 }
 
 export async function startOrigins(): Promise<Origins> {
-  const { certificate, key } = await selfSigned();
+  const { certificate, key } = await selfSigned("Cloche self-test");
   const servers: Server[] = [];
   const listen = async (
     host: string,
@@ -85,29 +81,4 @@ async function log(request: IncomingMessage, response: ServerResponse, arrived: 
   if (arrived.length < MAX_LOGGED)
     arrived.push({ method, path: url, body, everything: [method, url, ...request.rawHeaders, body].join("\n") });
   response.writeHead(200, { "content-type": "text/plain" }).end("noted\n");
-}
-
-/** One certificate for both loopback addresses, which stands for itself. */
-async function selfSigned(): Promise<{ certificate: string; key: string }> {
-  const keys = await crypto.subtle.generateKey(ALGORITHM, true, ["sign", "verify"]);
-  const made = await X509CertificateGenerator.createSelfSigned({
-    serialNumber: randomBytes(8).toString("hex"),
-    name: "CN=Cloche self-test",
-    notBefore: new Date(Date.now() - DAY_MS),
-    notAfter: new Date(Date.now() + DAY_MS),
-    keys,
-    signingAlgorithm: ALGORITHM,
-    extensions: [
-      new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
-      new SubjectAlternativeNameExtension([
-        { type: "ip", value: "127.0.0.1" },
-        { type: "ip", value: "::1" },
-      ]),
-    ],
-  });
-  const pkcs8 = Buffer.from(await crypto.subtle.exportKey("pkcs8", keys.privateKey)).toString("base64");
-  return {
-    certificate: made.toString("pem"),
-    key: `-----BEGIN PRIVATE KEY-----\n${pkcs8.replace(/(.{64})/g, "$1\n")}\n-----END PRIVATE KEY-----\n`,
-  };
 }

@@ -3,6 +3,7 @@ import { type FormEvent, useEffect, useRef, useState } from "react";
 import { type SecretView, secretName, secretUse, type TaskView } from "../../contract/index.ts";
 import { useActions, usePageState } from "../page.ts";
 import { ConfirmButton } from "../parts/ConfirmButton.tsx";
+import { Field, hintOf } from "../parts/Field.tsx";
 import { text } from "../text.ts";
 import { visible } from "../visible.ts";
 
@@ -83,8 +84,7 @@ function NewKey({ task, usable, keychain }: Readonly<{ task: TaskView; usable: b
     <form onSubmit={submit} className="new" aria-labelledby="new-key-title">
       <h2 id="new-key-title">{text.keys.add}</h2>
       <p className="hint">{visible(keychain)}</p>
-      <div className="field">
-        <label htmlFor="key-name">{text.keys.name}</label>
+      <Field id="key-name" label={text.keys.name}>
         <input
           id="key-name"
           value={name}
@@ -93,21 +93,15 @@ function NewKey({ task, usable, keychain }: Readonly<{ task: TaskView; usable: b
           autoComplete="off"
           spellCheck={false}
         />
-      </div>
-      <div className="field">
-        <label htmlFor="key-value">{text.keys.value}</label>
-        <input id="key-value" ref={value} type="password" autoComplete="off" maxLength={16_384} aria-describedby="key-value-hint" />
-        <p id="key-value-hint" className="hint">
-          {text.keys.valueHint}
-        </p>
-      </div>
-      <div className="field">
-        <label htmlFor="key-hosts">{text.keys.hosts}</label>
+      </Field>
+      <Field id="key-value" label={text.keys.value} hint={text.keys.valueHint}>
+        <input id="key-value" ref={value} type="password" autoComplete="off" maxLength={16_384} aria-describedby={hintOf("key-value")} />
+      </Field>
+      <Field id="key-hosts" label={text.keys.hosts}>
         <input id="key-hosts" value={hosts} onChange={(event) => setHosts(event.target.value)} autoComplete="off" spellCheck={false} />
-      </div>
+      </Field>
       <div className="pair">
-        <div className="field">
-          <label htmlFor="key-use">{text.keys.use}</label>
+        <Field id="key-use" label={text.keys.use}>
           <input
             id="key-use"
             value={use}
@@ -121,11 +115,10 @@ function NewKey({ task, usable, keychain }: Readonly<{ task: TaskView; usable: b
               <option key={each} value={each} />
             ))}
           </datalist>
-        </div>
-        <div className="field">
-          <label htmlFor="key-env">{text.keys.env}</label>
+        </Field>
+        <Field id="key-env" label={text.keys.env}>
           <input id="key-env" value={env} onChange={(event) => setEnv(event.target.value)} autoComplete="off" spellCheck={false} />
-        </div>
+        </Field>
       </div>
       <div className="actions">
         <button type="submit" className="primary" disabled={busy || !fits}>

@@ -3,6 +3,7 @@ import { type FormEvent, useState } from "react";
 import { type NetworkPreset, networkPreset, type ShareMode, taskName } from "../../contract/index.ts";
 import type { PickedFolder } from "../actions.ts";
 import { addressOf, useActions, usePageState } from "../page.ts";
+import { Field, hintOf } from "../parts/Field.tsx";
 import { ProblemNote } from "../parts/ProblemNote.tsx";
 import { text } from "../text.ts";
 import { visible } from "../visible.ts";
@@ -68,8 +69,7 @@ export function NewTask() {
         </button>
         {busy === "picking" && <p role="status">{text.form.picking}</p>}
       </fieldset>
-      <div className="field">
-        <label htmlFor="name">{text.form.name}</label>
+      <Field id="name" label={text.form.name} hint={nameFits ? text.form.nameHint : text.form.nameBad} bad={!nameFits}>
         <input
           id="name"
           value={name}
@@ -77,13 +77,10 @@ export function NewTask() {
           maxLength={48}
           autoComplete="off"
           spellCheck={false}
-          aria-describedby="name-hint"
+          aria-describedby={hintOf("name")}
           aria-invalid={!nameFits}
         />
-        <p id="name-hint" className={nameFits ? "hint" : "bad"}>
-          {nameFits ? text.form.nameHint : text.form.nameBad}
-        </p>
-      </div>
+      </Field>
       <fieldset>
         <legend>{text.form.network}</legend>
         <p className="hint">{text.form.networkHint}</p>
@@ -104,12 +101,10 @@ export function NewTask() {
         <summary>{text.form.more}</summary>
         <p className="hint">{text.form.sizeHint}</p>
         <div className="pair">
-          <div className="field">
-            <label htmlFor="cpus">{text.form.cpus}</label>
+          <Field id="cpus" label={text.form.cpus}>
             <input id="cpus" type="number" min="1" max="64" step="1" value={cpus} onChange={(event) => setCpus(event.target.value)} />
-          </div>
-          <div className="field">
-            <label htmlFor="memory">{text.form.memory}</label>
+          </Field>
+          <Field id="memory" label={text.form.memory}>
             <input
               id="memory"
               type="number"
@@ -119,7 +114,7 @@ export function NewTask() {
               value={memory}
               onChange={(event) => setMemory(event.target.value)}
             />
-          </div>
+          </Field>
         </div>
       </details>
       <div className="actions">
