@@ -339,13 +339,16 @@ export const keeperProtocol = {
       params: z.strictObject({ task: taskRef.optional(), revision: z.int().min(0).optional(), waitMs }),
       result: z.strictObject({ asks: z.array(askView).max(500), revision: z.int().min(0) }),
     })),
-    /** Makes a rule of the answer; without `rule` that of the offer. */
+    /**
+     * Makes a rule of the answer: the one that its user was shown, whatever its `decision` said. The keeper's own offer follows the
+     * newest request, so a guest could change it between the reading and the answer.
+     */
     "asks.answer": method(() => ({
       params: z.strictObject({
         ask: askId,
         answer: z.enum(["allow", "deny"]),
         scope: ruleScope,
-        rule: ruleDraft.optional(),
+        rule: ruleDraft,
       }),
       result: z.strictObject({ rule }),
     })),

@@ -10,8 +10,9 @@
  *    `events.verify`.
  * 5: 2026-11-26, a task may trust certificate authorities of its own upstream; what a self-test of the wall found is written down;
  *    `policy.test` offers the narrowest rule.
+ * 6: 2026-11-26, `asks.answer` has the rule that was shown, always.
  */
-export const CONTRACT_VERSION = 5;
+export const CONTRACT_VERSION = 6;
 
 /** Version of machine-facts.json. 1: 2026-11-21, first. */
 export const FILE_VERSION = 1;

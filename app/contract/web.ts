@@ -68,7 +68,7 @@ export const pageKeeperRequests = {
   "policy.test": keeper["policy.test"],
   "asks.list": keeper["asks.list"],
   "asks.answer": method(() => ({
-    params: keeper["asks.answer"].params.extend({ rule: pageRule.optional() }),
+    params: keeper["asks.answer"].params.extend({ rule: pageRule }),
     result: keeper["asks.answer"].result,
   })),
   "asks.watch": keeper["asks.watch"],

@@ -284,6 +284,7 @@ test("what reaches further than hosts of the internet is the command line's: a p
     ["policy.add", { task: "x", rule: { ...rule, private: "10.0.0.0/8" }, scope: "task" }],
     ["policy.add", { task: "x", rule: { ...rule, credentials: "guest" }, scope: "task" }],
     ["asks.answer", { ask: "a1", answer: "allow", scope: "task", rule: { ...rule, private: "127.0.0.1/32" } }],
+    ["asks.answer", { ask: "a1", answer: "allow", scope: "task" }],
     ["tasks.create", { ...made, network: { presets: [], rules: [{ ...rule, private: "10.0.0.0/8" }] } }],
     ["tasks.create", { ...made, trust: ["-----BEGIN CERTIFICATE-----"] }],
   ] as const)

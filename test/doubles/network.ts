@@ -194,10 +194,10 @@ export class NetworkDouble {
   }
 
   /** The rule of the answer, and the task whose ask it was. */
-  answer(id: string, answer: "allow" | "deny", scope: RuleScope, draft: RuleDraft | undefined): { rule: Rule; task: string } {
+  answer(id: string, answer: "allow" | "deny", scope: RuleScope, draft: RuleDraft): { rule: Rule; task: string } {
     const ask = this.#asks.get(id);
     if (!ask) throw refusal("ask.unknown", `There is no open question ${id} any more.`, "Run `cloche asks`.");
-    const rule = this.add(ask.task, { ...(draft ?? ask.view.offer), decision: answer }, scope);
+    const rule = this.add(ask.task, { ...draft, decision: answer }, scope);
     this.#take(id, { decision: answer, rule: rule.id, reason: "Its user answered." });
     return { rule, task: ask.task };
   }

@@ -325,7 +325,7 @@ export class Networks {
 
   async answer({ ask, answer, scope, rule: given }: Params<"asks.answer">, actor: Actor): Promise<Result<"asks.answer">> {
     const { view, taskId, held } = this.#asks.get(ask);
-    const draft = { ...(given ?? view.offer), decision: answer };
+    const draft = { ...given, decision: answer };
     refuseUnfit(draft);
     const network = this.#network(taskId);
     if (scope === "run" || scope === "once") this.#needsMachine(network, view.task, scope);
