@@ -1,9 +1,10 @@
-// Test runners, each behind one shape: { name, passed, failed, seconds, output }. A runner that ends badly without
-// having counted a failure has crashed, and a crash is a failure.
+// Test runners, each behind one shape: { name, passed, failed, seconds, output, failures }. A runner that ends badly
+// without having counted a failure has crashed, and a crash is a failure. `failures` are told again at the very end: of
+// a long run often only its last lines are kept.
 
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { repo } from "./bootstrap/cache.mjs";
 import { exec } from "./bootstrap/exec.mjs";
 import { goModules } from "./bootstrap/go.mjs";
@@ -43,6 +44,7 @@ async function counted(name, body) {
     failed: result.failed + (crashed ? 1 : 0),
     seconds: (Date.now() - from) / 1000,
     output: result.output,
+    failures: result.failures ?? [],
   };
 }
 
@@ -76,12 +78,22 @@ export const vitest = (node, projects, { live = false, env = {} } = {}) =>
         { live, env },
       );
       if (!existsSync(report)) return { status: status || 1, output, passed: 0, failed: 0, counts: true };
-      const { numPassedTests, numFailedTests } = JSON.parse(readFileSync(report, "utf8"));
-      return { status, output, passed: numPassedTests, failed: numFailedTests, counts: true };
+      const { numPassedTests, numFailedTests, testResults } = JSON.parse(readFileSync(report, "utf8"));
+      return { status, output, passed: numPassedTests, failed: numFailedTests, failures: vitestFailures(testResults), counts: true };
     } finally {
       rmSync(folder, { recursive: true, force: true });
     }
   });
+
+function vitestFailures(files) {
+  return files.flatMap(({ name, message, assertionResults }) => {
+    const failed = assertionResults.filter(({ status }) => status === "failed");
+    const file = relative(repo, name);
+    // A file that could not be loaded has no test to blame.
+    if (failed.length === 0) return message ? [{ name: file, message }] : [];
+    return failed.map(({ fullName, failureMessages }) => ({ name: `${file}: ${fullName}`, message: failureMessages.join("\n") }));
+  });
+}
 
 /** One file's unit tests whose names fit a pattern, each with its verdict; the sources that `CLOCHE_MUTANT` names are replaced. */
 export async function vitestNamed(node, file, pattern, env) {
@@ -120,12 +132,23 @@ export const playwright = (node, { env = {} } = {}) =>
         { live: true, env: { ...env, PLAYWRIGHT_JSON_OUTPUT_FILE: report, PLAYWRIGHT_JSON_OUTPUT_NAME: report } },
       );
       if (!existsSync(report)) return { status: status || 1, output, passed: 0, failed: 0, counts: true };
-      const { stats } = JSON.parse(readFileSync(report, "utf8"));
-      return { status, output, passed: stats.expected, failed: stats.unexpected + stats.flaky, counts: true };
+      const { stats, suites } = JSON.parse(readFileSync(report, "utf8"));
+      const failures = suites.flatMap(playwrightFailures);
+      return { status, output, passed: stats.expected, failed: stats.unexpected + stats.flaky, failures, counts: true };
     } finally {
       rmSync(folder, { recursive: true, force: true });
     }
   });
+
+const playwrightFailures = ({ specs = [], suites = [] }) => [
+  ...specs
+    .filter(({ ok }) => !ok)
+    .map(({ file, title, tests }) => ({
+      name: `${file}: ${title}`,
+      message: tests.flatMap(({ results }) => results.flatMap(({ errors }) => errors.map(({ message }) => message))).join("\n"),
+    })),
+  ...suites.flatMap(playwrightFailures),
+];
 
 const go = (node, module, args, options) => run([node, join(repo, "build/go.mjs"), module, ...args], options);
 
@@ -144,6 +167,8 @@ export const goTest = (node, module, { long = false } = {}) =>
     let failed = 0;
     const text = [];
     const failedPackages = [];
+    const failures = [];
+    const saidBy = new Map();
     for (const line of output.split("\n")) {
       if (!line.startsWith("{")) {
         if (line) text.push(`${line}\n`);
@@ -151,11 +176,19 @@ export const goTest = (node, module, { long = false } = {}) =>
       }
       const event = JSON.parse(line);
       if (event.Output && !/^(=== |--- PASS|\s+--- PASS|PASS$|ok\s|\?\s)/.test(event.Output)) text.push(event.Output);
-      if (event.Test && event.Action === "pass") passed += 1;
-      if (event.Test && event.Action === "fail") failed += 1;
+      const test = `${event.Package}: ${event.Test}`;
+      if (event.Test && event.Output) saidBy.set(test, (saidBy.get(test) ?? "") + event.Output);
+      if (event.Test && event.Action === "pass") {
+        passed += 1;
+        saidBy.delete(test);
+      }
+      if (event.Test && event.Action === "fail") {
+        failed += 1;
+        failures.push({ name: test, message: saidBy.get(test) ?? "" });
+      }
       if (!event.Test && event.Action === "fail") failedPackages.push(event.Package);
     }
-    return { status, output: text.join(""), passed, failed: failed || failedPackages.length, counts: true };
+    return { status, output: text.join(""), passed, failed: failed || failedPackages.length, failures, counts: true };
   });
 
 /** Fuzz targets with the number of cases that a long run tries; the seeds run with every `go test`. */
@@ -204,6 +237,18 @@ export function show(result, { quietOutput = false } = {}) {
     `${verdict.padEnd(7)} ${result.name}: ${result.passed} passed, ${result.failed} failed (${result.seconds.toFixed(1)} s)\n`,
   );
   if (result.failed && !quietOutput) process.stderr.write(`${result.output.trimEnd()}\n\n`);
+}
+
+/** Names each failure, with at most 2,000 characters of what it said. */
+export function showFailures(results) {
+  for (const { name, failures } of results) {
+    for (const failure of failures) {
+      const message = failure.message.trim();
+      process.stderr.write(
+        `\nFAILED  ${name}: ${failure.name}\n${message.length > 2000 ? `${message.slice(0, 1000)}\n…\n${message.slice(-1000)}` : message}\n`,
+      );
+    }
+  }
 }
 
 /** Runs jobs with at most `width` at once: two cores do not get faster with more. */

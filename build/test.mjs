@@ -9,7 +9,7 @@ import { nodeBinary } from "./bootstrap/npm.mjs";
 import { Problem } from "./bootstrap/problem.mjs";
 import { commands } from "./bootstrap/steps.mjs";
 import { check } from "./check.mjs";
-import { goFuzz, goTest, playwright, show, vitest } from "./runners.mjs";
+import { goFuzz, goTest, playwright, show, showFailures, vitest } from "./runners.mjs";
 
 await main({ release: "explicitly" }, async ({ make }) => {
   const args = process.argv.slice(2);
@@ -37,6 +37,7 @@ await main({ release: "explicitly" }, async ({ make }) => {
     add(await goTest(node, "helpers/share", { long: true }));
     for (const fuzz of goFuzz(node)) add(await fuzz());
   }
+  showFailures(results);
   process.stderr.write("\n");
   for (const result of results) show(result, { quietOutput: true });
   process.stderr.write(`tested in ${Math.round((Date.now() - from) / 60000)} min\n`);
