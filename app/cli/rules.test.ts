@@ -204,6 +204,7 @@ describe("what a guest named, as a terminal shows it", () => {
       rules: [{ id: "r1", scope: "task", from: "user", ...offer }],
       secrets: [],
       asks: 1,
+      proxy: { host: HOSTILE, port: 3128, secret: "corp" },
       problem: HOSTILE,
     };
     const event = (kind: string, data: object): EventEnvelope => ({

@@ -1,7 +1,7 @@
 /** Events as lines for people. What a guest claimed is said to be its claim, and nothing of it drives the terminal. */
 import { type EgressEntry, type EventEnvelope, type EventKind, type EventOf, eventData, type Problem } from "../contract/index.ts";
 import { many, size } from "./show-changes.ts";
-import { holds, oneLine, requestWords, ruleWords } from "./show-network.ts";
+import { holds, oneLine, proxyWords, requestWords, ruleWords } from "./show-network.ts";
 
 /** One line, or one for each of several things that are told in one event. */
 export function eventLines(event: EventEnvelope, names: ReadonlyMap<string, string>): string[] {
@@ -26,6 +26,8 @@ const SENTENCES: Sentences = {
   "policy.added": ({ rule }) => `rule ${rule.id}: ${ruleWords(rule)}, ${holds(rule.scope)}`,
   "policy.removed": ({ rule, scope }) => `rule ${rule} is gone; it held ${holds(scope)}`,
   "policy.replaced": ({ presets, rules }) => `presets: ${presets.join(", ") || "none"}; ${many(rules, "rule")} of its own`,
+  "policy.proxy-set": ({ proxy }) =>
+    proxy ? `connections of tasks leave ${proxyWords(proxy)}` : "connections of tasks leave directly, through no outgoing proxy",
   "secret.added": ({ name, source, binding }) => `key ${name} works at ${binding.hosts.join(", ")}, kept in: ${source}`,
   "secret.removed": ({ name }) => `key ${name} is gone`,
   "secret.attached": ({ name }) => `the task may use key ${name}`,

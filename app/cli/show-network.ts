@@ -3,6 +3,7 @@ import {
   type AskView,
   type EgressRequest,
   type NetworkView,
+  type OutgoingProxy,
   type Rule,
   type RuleDraft,
   type SecretView,
@@ -88,10 +89,15 @@ export function networkRows(task: string, network: NetworkView): string[][] {
   for (const rule of network.rules) rows.push([`  ${rule.id}`, `${ruleWords(rule)}, ${holds(rule.scope)}`]);
   for (const { name, hosts, env } of network.secrets)
     rows.push(["key", oneLine(`${name} works at ${hosts.join(", ")}${env === undefined ? "" : `, stand-in in $${env}`}`)]);
+  if (network.proxy) rows.push(["leaves", proxyWords(network.proxy)]);
   if (network.asks > 0) rows.push(["asks", `${many(network.asks, "host")} asked for that no rule decides: \`cloche asks ${task}\``]);
   if (network.problem !== undefined) rows.push(["", oneLine(`nothing passes: ${network.problem}`)]);
   return rows;
 }
+
+/** `through the proxy corp.example:3128, with the key corp`. */
+export const proxyWords = ({ host, port, secret }: OutgoingProxy): string =>
+  oneLine(`through the proxy ${host}:${port}${secret === undefined ? "" : `, with the key ${secret}`}`);
 
 /** `keychain`, `memory until the keeper ends`, `variable X`, `file /x`, `command x y`. */
 export function sourceWords(source: SecretView["source"]): string {

@@ -165,6 +165,18 @@ export const secretView = z.lazy(() =>
 );
 export type SecretView = z.infer<typeof secretView>;
 
+/** A proxy of the user's network through which tasks' connections leave: HTTP, asked to CONNECT, and not for what a rule with a private range lets pass. */
+export const outgoingProxy = z.lazy(() =>
+  z.strictObject({
+    /** a name, or an address, also of the user's own network */
+    host: z.string().min(1).max(255),
+    port: z.int().min(1).max(65_535),
+    /** the key that it is given: one that works at this host, as `basic` or `bearer` */
+    secret: secretName.optional(),
+  }),
+);
+export type OutgoingProxy = z.infer<typeof outgoingProxy>;
+
 /** What a task's network lets through. */
 export const networkView = z.lazy(() =>
   z.strictObject({
@@ -175,6 +187,8 @@ export const networkView = z.lazy(() =>
       .array(z.strictObject({ name: secretName, hosts: z.array(hostPattern).max(16), env: z.string().max(128).optional() }))
       .max(64),
     asks: count,
+    /** the outgoing proxy that the task's machine uses, or its next one will; absent: connections leave directly */
+    proxy: outgoingProxy.optional(),
     /** why everything is refused, where the policy cannot be read */
     problem: z.string().max(1024).optional(),
   }),

@@ -1,7 +1,7 @@
 /** The event envelope. The keeper is the only writer; capabilities add kinds. */
 import { z } from "zod";
 import { fileActivity, folderId, opaque, roomQuestion, roomRefusal } from "./change.ts";
-import { egressEntry, egressRequest, networkPreset, rule, ruleScope, secretBinding, secretName } from "./egress.ts";
+import { egressEntry, egressRequest, networkPreset, outgoingProxy, rule, ruleScope, secretBinding, secretName } from "./egress.ts";
 import { problemSchema } from "./problem.ts";
 import { startStep } from "./task.ts";
 
@@ -89,6 +89,8 @@ export const eventData = {
   "policy.added": carries(() => ({ rule, wall })),
   "policy.removed": carries(() => ({ rule: z.string().max(64), scope: ruleScope, wall })),
   "policy.replaced": carries(() => ({ presets: z.array(networkPreset).max(8), rules: count, wall })),
+  /** the outgoing proxy for every task was set; without `proxy`: connections leave directly from now on */
+  "policy.proxy-set": carries(() => ({ proxy: outgoingProxy.optional() })),
   "secret.added": carries(() => ({ name: secretName, source: z.string().max(16), binding: secretBinding })),
   "secret.removed": carries(() => ({ name: secretName })),
   "secret.attached": carries(() => ({ name: secretName, wall })),

@@ -21,6 +21,7 @@ import {
   MAX_RULES,
   networkPreset,
   networkView,
+  outgoingProxy,
   rule,
   ruleDraft,
   ruleScope,
@@ -304,6 +305,13 @@ export const keeperProtocol = {
       result: z.strictObject({ rule, closed: z.int().min(0) }),
     })),
     "policy.setPresets": method(() => ({ params: byTask.extend({ presets: z.array(networkPreset).max(8) }), result: networkView })),
+    /** The outgoing proxy that is set for every task; absent: none is. */
+    "policy.proxy": method(() => ({ params: nothing, result: z.strictObject({ proxy: outgoingProxy.optional() }) })),
+    /** Holds for machines that start from here on; without `proxy` their connections leave directly. */
+    "policy.setProxy": method(() => ({
+      params: z.strictObject({ proxy: outgoingProxy.optional() }),
+      result: z.strictObject({ proxy: outgoingProxy.optional() }),
+    })),
     /** What would be decided, without anything being sent. */
     "policy.test": method(() => ({
       params: byTask.extend({ method: z.string().max(32), url: z.string().min(1).max(4096) }),

@@ -11,8 +11,9 @@
  * 5: 2026-11-26, a task may trust certificate authorities of its own upstream; what a self-test of the wall found is written down;
  *    `policy.test` offers the narrowest rule.
  * 6: 2026-11-26, `asks.answer` has the rule that was shown, always.
+ * 7: 2026-11-26, an outgoing proxy of the user's for the connections of tasks: set, shown with a task, told in the events.
  */
-export const CONTRACT_VERSION = 6;
+export const CONTRACT_VERSION = 7;
 
 /** Version of machine-facts.json. 1: 2026-11-21, first. */
 export const FILE_VERSION = 1;

@@ -53,6 +53,12 @@ export const PATHS = [
     deletable: "any time; those authorities are then not trusted",
   },
   {
+    path: "home/outgoing-proxy.json",
+    what: "the proxy of the user's network that tasks' connections leave through; read when a machine starts",
+    writer: "keeper",
+    deletable: "when no machine runs; connections then leave directly",
+  },
+  {
     path: "home/tasks/<id>/policy.json",
     what: "what the task may reach and which keys it may use; without it nothing passes",
     writer: "keeper",
@@ -132,6 +138,9 @@ export class Paths {
   }
   get trusted(): string {
     return join(this.home, "trusted.pem");
+  }
+  get outgoingProxy(): string {
+    return join(this.home, "outgoing-proxy.json");
   }
   get keeperLog(): string {
     return join(this.home, "keeper.log");

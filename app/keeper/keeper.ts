@@ -198,6 +198,8 @@ export class Keeper {
       "policy.add": (params) => tasks.networks.add(params, actor()),
       "policy.remove": (params) => tasks.networks.remove(params, actor()),
       "policy.setPresets": (params) => tasks.networks.setPresets(params, actor()),
+      "policy.proxy": async () => tasks.networks.proxy(),
+      "policy.setProxy": (params) => tasks.networks.setProxy(params, actor()),
       "policy.test": async (params) => tasks.networks.test(params),
       "policy.replay": (params) => tasks.networks.replay(params),
       "policy.import": (params) => tasks.networks.import(params, actor()),

@@ -434,6 +434,8 @@ const sentences: Sentences = {
   "policy.removed": ({ rule }) => `Rule ${clean(rule)} taken away`,
   "policy.replaced": ({ presets, rules }) =>
     `Network set: ${presets.length === 0 ? "no preset" : presets.join(", ")}, ${count(rules, "rule", "rules")}`,
+  "policy.proxy-set": ({ proxy }) =>
+    proxy ? `Connections leave through the proxy ${clean(proxy.host)}:${proxy.port}` : "Connections leave through no outgoing proxy",
   "secret.added": ({ name, binding }) => `Key ${clean(name)} added for ${binding.hosts.map(clean).join(", ")}`,
   "secret.removed": ({ name }) => `Key ${clean(name)} removed`,
   "secret.attached": ({ name }) => `Key ${clean(name)} given to the task`,

@@ -386,6 +386,12 @@ export async function startKeeperDouble(at: Endpoint, stepMs = Number(process.en
         emit("policy.replaced", found, { presets: view.presets, rules: view.rules.length, wall: wallOf(found) }, by());
         return view;
       },
+      "policy.proxy": async () => network.outgoing(),
+      "policy.setProxy": async ({ proxy }) => {
+        network.proxy = proxy;
+        emit("policy.proxy-set", undefined, network.outgoing(), by());
+        return network.outgoing();
+      },
       "policy.test": async ({ task, method, url }) => {
         const request = requestOf(method, url);
         if (!request) throw refusal("policy.rule", `${JSON.stringify(url)} is no address.`, "Try https://example.com/.");

@@ -8,6 +8,7 @@ import {
   type EgressRequest,
   type NetworkPreset,
   type NetworkView,
+  type OutgoingProxy,
   ProblemError,
   type Rule,
   type RuleDraft,
@@ -52,6 +53,7 @@ export class NetworkDouble {
   revision = 0;
   /** clients that can answer */
   watching = 0;
+  proxy: OutgoingProxy | undefined;
   keychain = { usable: true, text: "Keys are kept in the double's memory." };
 
   make(task: string, wanted: { presets?: readonly NetworkPreset[]; rules?: readonly RuleDraft[]; secrets?: readonly string[] }): void {
@@ -59,6 +61,10 @@ export class NetworkDouble {
     const of: TaskNetwork = { presets: [...(wanted.presets ?? [])], rules: [], secrets: [...(wanted.secrets ?? [])] };
     this.#tasks.set(task, of);
     for (const draft of [...(wanted.rules ?? [])].reverse()) this.add(task, draft, "task");
+  }
+
+  outgoing(): { proxy?: OutgoingProxy } {
+    return this.proxy ? { proxy: this.proxy } : {};
   }
 
   remove(task: string): void {
@@ -77,6 +83,7 @@ export class NetworkDouble {
         return { name, hosts, ...(env === undefined ? {} : { env }) };
       }),
       asks: [...this.#asks.values()].filter((ask) => ask.task === task).length,
+      ...this.outgoing(),
     };
   }
 

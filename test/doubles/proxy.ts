@@ -15,7 +15,7 @@ import { connect as connectTls, type TLSSocket } from "node:tls";
 import type { z } from "zod";
 import { type EgressEntry, type EgressRequest, RpcPeer, type Rule, type RuleDraft } from "../../app/contract/index.ts";
 import { lineTransport } from "../../app/contract/node/index.ts";
-import { type BoundSecret, PROXY_PROTOCOL, proxyProtocol } from "../../app/core/egress/protocol.ts";
+import { type BoundSecret, PROXY_PROTOCOL, proxyProtocol, type UpstreamProxy } from "../../app/core/egress/protocol.ts";
 import { type Authority, makeAuthority } from "../../app/core/egress/proxy/index.ts";
 import type { Internet } from "./internet.ts";
 
@@ -104,7 +104,7 @@ export class ProxyUnderTest {
       secrets?: BoundSecret[];
       answering?: boolean;
       broken?: string;
-      upstream?: { host: string; port: number };
+      upstream?: UpstreamProxy;
     } = {},
   ): Promise<ProxyUnderTest> {
     const { file, args } = internet.command(process.execPath, [join(import.meta.dirname, "../../app/core/egress/proxy/main.ts")]);

@@ -11,7 +11,7 @@ import { createServer, type Server, type Socket } from "node:net";
 import type { EgressEntry, EgressRequest } from "../../contract/index.ts";
 import { ProblemError } from "../../contract/index.ts";
 import { Program } from "../process/index.ts";
-import { type BoundSecret, type EffectivePolicy, PROXY_PROTOCOL, proxyProtocol } from "./protocol.ts";
+import { type BoundSecret, type EffectivePolicy, PROXY_PROTOCOL, proxyProtocol, type UpstreamProxy } from "./protocol.ts";
 
 /** Connections that wait for a proxy, or for being handed over. Further ones are closed. */
 const MAX_WAITING = 512;
@@ -42,6 +42,8 @@ export interface GatewayOptions {
   readonly authority: Authority;
   /** certificate authorities that are trusted upstream beside the system's, as PEM */
   readonly trusted: readonly string[];
+  /** the outgoing proxy that connections leave through; absent: they leave directly */
+  readonly upstream?: UpstreamProxy | undefined;
   /** the policy for a proxy that starts now */
   readonly policy: () => EffectivePolicy;
   readonly secrets: () => readonly BoundSecret[];
@@ -135,7 +137,7 @@ export class Gateway {
     const now = performance.now();
     this.#deaths = this.#deaths.filter((at) => now - at < DEATHS_WITHIN_MS);
     if (this.#deaths.length >= MAX_DEATHS) throw proxyProblem("it ended again and again, so it is left off for a minute");
-    const { programs, log, task, authority, trusted, policy, secrets, events } = this.#options;
+    const { programs, log, task, authority, trusted, upstream, policy, secrets, events } = this.#options;
     let program: Program<typeof proxyProtocol> | undefined;
     try {
       const started = await Program.spawn({
@@ -157,7 +159,8 @@ export class Gateway {
       program = started;
       void started.exited.then(({ status, signal }) => this.#ended(started, signal ?? `status ${status}`));
       await started.peer.call("hello", { protocol: PROXY_PROTOCOL });
-      await started.peer.call("start", { task, authority, policy: policy(), secrets: [...secrets()], trusted: [...trusted] });
+      const way = upstream ? { upstream } : {};
+      await started.peer.call("start", { task, authority, policy: policy(), secrets: [...secrets()], trusted: [...trusted], ...way });
       if (this.#ending) throw new Error("the machine ends");
       this.#up = started;
       return started;

@@ -48,7 +48,7 @@ describe("a task's policy", () => {
     writeFileSync(file, text);
     const network = open();
     expect(network.policy).toEqual({ rules: [], broken: expect.any(String), answering: false });
-    expect(network.view(0, () => ({ hosts: [] })).problem).toEqual(expect.any(String));
+    expect(network.view(0, undefined, () => ({ hosts: [] })).problem).toEqual(expect.any(String));
     await expect(network.add(allow("a.example.com"), "task")).rejects.toThrow("none can be added");
     expect(readFileSync(file, "utf8")).toBe(text);
   });

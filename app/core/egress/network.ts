@@ -4,6 +4,7 @@ import {
   type EgressEntry,
   type NetworkPreset,
   type NetworkView,
+  type OutgoingProxy,
   ProblemError,
   type Rule,
   type RuleDraft,
@@ -101,6 +102,8 @@ export class TaskNetwork {
   /** someone can answer its asks */
   answering = false;
   gateway: Gateway | undefined;
+  /** the way out of its machine, while there is one: through that proxy, or directly */
+  way: { readonly proxy: OutgoingProxy | undefined } | undefined;
   /** the keys of its machine with their stand-ins, while there is one */
   secrets: BoundSecret[] = [];
 
@@ -157,12 +160,13 @@ export class TaskNetwork {
     return this.#budgets.of(rule);
   }
 
-  view(asks: number, hosts: (secret: string) => { hosts: string[]; env?: string }): NetworkView {
+  view(asks: number, proxy: OutgoingProxy | undefined, hosts: (secret: string) => { hosts: string[]; env?: string }): NetworkView {
     return {
       presets: [...this.#policy.presets],
       rules: this.own,
       secrets: this.#policy.secrets.map((name) => ({ name, ...hosts(name) })),
       asks,
+      ...(proxy ? { proxy } : {}),
       ...(this.broken === undefined ? {} : { problem: this.broken }),
     };
   }
@@ -238,6 +242,7 @@ export class TaskNetwork {
     this.#passing = [];
     this.secrets = [];
     this.gateway = undefined;
+    this.way = undefined;
   }
 
   /** The rule with what is left of its budget; nothing when none is left. */

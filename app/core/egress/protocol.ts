@@ -6,12 +6,13 @@
  * Order: `hello`, `start` once, then the others at will. What a request does is decided by the policy that was set last.
  *
  * A decision is told (`activity`) and written down (`recorded`) before anything of an allowed request leaves: while the keeper cannot
- * write, requests wait, bounded, and then fail. Versions. 1: 2026-11-25, first.
+ * write, requests wait, bounded, and then fail. Versions. 1: 2026-11-25, first. 2: 2026-11-26, `upstream` has what it is given as its
+ * Proxy-Authorization.
  */
 import { z } from "zod";
 import { egressEntry, egressRequest, MAX_RULES, method, rule, secretBinding, secretName } from "../../contract/index.ts";
 
-export const PROXY_PROTOCOL = 1;
+export const PROXY_PROTOCOL = 2;
 /** Batches of activity that may be under way unrecorded. */
 export const MAX_BATCHES = 8;
 /** Entries of one batch. */
@@ -44,8 +45,16 @@ export const boundSecret = z.lazy(() =>
 );
 export type BoundSecret = z.infer<typeof boundSecret>;
 
-/** Answers of a proxy that the user's system is set to use for outgoing connections. */
-export const upstreamProxy = z.lazy(() => z.strictObject({ host: z.string().max(255), port: z.int().min(1).max(65_535) }));
+/** The outgoing proxy that the user set, as a task's proxy needs it. */
+export const upstreamProxy = z.lazy(() =>
+  z.strictObject({
+    host: z.string().max(255),
+    port: z.int().min(1).max(65_535),
+    /** the value of its Proxy-Authorization. It lives in the memory of keeper and proxy, as keys do */
+    authorization: z.string().max(32_768).optional(),
+  }),
+);
+export type UpstreamProxy = z.infer<typeof upstreamProxy>;
 
 export const proxyProtocol = {
   requests: {

@@ -8,6 +8,7 @@ import {
   type EgressRequest,
   type NetworkPreset,
   type NetworkView,
+  type OutgoingProxy,
   type Params,
   ProblemError,
   type Result,
@@ -21,7 +22,9 @@ import { Asks } from "./asks.ts";
 import { makePlaceholder } from "./credentials/index.ts";
 import { type Authority, Gateway } from "./gateway.ts";
 import { refuseUnfit, SharedRules, TaskNetwork } from "./network.ts";
+import { Outgoing } from "./outgoing.ts";
 import { decide, exportSettings, importSettings, narrowestRule, networkWords, parseUrl, presetRules } from "./policy/index.ts";
+import type { UpstreamProxy } from "./protocol.ts";
 import { newPolicy, writePolicy } from "./store.ts";
 
 /** Decisions that `policy.replay` looks at, newest last, and differences that it tells. */
@@ -62,6 +65,7 @@ export class Networks {
   readonly #options: NetworksOptions;
   readonly #networks = new Map<string, TaskNetwork>();
   readonly #shared: SharedRules;
+  readonly #outgoing: Outgoing;
   readonly #asks = new Asks();
   /** clients that answer asks: of one task, or of all */
   readonly #watchers = new Set<{ readonly taskId: string | undefined }>();
@@ -69,6 +73,7 @@ export class Networks {
   constructor(options: NetworksOptions) {
     this.#options = options;
     this.#shared = new SharedRules(options.paths.policy);
+    this.#outgoing = new Outgoing(options.paths.outgoingProxy, options.vault);
   }
 
   /** Writes a new task's policy down. Throws policy.rule and secret.unknown. */
@@ -89,7 +94,7 @@ export class Networks {
   }
 
   view(taskId: string): NetworkView {
-    return this.#network(taskId).view(this.#asks.count(taskId), (name) => {
+    return this.#network(taskId).view(this.#asks.count(taskId), this.#proxy(taskId), (name) => {
       const binding = this.#options.vault.find(name)?.binding;
       return { hosts: binding?.hosts ?? [], ...(binding?.env === undefined ? {} : { env: binding.env }) };
     });
@@ -98,7 +103,18 @@ export class Networks {
   /** The part of the wall's sentence that is about network and keys. */
   words(taskId: string): string {
     const network = this.#network(taskId);
-    return networkWords(network.rules, this.view(taskId).secrets);
+    return networkWords(network.rules, this.view(taskId).secrets, new Date(), this.#proxy(taskId));
+  }
+
+  /** The outgoing proxy of the task's machine, or of its next one. A setting that cannot be read is told at the start that it refuses. */
+  #proxy(taskId: string): OutgoingProxy | undefined {
+    const { way } = this.#network(taskId);
+    if (way) return way.proxy;
+    try {
+      return this.#outgoing.get();
+    } catch {
+      return undefined;
+    }
   }
 
   /** Whether the task may use a key. */
@@ -108,12 +124,14 @@ export class Networks {
 
   // The machine's side.
 
-  /** Makes what a machine that starts needs. Throws secret.value where a key cannot be had: a task must not start without it. */
+  /** Makes what a machine that starts needs. Throws secret.value where a key cannot be had, and egress.outgoing: a task must not start without them. */
   async open(task: Named): Promise<MachineNetwork> {
     const network = this.#network(task.id);
     const authority = await makeAuthority();
     const trusted = [...readTrusted(this.#options.paths.trusted), ...network.trust];
+    const outgoing = await this.#outgoing.resolve();
     network.secrets = await Promise.all(network.secretNames.map((name) => this.#bind(name)));
+    network.way = { proxy: outgoing?.proxy };
     const self = this;
     return {
       certificate: authority.certificate,
@@ -121,7 +139,7 @@ export class Networks {
         return network.gateway?.processes ?? [];
       },
       async listen(path) {
-        network.gateway = await self.#listen(task, network, { authority, trusted }, path);
+        network.gateway = await self.#listen(task, network, { authority, trusted, upstream: outgoing?.upstream }, path);
         if (network.rules.length > 0) network.gateway.warm();
       },
       async end() {
@@ -150,13 +168,18 @@ export class Networks {
     return { name, binding, value, placeholder: makePlaceholder(value, binding.hosts[0] ?? "") };
   }
 
-  #listen(task: Named, network: TaskNetwork, trust: { authority: Authority; trusted: string[] }, path: string): Promise<Gateway> {
+  #listen(
+    task: Named,
+    network: TaskNetwork,
+    outside: { authority: Authority; trusted: string[]; upstream: UpstreamProxy | undefined },
+    path: string,
+  ): Promise<Gateway> {
     const { audit, paths, programs } = this.#options;
     return Gateway.listen(path, {
       programs,
       log: paths.task(task.id).hostLog,
       task: task.name,
-      ...trust,
+      ...outside,
       policy: () => network.begin(),
       secrets: () => network.secrets,
       events: {
@@ -232,6 +255,19 @@ export class Networks {
   async setPresets({ task: ref, presets }: Params<"policy.setPresets">, actor: Actor): Promise<NetworkView> {
     const { id } = this.#options.resolve(ref);
     return this.#replace(id, presets, undefined, actor);
+  }
+
+  /** The outgoing proxy for every task, where one is set. */
+  proxy(): Result<"policy.proxy"> {
+    const proxy = this.#outgoing.get();
+    return proxy ? { proxy } : {};
+  }
+
+  async setProxy({ proxy: wanted }: Params<"policy.setProxy">, actor: Actor): Promise<Result<"policy.setProxy">> {
+    const proxy = await this.#outgoing.set(wanted);
+    const set = proxy ? { proxy } : {};
+    this.#options.audit.report("policy.proxy-set", set, { actor });
+    return set;
   }
 
   async import({ task: ref, settings }: Params<"policy.import">, actor: Actor): Promise<Result<"policy.import">> {

@@ -542,6 +542,16 @@ describe("the wall's words", () => {
     expect(networkWords(rules, secrets)).toBe(words),
   );
 
+  it("name the outgoing proxy, where something is reached through it", () => {
+    const proxy = { host: "proxy.example.com", port: 3128, secret: "corp" };
+    const near = rule({ host: "nas.example.com", private: "10.0.0.0/8" });
+    const far = rule({ host: "a.example.com" });
+    expect(networkWords([far], [], undefined, proxy)).toBe("reach a.example.com through your proxy proxy.example.com:3128");
+    expect(networkWords([far, near], [], undefined, proxy)).toMatch(/through your proxy proxy\.example\.com:3128$/);
+    expect(networkWords([near], [], undefined, proxy)).toBe("reach nas.example.com in your own network (10.0.0.0/8)");
+    expect(networkWords([], [], undefined, proxy)).toBe("");
+  });
+
   it("say that something is reached exactly when some request is allowed", () => {
     const hosts = ["a.example.com", "b.example.com", "*.example.com"];
     for (let mask = 0; mask < 3 ** 3; mask++) {

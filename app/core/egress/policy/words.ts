@@ -1,5 +1,5 @@
 /** The wall's words about the network: made of what is decided, never of intentions. */
-import type { EgressRequest, Rule } from "../../../contract/index.ts";
+import type { EgressRequest, OutgoingProxy, Rule } from "../../../contract/index.ts";
 import { decide } from "./decide.ts";
 import { matchesHost } from "./names.ts";
 
@@ -12,9 +12,10 @@ type Key = { readonly name: string; readonly hosts: readonly string[] };
 
 /**
  * Such as "reach api.example.com with your key work (it never sees it) and 31 hosts of packages"; empty where nothing may be reached.
+ * Behind it stands the outgoing proxy, where one is set and something is reached through it.
  * A rule counts where `decide` lets a request pass that is made to fit it: one that others refuse or that is over is not told of.
  */
-export function networkWords(rules: readonly Rule[], secrets: readonly Key[], now = new Date()): string {
+export function networkWords(rules: readonly Rule[], secrets: readonly Key[], now = new Date(), proxy?: OutgoingProxy): string {
   const effective = rules.filter((rule) => rule.decision === "allow" && isReached(rule, rules, now));
   const own = effective.filter(({ from }) => from !== "preset");
   const hosts = Map.groupBy(own, placeOf);
@@ -28,7 +29,9 @@ export function networkWords(rules: readonly Rule[], secrets: readonly Key[], no
     const keys = secrets.filter((key) => reaches(key, of) && !reaches(key, own));
     parts.push(`${new Set(of.map(({ host }) => host)).size} hosts of ${preset}${keyWords(keys)}`);
   }
-  return parts.length === 0 ? "" : `reach ${list(parts)}`;
+  if (parts.length === 0) return "";
+  const through = proxy && effective.some((rule) => rule.private === undefined);
+  return `reach ${list(parts)}${through ? ` through your proxy ${proxy.host}:${proxy.port}` : ""}`;
 }
 
 function isReached(rule: Rule, rules: readonly Rule[], now: Date): boolean {

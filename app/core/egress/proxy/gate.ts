@@ -58,8 +58,8 @@ export class Gate {
   readonly #spent = new Map<string, { requests: number; bytes: number }>();
   #policy: EffectivePolicy;
   #nextId = 1;
-  /** who resolves names, as it stands in the record */
-  resolution: "host" | "upstream" = "host";
+  /** an outgoing proxy of the user's resolves names, but for those that a rule lets resolve to private addresses */
+  proxied = false;
 
   constructor(policy: EffectivePolicy, recorder: Recorder, notices: GateNotices) {
     this.#policy = policy;
@@ -126,7 +126,7 @@ export class Gate {
       decision: "allow",
       rule: matched.id,
       reason,
-      resolution: this.resolution,
+      resolution: this.proxied && matched.private === undefined ? "upstream" : "host",
       ...(secret === undefined ? {} : { secret }),
     });
     if (live.control.signal.aborted) throw live.control.signal.reason;

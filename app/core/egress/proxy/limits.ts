@@ -27,6 +27,8 @@ export const MAX_HTTP2_STREAMS = 128;
 export const HTTP2_WINDOW = 1024 * 1024;
 
 export const LOOKUP_MS = 10_000;
+/** For this computer's own resolver to know a name that an outgoing proxy resolves. */
+export const LOCAL_LOOKUP_MS = 2_000;
 export const CONNECT_MS = 20_000;
 /** Origins whose idle connections are kept. */
 export const MAX_POOLS = 256;

@@ -42,7 +42,7 @@ const handlers: Handlers<typeof proxyProtocol> = {
       unasked: (notice) => peer.notify("unasked", notice),
       unanswered: (notice) => peer.notify("unanswered", notice),
     });
-    if (proxy) gate.resolution = "upstream";
+    gate.proxied = proxy !== undefined;
     const upstream = new Upstream({ trusted, proxy });
     const room = new HoldingRoom();
     const task: Task = {

@@ -8,9 +8,11 @@ import { type ClientHttp2Session, type ClientHttp2Stream, connect as connectHttp
 import { connect as connectTcp, isIP, isIPv6, type LookupFunction, type Socket } from "node:net";
 import { networkInterfaces } from "node:os";
 import type { Duplex, Readable, Writable } from "node:stream";
+import { setTimeout as after } from "node:timers/promises";
 import { connect as connectTls, createSecureContext, getCACertificates, type SecureContext, type TLSSocket } from "node:tls";
 import { refuseAddress } from "../policy/index.ts";
-import { CONNECT_MS, HTTP2_WINDOW, LOOKUP_MS, MAX_IDLE_PER_ORIGIN, MAX_POOLS, UPSTREAM_IDLE_MS } from "./limits.ts";
+import type { UpstreamProxy } from "../protocol.ts";
+import { CONNECT_MS, HTTP2_WINDOW, LOCAL_LOOKUP_MS, LOOKUP_MS, MAX_IDLE_PER_ORIGIN, MAX_POOLS, UPSTREAM_IDLE_MS } from "./limits.ts";
 
 /** Why an allowed request did not reach its origin, or did not come back. */
 export type FaultKind =
@@ -89,12 +91,12 @@ interface Pool {
 
 export class Upstream {
   readonly #trust: SecureContext;
-  readonly #proxy: { host: string; port: number } | undefined;
+  readonly #proxy: UpstreamProxy | undefined;
   /** in the order of their last use */
   readonly #pools = new Map<string, Pool>();
   readonly #lookups = new Map<string, Promise<Address[]>>();
 
-  constructor(options: { trusted?: readonly string[] | undefined; proxy?: { host: string; port: number } | undefined }) {
+  constructor(options: { trusted?: readonly string[] | undefined; proxy?: UpstreamProxy | undefined }) {
     const ca = new Set([...getCACertificates("system"), ...getCACertificates("bundled"), ...(options.trusted ?? [])]);
     this.#trust = createSecureContext({ ca: [...ca], minVersion: "TLSv1.2" });
     this.#proxy = options.proxy;
@@ -278,10 +280,12 @@ export class Upstream {
   /** @param protocols for ALPN; empty: no TLS is spoken, whatever the scheme */
   async #dial(target: Target, protocols: readonly string[], signal?: AbortSignal, pool?: Pool): Promise<Socket> {
     const { host, port, scheme } = target;
-    const literal = host.replace(/^\[|\]$/g, "");
+    const literal = unbracketed(host);
     const timeout = AbortSignal.timeout(CONNECT_MS);
     const ends = signal ? AbortSignal.any([signal, timeout]) : timeout;
-    const base = this.#proxy ? await this.#throughProxy(target, this.#proxy, ends) : undefined;
+    // what a rule lets have a private address is of this computer's network: no proxy leads there
+    const proxied = this.#proxy !== undefined && target.private === undefined;
+    const base = proxied ? await this.#throughProxy(target, this.#proxy, ends) : undefined;
     const addresses = base ? [] : await this.#addresses(target, literal);
     if (ends.aborted) throw signal?.aborted ? signal.reason : new UpstreamFault("timeout", `No connection within ${CONNECT_MS / 1000} s.`);
     // all of them were classed, and no other look-up is made
@@ -329,20 +333,9 @@ export class Upstream {
   }
 
   /** The addresses of a host, each of which may be dialled; a single one that may not refuses them all. */
-  async #addresses({ host, private: range }: Target, literal: string): Promise<Address[]> {
-    const own = new Set(Object.values(networkInterfaces()).flatMap((list) => (list ?? []).map(({ address }) => address)));
-    const addresses = isIP(literal) ? [{ address: literal, family: isIPv6(literal) ? 6 : 4 }] : await this.#resolve(host);
-    for (const { address } of addresses) {
-      const kind = refuseAddress(address, own, range);
-      if (kind === undefined) continue;
-      const what = isIP(literal) ? `${host} is ${kind}` : `${host} resolves to ${address}, which is ${kind}`;
-      throw new UpstreamFault(
-        "address",
-        `${what}: such addresses are reached only by a rule for this exact host that names their range.`,
-        address,
-      );
-    }
-    return addresses;
+  async #addresses(target: Target, literal: string): Promise<Address[]> {
+    if (isIP(literal)) return refuseLocal(target, [{ address: literal, family: isIPv6(literal) ? 6 : 4 }]);
+    return refuseLocal(target, await this.#resolve(target.host));
   }
 
   #resolve(host: string): Promise<Address[]> {
@@ -363,29 +356,39 @@ export class Upstream {
     return looking;
   }
 
-  /** A tunnel of the proxy that the user's system is set to use. It resolves names; a literal address is still ours to judge. */
-  async #throughProxy(target: Target, proxy: { host: string; port: number }, signal: AbortSignal): Promise<Socket> {
-    const literal = target.host.replace(/^\[|\]$/g, "");
-    if (isIP(literal)) await this.#addresses(target, literal);
-    else if (!target.host.includes(".") || LOCAL_NAME.test(target.host)) {
-      throw new UpstreamFault("address", `${target.host} is a name of a local network, and the outgoing proxy would resolve it there.`);
+  /**
+   * A tunnel of the outgoing proxy. It resolves the name, in a network that is not ours to see: so addresses are not asked for at all, nor
+   * names that this computer itself knows as local ones. That it knows nothing of a name says nothing: behind such proxies names of the
+   * internet are often not resolved.
+   */
+  async #throughProxy(target: Target, proxy: UpstreamProxy, signal: AbortSignal): Promise<Socket> {
+    const { host } = target;
+    if (isIP(unbracketed(host))) {
+      throw new UpstreamFault("address", `${host} is an address, and the outgoing proxy is asked for names only.`);
     }
+    if (!host.includes(".") || LOCAL_NAME.test(host)) {
+      throw new UpstreamFault("address", `${host} is a name of a local network, and the outgoing proxy would resolve it there.`);
+    }
+    const known = this.#resolve(host).catch((): Address[] => []);
+    refuseLocal(target, await Promise.race([known, after(LOCAL_LOOKUP_MS, [] as Address[], { ref: false })]));
+    if (signal.aborted) throw signal.reason;
     return await new Promise<Socket>((resolve, reject) => {
       const path = authority(target, true);
       const sent = httpRequest({
-        host: proxy.host,
+        host: unbracketed(proxy.host),
         port: proxy.port,
         method: "CONNECT",
         path,
-        headers: ["host", path],
+        headers: ["host", path, ...(proxy.authorization === undefined ? [] : ["proxy-authorization", proxy.authorization])],
         agent: false,
         signal,
       });
       sent.on("connect", (answer, socket, head) => {
         if (answer.statusCode !== 200) {
           socket.destroy();
+          const wants = answer.statusCode === 407 ? `wants ${proxy.authorization === undefined ? "a" : "another"} key` : "refused";
           return reject(
-            new UpstreamFault("proxy", `The outgoing proxy ${proxy.host}:${proxy.port} refused with status ${answer.statusCode}.`),
+            new UpstreamFault("proxy", `The outgoing proxy ${proxy.host}:${proxy.port} ${wants} (status ${answer.statusCode}).`),
           );
         }
         if (head.length > 0) socket.unshift(head);
@@ -399,6 +402,24 @@ export class Upstream {
     });
   }
 }
+
+/** The addresses, none of which may be one that the target's rule does not let it have. */
+function refuseLocal({ host, private: range }: Target, addresses: Address[]): Address[] {
+  const own = new Set(Object.values(networkInterfaces()).flatMap((list) => (list ?? []).map(({ address }) => address)));
+  for (const { address } of addresses) {
+    const kind = refuseAddress(address, own, range);
+    if (kind === undefined) continue;
+    const what = isIP(unbracketed(host)) ? `${host} is ${kind}` : `${host} resolves to ${address}, which is ${kind}`;
+    throw new UpstreamFault(
+      "address",
+      `${what}: such addresses are reached only by a rule for this exact host that names their range.`,
+      address,
+    );
+  }
+  return addresses;
+}
+
+const unbracketed = (host: string) => host.replace(/^\[|\]$/g, "");
 
 const LOCAL_NAME = /\.(?:local|localhost|internal|intranet|lan|home|corp|private|home\.arpa)$/;
 
