@@ -48,7 +48,7 @@ const TASK_VERBS = [
 /** Verbs with verbs of their own; what follows those is a task, or a file. */
 const INNER_VERBS: Readonly<Record<string, string>> = {
   folder: "add set rm ls room",
-  policy: "show test network rm replay import export",
+  policy: "show test network proxy rm replay import export",
   secret: "add ls rm test give take",
 };
 
@@ -72,6 +72,8 @@ options of allow and deny:
   --method GET   --path '/repos/**'   --port N   --for once|run|task|always   --until 2h   --reason TEXT
   allow only: --upgrade (WebSocket)   --opaque (passed on unread)   --credentials guest (keys of the task's own)
   --private CIDR (an address of your network)   --requests N   --bytes 10m
+for every task:
+  cloche policy proxy [HOST:PORT [--secret NAME] | none]   the proxy of your network that connections leave through
 options of secret add:
   --host HOST   --as bearer|x-api-key|basic|header:NAME   --env VAR   --method M   --path P   --query NAME   --in-body
   the value: asked for, or from standard input; or --from-env VAR, --from-file FILE, --from-command CMD… (last); --memory

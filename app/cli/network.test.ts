@@ -293,6 +293,37 @@ describe("keys", () => {
   });
 });
 
+describe("the outgoing proxy", () => {
+  it("is set for every task, shown with each and told in the events; none again, it is gone", async () => {
+    await ok(["new", "work"]);
+    expect((await ok(["policy", "proxy"])).stdout).toContain("leave directly");
+    const { stderr } = await ok(["policy", "proxy", "Proxy.example.com:3128", "--secret", "corp"]);
+    expect(stderr).toContain("tasks that start from now on leave through the proxy proxy.example.com:3128, with the key corp");
+    expect((await ok(["policy", "proxy"])).stdout).toContain("leave through the proxy proxy.example.com:3128");
+    expect((await ok(["show", "work"])).stdout).toMatch(/^leaves +through the proxy proxy\.example\.com:3128, with the key corp$/m);
+    await ok(["policy", "proxy", "none"]);
+    expect((await ok(["show", "work"])).stdout).not.toContain("leaves");
+    expect(JSON.parse((await ok(["policy", "proxy", "--json"])).stdout)).toEqual({});
+    const events = (await ok(["events"])).stdout;
+    expect(events).toContain("connections of tasks leave through the proxy proxy.example.com:3128, with the key corp");
+    expect(events).toContain("connections of tasks leave directly");
+  });
+
+  it.each([
+    ["an address of a page", ["http://proxy.example.com:3128/"]],
+    ["a host without its port", ["proxy.example.com"]],
+    ["a user and password, which a list of programs would show", ["employee:canary@proxy.example.com:3128"]],
+    ["a key for none", ["none", "--secret", "corp"]],
+    ["two of them", ["a.example:1", "b.example:2"]],
+  ])("%s is refused, and nothing is set", async (_, args) => {
+    const { status, stderr } = await line.here(["policy", "proxy", ...args]);
+    expect(status).toBe(125);
+    expect(stderr).toMatch(/^ +→ /m);
+    expect(stderr).not.toContain("canary");
+    expect(line.keeper.called).not.toContain("policy.setProxy");
+  });
+});
+
 describe("events of what a task reached", () => {
   it("are sentences, one object a line when exported, and verified", async () => {
     await ok(["run", "--keep", "--name", "work", "-T", "--", "fetch", "https://api.example.com/v1"]);

@@ -1,6 +1,8 @@
 import { once } from "node:events";
 import type { Socket } from "node:net";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import type { RuleDraft } from "../../app/contract/index.ts";
+import type { UpstreamProxy } from "../../app/core/egress/protocol.ts";
 import { Internet } from "../doubles/internet.ts";
 import { allow, ProxyUnderTest, rulesOf } from "../doubles/proxy.ts";
 
@@ -86,29 +88,83 @@ describe("a guest that takes all of its proxy", () => {
 });
 
 describe("through an outgoing proxy of the user's", () => {
-  it("E25: it resolves, marked so; private literals and names of local networks are refused before it is asked", async () => {
-    const internet = await Internet.create();
+  const at = { host: "93.184.216.66", port: 3128 };
+  const authorization = "Basic ZW1wbG95ZWU6Y2FuYXJ5";
+  const near = "nas.fixture.example";
+  const inside = "intra.fixture.example";
+  const unknown = "unknown.fixture.example";
+  let internet: Internet;
+  beforeAll(async () => {
+    internet = await Internet.create();
     await internet.origin({ name: api });
-    // a CONNECT proxy outside, as a raw port that answers like one
-    await internet.port("93.184.216.66", 3128, "banner");
-    const proxy = await ProxyUnderTest.start(internet, {
-      rules: rulesOf(allow(api), allow("10.1.2.3"), allow("printer.local"), allow("intranet")),
-      upstream: { host: "93.184.216.66", port: 3128 },
-    });
+    await internet.origin({ name: near, address: "10.1.2.4" });
+    await internet.port(at.host, at.port, "proxy");
+    await internet.dns({ [inside]: ["10.1.2.3"] });
+  });
+  beforeEach(() => internet.forget());
+  afterAll(() => internet?.close());
+
+  const started = (upstream: UpstreamProxy, ...more: RuleDraft[]) =>
+    ProxyUnderTest.start(internet, { rules: rulesOf(allow(api), ...more), upstream });
+  const proxied = async () => (await internet.seen()).connections.flatMap(({ first }) => first ?? []);
+
+  it("E25: it resolves, marked so, and is given its key; a rule for a private range is not its business", async () => {
+    const proxy = await started({ ...at, authorization }, allow(near, { private: "10.1.2.4/32" }), allow(unknown));
     try {
-      for (const host of ["10.1.2.3", "printer.local", "intranet"]) {
-        const tls = await proxy.tls(host, host === "10.1.2.3" ? { servername: "" } : {});
-        expect((await proxy.http1(`https://${host}/`, {}, tls)).error?.code).toBe("upstream.address");
+      for (const version of ["http1", "http2"] as const) {
+        const answer = await proxy[version](`https://${api}/v1`);
+        expect(answer.status, answer.text).toBe(200);
+        const own = await proxy[version](`https://${api}/v1`, { headers: { "proxy-authorization": "Basic Z3Vlc3Q6Z3Vlc3Q=" } });
+        expect(own.error?.code, "a guest gives it nothing").toBe("credential.foreign");
       }
-      expect((await internet.seen()).connections).toEqual([]);
-      expect((await proxy.http1(`https://${api}/`)).error?.code).toBe("upstream.proxy");
-      const { connections, queries } = await internet.seen();
-      expect(connections.at(-1)?.first).toMatch(`CONNECT ${api}:443 HTTP/1.1`);
-      expect(queries).toEqual([]);
-      expect(proxy.entries.find(({ request }) => request.host === api)).toMatchObject({ resolution: "upstream" });
+      expect((await proxy.http1(`https://${near}/`)).status).toBe(200);
+      // a name that this computer cannot resolve is the proxy's to know
+      expect((await proxy.http1(`https://${unknown}/`)).error).toMatchObject({ code: "upstream.proxy" });
+      const asked = await proxied();
+      expect(new Set(asked.map((head) => head.split(" ")[1]))).toEqual(new Set([`${api}:443`, `${unknown}:443`]));
+      for (const head of asked) expect(head.toLowerCase()).toContain(`proxy-authorization: ${authorization.toLowerCase()}\r\n`);
+      const { requests } = await internet.seen();
+      expect(requests.map(({ origin }) => origin)).toEqual([api, api, near]);
+      expect(JSON.stringify(requests), "what the proxy is given is for nobody else").not.toContain(authorization);
+      const resolution = (host: string) =>
+        new Set(
+          proxy.entries.filter(({ decision, request }) => decision === "allow" && request.host === host).map((entry) => entry.resolution),
+        );
+      expect([resolution(api), resolution(near)]).toEqual([new Set(["upstream"]), new Set(["host"])]);
     } finally {
       await proxy.close();
-      await internet.close();
     }
+  });
+
+  it("E25: addresses, names of local networks and names that resolve to private addresses here are refused before it is asked", async () => {
+    const refused = ["10.1.2.3", "93.184.216.34", "printer.local", "intranet", inside];
+    const proxy = await started(at, ...refused.map((host) => allow(host)));
+    try {
+      for (const host of refused) {
+        const tls = await proxy.tls(host, /^[0-9]/.test(host) ? { servername: "" } : {});
+        expect((await proxy.http1(`https://${host}/`, {}, tls)).error?.code, host).toBe("upstream.address");
+      }
+      expect((await internet.seen()).connections).toEqual([]);
+      expect((await proxy.http1(`https://${api}/`)).status).toBe(200);
+      expect(await proxied()).toHaveLength(1);
+    } finally {
+      await proxy.close();
+    }
+  });
+
+  it("one that is none, or is not there, is told as such, and nothing leaves another way", async () => {
+    await internet.port("93.184.216.67", 3128, "banner");
+    for (const [host, port] of [
+      ["93.184.216.67", 3128],
+      ["93.184.216.66", 3129],
+    ] as const) {
+      const proxy = await started({ host, port });
+      try {
+        expect((await proxy.http1(`https://${api}/`)).error).toMatchObject({ code: "upstream.proxy" });
+      } finally {
+        await proxy.close();
+      }
+    }
+    expect((await internet.seen()).requests).toEqual([]);
   });
 });

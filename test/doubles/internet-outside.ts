@@ -4,7 +4,7 @@ import { createSocket } from "node:dgram";
 import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { createSecureServer, type Http2ServerRequest, type Http2ServerResponse } from "node:http2";
 import { createServer as createHttpsServer } from "node:https";
-import { createServer as createTcpServer, isIPv4, type Socket } from "node:net";
+import { connect, createServer as createTcpServer, isIPv4, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { TLSSocket } from "node:tls";
 import { WebSocketServer } from "ws";
@@ -31,7 +31,7 @@ export interface SeenRequest {
 export interface SeenConnection {
   readonly address: string;
   readonly port: number;
-  /** first bytes, where the port speaks no HTTP */
+  /** first bytes, where the port is no origin's */
   first?: string;
 }
 export interface SeenQuery {
@@ -63,7 +63,7 @@ type Answers = string[] | string[][] | "silent" | "broken";
 export type ToOutside =
   | { what: "dns"; address: string }
   | { what: "origin"; spec: OriginSpec }
-  | { what: "port"; address: string; port: number; behaviour: "silent" | "reset" | "echo" | "banner" }
+  | { what: "port"; address: string; port: number; behaviour: "silent" | "reset" | "echo" | "banner" | "proxy" }
   | { what: "names"; table: Record<string, Answers> }
   | { what: "seen" }
   | { what: "forget" };
@@ -237,6 +237,7 @@ async function servePort(address: string, port: number, behaviour: string): Prom
     seen.connections.push(entry);
     socket.on("error", () => {});
     if (behaviour === "reset") return void socket.resetAndDestroy();
+    if (behaviour === "proxy") socket.once("data", (chunk) => tunnel(socket, chunk.toString("latin1")));
     if (behaviour === "banner") socket.write("SSH-2.0-fixture\r\n");
     socket.on("data", (chunk) => {
       entry.first ??= chunk.subarray(0, 256).toString("latin1");
@@ -244,6 +245,19 @@ async function servePort(address: string, port: number, behaviour: string): Prom
     });
   });
   await new Promise<void>((resolve, reject) => server.once("error", reject).listen(port, address, resolve));
+}
+
+/** RFC 9110 section 9.3.6, for names that DNS answers here. */
+function tunnel(client: Socket, head: string): void {
+  const [, name = "", port = "0"] = /^CONNECT ([^ :]+):(\d+) HTTP\/1\.1\r\n/.exec(head) ?? [];
+  const answers = names.get(name)?.answers;
+  const address = typeof answers === "object" ? answers.flat()[0] : undefined;
+  if (address === undefined) return void client.end("HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n");
+  const origin = connect(Number(port), address, () => {
+    client.write("HTTP/1.1 200 Connection established\r\n\r\n");
+    client.pipe(origin).pipe(client);
+  });
+  origin.on("error", () => client.destroy());
 }
 
 const TYPES: Record<number, string> = { 1: "A", 28: "AAAA", 5: "CNAME", 12: "PTR", 15: "MX", 16: "TXT", 33: "SRV", 65: "HTTPS" };

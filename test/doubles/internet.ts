@@ -36,8 +36,8 @@ export interface OriginOptions {
   readonly handler?: URL;
 }
 
-/** What a port does that speaks no HTTP. */
-export type RawBehaviour = "silent" | "reset" | "echo" | "banner";
+/** What a port does that is no origin's. `proxy`: it is asked to CONNECT and resolves names by this internet's DNS. */
+export type RawBehaviour = "silent" | "reset" | "echo" | "banner" | "proxy";
 
 export class Internet {
   /** the namespace in which programs under test run */
@@ -122,7 +122,7 @@ export class Internet {
     return address;
   }
 
-  /** Opens a port that speaks no HTTP. */
+  /** Opens a port that is no origin's. */
   async port(address: string, port: number, behaviour: RawBehaviour): Promise<void> {
     this.#addAddress(address);
     await this.#ask({ what: "port", address, port, behaviour });

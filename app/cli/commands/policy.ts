@@ -1,11 +1,11 @@
 /** `cloche policy`: what decides a task's requests, explained, tried and changed. */
 import { readFileSync } from "node:fs";
-import { ProblemError, type Rule, type RuleDraft } from "../../contract/index.ts";
+import { type Params, ProblemError, type Rule, type RuleDraft } from "../../contract/index.ts";
 import { duration, type Parsed, parse, usage } from "../args.ts";
-import { hostRules, presetArguments } from "../rule-arguments.ts";
+import { hostArgument, hostRules, presetArguments } from "../rule-arguments.ts";
 import { columns, note, print, printJson, type Session } from "../session.ts";
 import { many } from "../show-changes.ts";
-import { holds, networkRows, oneLine, requestWords, ruleWords } from "../show-network.ts";
+import { holds, networkRows, oneLine, proxyWords, requestWords, ruleWords } from "../show-network.ts";
 import { closedWords } from "./asks.ts";
 
 const MAX_SETTINGS_BYTES = 262_144;
@@ -15,6 +15,7 @@ export const POLICY_VERBS = {
   show,
   test,
   network,
+  proxy,
   rm: remove,
   replay,
   import: importSettings,
@@ -75,6 +76,37 @@ async function network(session: Session, args: readonly Buffer[]): Promise<numbe
   const view = await (await session.keeper()).call("policy.setPresets", { task, presets });
   await (parsed.flags.has("--json") ? printJson(view) : print(columns(networkRows(task, view))));
   return 0;
+}
+
+/** The outgoing proxy for every task: tells of it, sets it, or has connections leave directly. */
+async function proxy(session: Session, args: readonly Buffer[]): Promise<number> {
+  const parsed = parse(args, { ...JSON_OPTION, "--secret": "value" });
+  const [typed, ...rest] = parsed.words;
+  const { "--secret": secret } = parsed.values;
+  const none = typed === undefined || typed === "none";
+  if (rest.length > 0 || (none && secret !== undefined))
+    throw usage("Write it as: cloche policy proxy [HOST:PORT [--secret NAME] | none].");
+  const keeper = await session.keeper();
+  const found = typed === undefined ? await keeper.call("policy.proxy", {}) : await keeper.call("policy.setProxy", wanted(typed, secret));
+  if (parsed.flags.has("--json")) await printJson(found);
+  else {
+    const way = found.proxy ? proxyWords(found.proxy) : "directly, through no outgoing proxy";
+    if (typed === undefined) await print(`connections of tasks leave ${way}`);
+    else note(`cloche: connections of tasks that start from now on leave ${way}.`);
+  }
+  return 0;
+}
+
+function wanted(typed: string, secret: string | undefined): Params<"policy.setProxy"> {
+  if (typed === "none") return {};
+  if (typed.includes("@"))
+    throw usage(
+      "A user and password are no part of the address: every list of programs would show them. They were not used.",
+      "Add them as a key: cloche secret add NAME --host HOST --as basic, then give it here with --secret NAME.",
+    );
+  const { host, port } = hostArgument(typed, "`cloche policy proxy`");
+  if (port === undefined) throw usage(`The proxy's port is missing: ${typed}.`, `Write it as HOST:PORT, such as ${host}:3128.`);
+  return { proxy: { host, port, ...(secret === undefined ? {} : { secret }) } };
 }
 
 async function remove(session: Session, args: readonly Buffer[]): Promise<number> {

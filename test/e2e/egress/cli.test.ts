@@ -1,3 +1,5 @@
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { AskView, EgressEntry } from "../../../app/contract/index.ts";
 import { Internet } from "../../doubles/internet.ts";
@@ -21,8 +23,8 @@ describe("a run's network, from the command line", () => {
     await internet?.close();
   });
 
-  const decided = async (path: string) =>
-    (await cloche.events("net"))
+  const decided = async (path: string, task = "net") =>
+    (await cloche.events(task))
       .filter(({ kind }) => kind === "egress.decided")
       .flatMap(({ data }) => data.entries as EgressEntry[])
       .filter(({ request }) => request.path === path);
@@ -76,5 +78,44 @@ describe("a run's network, from the command line", () => {
     expect(said.join("\n")).not.toContain(value);
     const { stdout } = await cloche.ok(["events", "verify"]);
     expect(stdout).toMatch(/^ok .*nothing was changed/);
+  });
+
+  it("E25: connections leave through the outgoing proxy that its user set, which the wall says and which is given its key; taken back, directly", async () => {
+    const proxy = "proxy.fixture.example";
+    const value = "employee:canary-password";
+    const key = join(cloche.directory, "corp");
+    writeFileSync(key, value);
+    writeFileSync(join(cloche.home, "trusted.pem"), internet.authority);
+    await internet.port("93.184.216.80", 3128, "proxy");
+    await internet.dns({ [proxy]: ["93.184.216.80"] });
+    await cloche.ok(["secret", "add", "corp", "--host", proxy, "--as", "basic", "--from-file", key]);
+    await cloche.ok(["policy", "proxy", `${proxy}:3128`, "--secret", "corp"]);
+    const fetched = (name: string) => [
+      ...["run", "--keep", "--name", name, "--allow", HOST, "--"],
+      ...["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", `https://${HOST}/${name}`],
+    ];
+    const connects = async () =>
+      (await internet.seen()).connections.flatMap(({ first = "" }) => (first.startsWith("CONNECT ") ? first : []));
+
+    const through = await cloche.ok(fetched("through"));
+    expect(through.stdout, through.stderr).toBe("200");
+    expect(through.stderr).toContain(`reach ${HOST} through your proxy ${proxy}:3128, and nothing else`);
+    expect(await connects()).toEqual([expect.stringContaining(`CONNECT ${HOST}:443 HTTP/1.1`)]);
+    expect((await connects()).join().toLowerCase()).toContain(
+      `proxy-authorization: basic ${Buffer.from(value).toString("base64")}`.toLowerCase(),
+    );
+    expect(await decided("/through", "through")).toMatchObject([{ decision: "allow", resolution: "upstream" }]);
+    const shown = await cloche.ok(["show", "through"]);
+    expect(shown.stdout).toContain(`through the proxy ${proxy}:3128, with the key corp`);
+
+    await cloche.ok(["policy", "proxy", "none"]);
+    const directly = await cloche.ok(fetched("directly"));
+    expect(directly.stdout, directly.stderr).toBe("200");
+    expect(directly.stderr).not.toContain("through your proxy");
+    expect(await connects()).toHaveLength(1);
+    expect(await decided("/directly", "directly")).toMatchObject([{ decision: "allow", resolution: "host" }]);
+    const events = (await cloche.ok(["events"])).stdout;
+    expect(events).toContain(`connections of tasks leave through the proxy ${proxy}:3128, with the key corp`);
+    expect(events).not.toContain(Buffer.from(value).toString("base64"));
   });
 });
