@@ -154,12 +154,12 @@ export class Networks {
   /** The variables of a task's machine that hold stand-ins. */
   environment(taskId: string): Record<string, string> {
     const environment: Record<string, string> = {};
-    const git: string[] = [];
+    let git = "";
     for (const { binding, placeholder } of this.#network(taskId).secrets) {
       if (binding.env !== undefined) environment[binding.env] = placeholder;
-      for (const host of binding.hosts) if (GIT_HOSTS.has(host)) git.push(`${host} x-access-token ${placeholder}`);
+      for (const host of binding.hosts) if (GIT_HOSTS.has(host)) git += `${host} x-access-token ${placeholder}\n`;
     }
-    return git.length > 0 ? { ...environment, CLOCHE_GIT_CREDENTIALS: git.join("\n") } : environment;
+    return git === "" ? environment : { ...environment, CLOCHE_GIT_CREDENTIALS: git };
   }
 
   async #bind(name: string) {
