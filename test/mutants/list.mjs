@@ -7,6 +7,8 @@ const share = (path) => `helpers/share/internal/${path}`;
 const credentials = (path) => `app/core/egress/credentials/${path}`;
 const policy = (path) => `app/core/egress/policy/${path}`;
 const proxy = (path) => `app/core/egress/proxy/${path}`;
+const egress = (path) => `app/core/egress/${path}`;
+const vault = (path) => `app/core/vault/${path}`;
 const proxyTests = proxy("proxy.test.ts");
 
 export const mutants = [
@@ -672,5 +674,83 @@ export const mutants = [
       },
     ],
     red: { file: proxyTests, tests: "bytes over a rule" },
+  },
+  {
+    name: "a key's value is the guest's variable",
+    promise: "a key never enters the task",
+    edits: [
+      {
+        file: egress("service.ts"),
+        search: "for (const { binding, placeholder } of this.#network(taskId).secrets) {",
+        replace: "for (const { binding, value: placeholder } of this.#network(taskId).secrets) {",
+      },
+    ],
+    red: { file: egress("service.test.ts"), tests: "hold a stand-in for each key" },
+  },
+  {
+    name: "a stand-in is made once, and not for each run",
+    promise: "a stand-in dies with its machine",
+    edits: [
+      {
+        file: egress("service.ts"),
+        search: 'placeholder: makePlaceholder(value, binding.hosts[0] ?? "") };',
+        replace: 'placeholder: makePlaceholder(value, "").slice(0, 4) + name.repeat(12) };',
+      },
+    ],
+    red: { file: egress("service.test.ts"), tests: "hold others at each start" },
+  },
+  {
+    name: "stand-ins outlive their machine",
+    promise: "a stand-in dies with its machine",
+    edits: [{ file: egress("network.ts"), search: "this.secrets = [];", replace: "" }],
+    red: { file: egress("service.test.ts"), tests: "none while no machine runs" },
+  },
+  {
+    name: "a key that was taken from a task works on in it",
+    promise: "a task uses the keys that it was given",
+    edits: [
+      {
+        file: egress("service.ts"),
+        search: "network.secrets = network.secrets.filter((one) => one.name !== name);",
+        replace: "",
+      },
+    ],
+    red: { file: egress("service.test.ts"), tests: "lose a stand-in when its key is taken" },
+  },
+  {
+    name: "git's line has no end",
+    promise: "git finds the stand-in of its host",
+    edits: [{ file: egress("service.ts"), search: "{placeholder}\\n`", replace: "{placeholder}`" }],
+    red: { file: egress("service.test.ts"), tests: "hold a stand-in for each key" },
+  },
+  {
+    name: "a key prints as itself",
+    promise: "no log has a key",
+    edits: [{ file: vault("value.ts"), search: "toString(): string {", replace: "toString(): string { return this.#value;" }],
+    red: { file: vault("vault.test.ts"), tests: "a value prints as its name" },
+  },
+  {
+    name: "a key is written beside its name",
+    promise: "no file of Cloche's has a key",
+    edits: [
+      {
+        file: vault("vault.ts"),
+        search: "const secret: Secret = { name, source, binding, created: new Date().toISOString() };",
+        replace: "const secret = { name, source, binding, created: new Date().toISOString(), value: added.value };",
+      },
+    ],
+    red: { file: vault("vault.test.ts"), tests: "no file below the data directory holds a value" },
+  },
+  {
+    name: "an event carries what its kind does not have",
+    promise: "no event has a key",
+    edits: [
+      {
+        file: "app/contract/event.ts",
+        search: "z.lazy(() => z.strictObject(shape()));",
+        replace: "z.lazy(() => z.looseObject(shape()));",
+      },
+    ],
+    red: { file: "app/core/audit/log.test.ts", tests: "refuses an event that does not fit its kind" },
   },
 ];
