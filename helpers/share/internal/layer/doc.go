@@ -13,5 +13,6 @@
 // the folder's file is still that one. A name that the task deleted is a node too (Whiteout). Directories in which
 // something changed have a node without a change of their own (Passing), so that every node's path is known.
 //
-// A content file without a node belongs to nobody and is removed at Open.
+// A content file without a node belongs to nobody and is removed at Open. While the process runs, what no node names any more becomes the
+// content of a new file, once the log is durable without it: empty, and under a number that was never given before.
 package layer

@@ -67,6 +67,8 @@ type Layer struct {
 	sweeping     bool           // a Sync runs beside, for the dropped ones
 	sweeps       sync.WaitGroup // Close waits for it
 
+	spare spare
+
 	room room
 
 	syncing sync.Mutex // held by Sync throughout, guards synced
@@ -80,7 +82,7 @@ type Layer struct {
 // Open reads the layer in a directory, which it owns from then on; an empty directory is a new layer. rootQID is the
 // folder's own, kept for a layer that is new.
 func Open(dir int, root Base, rootQID uint64) (*Layer, error) {
-	l := &Layer{dir: dir, content: -1, nodes: map[ID]*Node{}, children: map[ID]map[string]ID{}, qids: map[object]uint64{}, fresh: map[ID]struct{}{}, named: map[uint64]ID{}, remembered: map[uint64]object{}, left: map[string]ID{}, nextID: RootID + 1, nextContent: 1}
+	l := &Layer{dir: dir, content: -1, nodes: map[ID]*Node{}, children: map[ID]map[string]ID{}, qids: map[object]uint64{}, fresh: map[ID]struct{}{}, named: map[uint64]ID{}, remembered: map[uint64]object{}, left: map[string]ID{}, spare: newSpare(), nextID: RootID + 1, nextContent: 1}
 	if err := l.open(root, rootQID); err != nil {
 		l.Close()
 		return nil, err
@@ -91,7 +93,7 @@ func Open(dir int, root Base, rootQID uint64) (*Layer, error) {
 // Empty gives a layer that keeps nothing: it has the root alone and refuses every change with EROFS.
 func Empty(root Base, rootQID uint64) *Layer {
 	root.Path = ""
-	l := &Layer{dir: -1, content: -1, nodes: map[ID]*Node{}, children: map[ID]map[string]ID{}, qids: map[object]uint64{}, fresh: map[ID]struct{}{}, named: map[uint64]ID{}, remembered: map[uint64]object{}, left: map[string]ID{}, nextID: RootID + 1, nextContent: 1}
+	l := &Layer{dir: -1, content: -1, nodes: map[ID]*Node{}, children: map[ID]map[string]ID{}, qids: map[object]uint64{}, fresh: map[ID]struct{}{}, named: map[uint64]ID{}, remembered: map[uint64]object{}, left: map[string]ID{}, spare: newSpare(), nextID: RootID + 1, nextContent: 1}
 	l.nodes[RootID] = &Node{ID: RootID, Kind: Directory, QID: rootQID, Base: &root}
 	l.failed = syscall.EROFS
 	return l
@@ -658,18 +660,21 @@ func (l *Layer) Sync() error {
 	l.syncing.Lock()
 	defer l.syncing.Unlock()
 	l.mu.Lock()
-	seq, made, dropped := l.seq, l.made, l.dropped
-	l.made, l.dropped, l.droppedBytes = false, nil, 0
+	seq, made, dropped, spent := l.seq, l.made, l.dropped, l.spare.spent
+	l.made, l.dropped, l.spare.spent, l.droppedBytes = false, nil, nil, 0
 	l.mu.Unlock()
 	err := l.flush(seq, made)
 	if err != nil {
 		l.mu.Lock()
-		l.made, l.dropped = l.made || made, append(l.dropped, dropped...)
+		l.made, l.dropped, l.spare.spent = l.made || made, append(l.dropped, dropped...), append(l.spare.spent, spent...)
 		l.mu.Unlock()
 		return err
 	}
 	for _, number := range dropped {
 		_ = unix.Unlinkat(l.content, strconv.FormatUint(number, 10), 0) // one that stays is an orphan, see Open
+	}
+	for _, content := range spent {
+		l.renew(content)
 	}
 	return nil
 }
@@ -693,6 +698,10 @@ func (l *Layer) flush(seq uint64, made bool) error {
 // Close gives the descriptors back. What was not synced is in the host's page cache all the same.
 func (l *Layer) Close() {
 	l.sweeps.Wait()
+	for _, content := range append(l.spare.spent, l.spare.ready...) {
+		content.file.Close()
+	}
+	l.spare.spent, l.spare.ready = nil, nil
 	if l.log != nil {
 		l.log.Close()
 		l.log = nil
@@ -853,19 +862,35 @@ func (l *Layer) NewContent() (uint64, *os.File, error) {
 		l.mu.Unlock()
 		return 0, nil, syscall.EROFS
 	}
+	if content, any := l.takeSpare(); any {
+		l.made = true // its name is as new
+		l.mu.Unlock()
+		if err := setTimesNow(content.file); err == nil {
+			return content.number, content.file, nil
+		}
+		content.file.Close()
+		l.DropContent(content.number)
+		l.mu.Lock()
+	}
 	number := l.nextContent
 	l.nextContent++
-	l.made = true
 	l.mu.Unlock()
 	fd, err := unix.Openat(l.content, strconv.FormatUint(number, 10), unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return 0, nil, err
 	}
+	l.mu.Lock()
+	l.made = true // not before: a Sync that came between would take it for durable
+	l.spare.sole[number] = true
+	l.mu.Unlock()
 	return number, os.NewFile(uintptr(fd), "content"), nil
 }
 
 // OpenContent opens a content file for both.
 func (l *Layer) OpenContent(number uint64) (*os.File, error) {
+	if !l.shared(number) {
+		return nil, syscall.ENOENT // given up, and about to be another one
+	}
 	fd, err := unix.Openat(l.content, strconv.FormatUint(number, 10), unix.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
@@ -884,6 +909,7 @@ const (
 func (l *Layer) DropContent(numbers ...uint64) {
 	l.mu.Lock()
 	for _, number := range numbers {
+		delete(l.spare.sole, number)
 		var st unix.Stat_t
 		if number == 0 || l.content < 0 || unix.Fstatat(l.content, strconv.FormatUint(number, 10), &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
 			continue
@@ -891,8 +917,15 @@ func (l *Layer) DropContent(numbers ...uint64) {
 		l.dropped = append(l.dropped, number)
 		l.droppedBytes += st.Blocks * 512
 	}
+	l.sweep()
+}
+
+// sweep gives up what was dropped when there is much of it: beside the guest's work, or at once when there is too much. The caller
+// holds mu, which is free afterwards.
+func (l *Layer) sweep() {
 	full := len(l.dropped) >= maxDropped || l.droppedBytes >= maxDroppedBytes
-	sweep := !full && !l.sweeping && (len(l.dropped) >= maxDropped/4 || l.droppedBytes >= maxDroppedBytes/4)
+	sweep := !full && !l.sweeping &&
+		(len(l.dropped) >= maxDropped/4 || l.droppedBytes >= maxDroppedBytes/4 || len(l.spare.spent) >= maxSpare/4)
 	if sweep {
 		l.sweeping = true
 		l.sweeps.Add(1)

@@ -561,9 +561,20 @@ func (p *place) unlink(directory bool, meant *node) error {
 	}
 	t.forget(child)
 	if p.entry != nil && p.entry.Kind == layer.File {
-		t.layer.DropContent(p.entry.Content)
+		t.unname(child, p.entry.Content)
 	}
 	return nil
+}
+
+// unname gives up the content of a node that has no name any more: with the node, as what is open of it goes on.
+func (t *Tree) unname(n *node, content uint64) {
+	if content == 0 || n.content.Load() == nil {
+		t.layer.DropContent(content)
+		return
+	}
+	t.mu.Lock()
+	n.unnamed = content
+	t.mu.Unlock()
 }
 
 // vanish gives the steps by which a name is gone for the guest: a whiteout where the folder has something, else nothing is left.
@@ -950,8 +961,10 @@ func (t *Tree) renameInLayer(from, dest *place, moved, replaced *node) error {
 	}
 	if replaced != nil {
 		t.forget(replaced)
+		t.unname(replaced, dropped)
+	} else {
+		t.layer.DropContent(dropped)
 	}
-	t.layer.DropContent(dropped)
 	t.placed(moved, dest)
 	return nil
 }

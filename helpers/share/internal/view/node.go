@@ -31,6 +31,8 @@ type node struct {
 	gone   bool // unlinked; what is open goes on
 	dead   bool // no reference is left
 	local  bool // the guest mounts its own disk here
+	// unnamed is the content's number when no name leads to it any more: it goes with the last that has it open.
+	unnamed uint64
 
 	// copying is held while the file is copied up, and guards the making of content.
 	copying sync.Mutex
@@ -61,13 +63,17 @@ func (n *node) Drop() {
 		if t.nodes[n.qid.Path] == n {
 			delete(t.nodes, n.qid.Path)
 		}
-		parent, low := n.parent, n.low
+		parent, low, unnamed := n.parent, n.low, n.unnamed
 		t.mu.Unlock()
 		if low != nil {
 			low.Drop()
 		}
 		if c := n.content.Load(); c != nil {
-			c.Close()
+			if unnamed != 0 {
+				t.layer.GiveUp(unnamed, c)
+			} else {
+				c.Close()
+			}
 		}
 		n = parent
 	}
