@@ -35,7 +35,7 @@ func (s *Set) waitAgain() []Refusal {
 		return nil
 	}
 	// What lies in a directory comes after it, and after the move that gives it its place for the guest; what marks the places that
-	// moves left comes once all directories are there.
+	// moves left comes last: a directory above may be one that is deleted again.
 	sort.SliceStable(undone, func(i, j int) bool { return undone[i].Path < undone[j].Path })
 	places := func(u *writeback.Unsettled) bool {
 		return u.Op == writeback.Move || u.Op == writeback.Remove && u.Taken != nil && u.Taken.Kind == writeback.Directory
@@ -59,8 +59,8 @@ func (s *Set) waitAgain() []Refusal {
 		}
 		return s.putBack(look, u)
 	})
-	each(func(u *writeback.Unsettled) bool { return u.Op == writeback.Move }, s.leftAgain)
 	each(func(u *writeback.Unsettled) bool { return !places(u) }, func(u *writeback.Unsettled) error { return s.putBack(look, u) })
+	each(func(u *writeback.Unsettled) bool { return u.Op == writeback.Move }, s.leftAgain)
 	return left
 }
 
@@ -84,9 +84,14 @@ func (s *Set) lowerPath(path string) string {
 	return lower
 }
 
+// placeOf is where the folder has the place of that path, whatever the guest has there.
+func (s *Set) placeOf(path string) string {
+	return layer.Join(s.lowerPath(parentOf(path)), path[strings.LastIndexByte(path, '/')+1:])
+}
+
 // moveAgain gives what the folder has under its old name again the place that the guest gave it.
 func (s *Set) moveAgain(u *writeback.Unsettled) error {
-	from := s.lowerPath(u.To)
+	from := s.placeOf(u.To)
 	components := layer.Components(u.Path)
 	return s.options.Holder.Again(components, func(parent layer.ID, n *layer.Node, qid uint64) ([]layer.Op, *layer.Node, error) {
 		if n != nil && (n.Whiteout || n.Made || n.Base != nil && n.Base.Path == from) {
@@ -125,11 +130,19 @@ func (s *Set) leftAgain(u *writeback.Unsettled) error {
 	}
 	components := layer.Components(u.To)
 	return s.options.Holder.Again(components, func(parent layer.ID, entry *layer.Node, _ uint64) ([]layer.Op, *layer.Node, error) {
-		if entry != nil {
-			return nil, nil, nil
-		}
 		base := *at.Base
 		base.Content = 0
+		switch {
+		case entry == nil:
+		case entry.Made && entry.Base == nil:
+			entry.Base = &base
+			return []layer.Op{layer.Put(entry)}, nil, nil
+		case !entry.Made && !entry.Whiteout && entry.Over == nil && entry.Base != nil && entry.Base.Path != base.Path:
+			entry.Over = &base
+			return []layer.Op{layer.Put(entry)}, nil, nil
+		default:
+			return nil, nil, nil
+		}
 		n := &layer.Node{ID: s.options.Layer.NewID(), Parent: parent, Name: components[len(components)-1], Kind: base.Kind, QID: 1 << 62, Whiteout: true, Moved: true, Base: &base}
 		return []layer.Op{layer.Put(n)}, n, nil
 	})
@@ -147,7 +160,7 @@ func (s *Set) putBack(look *lookout, u *writeback.Unsettled) error {
 	if about.Quiet && (u.Was != nil || u.Made == nil) {
 		return nil
 	}
-	lower := layer.Join(s.lowerPath(parentOf(u.Path)), u.Path[strings.LastIndexByte(u.Path, '/')+1:])
+	lower := s.placeOf(u.Path)
 	made, err := s.nodeOf(look, u, lower)
 	if err != nil {
 		return err
@@ -164,7 +177,7 @@ func (s *Set) putBack(look *lookout, u *writeback.Unsettled) error {
 	components := layer.Components(u.Path)
 	return s.options.Holder.Again(components, func(parent layer.ID, entry *layer.Node, qid uint64) ([]layer.Op, *layer.Node, error) {
 		if entry != nil {
-			return s.known(u, entry, lower), nil, nil
+			return s.known(u, entry, made, lower), nil, nil
 		}
 		if made == nil {
 			return nil, nil, nil
@@ -196,9 +209,26 @@ func (s *Set) qidOf(u *writeback.Unsettled) uint64 {
 	return 1<<62 | uint64(s.options.Layer.NewID())
 }
 
-// known are the steps by which a node that the layer has at the place is right again: it is made from what stands there now.
-func (s *Set) known(u *writeback.Unsettled, n *layer.Node, lower string) []layer.Op {
+// known are the steps by which a node that the layer has at the place is right again: it is made from what stands there now. made is
+// the node that it would be if there were none; nil: none.
+func (s *Set) known(u *writeback.Unsettled, n, made *layer.Node, lower string) []layer.Op {
 	switch {
+	case u.Op == writeback.SetAttributes && made != nil && !n.Made && !n.Whiteout && n.Base != nil && n.Base.Path == lower:
+		made.Base.Content, n.Base = n.Base.Content, made.Base
+		if made.ModeSet && !n.ModeSet {
+			n.Mode, n.ModeSet = made.Mode, true
+		}
+		if made.MtimeSet && !n.MtimeSet && n.Content == 0 {
+			n.MtimeNs, n.MtimeSet = made.MtimeNs, true
+		}
+		for name, value := range made.Xattrs {
+			if _, set := n.Xattrs[name]; !set {
+				if n.Xattrs == nil {
+					n.Xattrs = map[string][]byte{}
+				}
+				n.Xattrs[name] = value
+			}
+		}
 	case u.Was == nil && u.Made != nil && n.Made && !n.Whiteout && n.Base == nil:
 		n.Base = baseOf(lower, u.Made) // removed by the apply, and made again by the guest
 	case u.Was == nil && u.Made != nil && !n.Made && !n.Whiteout && n.Over == nil && n.Base != nil && n.Base.Path != lower:

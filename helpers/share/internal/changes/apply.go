@@ -457,21 +457,13 @@ func (s *Set) applyRun(b *batch, most int) ([]string, error) {
 	return done, nil
 }
 
-// inTheWay gives a node of the task's that is what the folder still has at the place of a change: the task moved it, and nothing may take
-// its place before it went. An error when it is a part of the change itself.
+// inTheWay gives a node of the task's that is what the folder still has at the place of a change, or at that of a directory above it:
+// the task moved it, and nothing may take its place, or go into it there, before it went. An error when it is a part of the change itself.
 func (s *Set) inTheWay(c *Change) (layer.ID, error) {
-	if seq := s.options.Layer.Seq(); s.movedFrom == nil || s.movedAt != seq {
-		s.movedFrom, s.movedAt = map[string]layer.ID{}, seq
-		s.options.Layer.Walk(func(n *layer.Node, _ string) bool {
-			if n.Elsewhere && !n.Whiteout && !n.Made && n.Base != nil {
-				s.movedFrom[n.Base.Path] = n.ID
-			}
-			return true
-		})
-	}
 	for i := range c.parts {
-		id := s.movedFrom[c.parts[i].path]
-		if id == 0 || id == c.parts[i].node.ID {
+		p := &c.parts[i]
+		id := s.movedFrom(p)
+		if id == 0 {
 			continue
 		}
 		for k := range c.parts {
@@ -482,6 +474,35 @@ func (s *Set) inTheWay(c *Change) (layer.ID, error) {
 		return id, nil
 	}
 	return 0, nil
+}
+
+// movedFrom gives the node that the folder has at a part's place, or above, and that the guest has elsewhere; 0: none.
+func (s *Set) movedFrom(p *part) layer.ID {
+	moved := s.moved()
+	if len(moved) == 0 {
+		return 0
+	}
+	at := p.node
+	for path := p.path; path != "" && at != nil; path, at = parentOf(path), s.options.Layer.Get(at.Parent) {
+		if id := moved[path]; id != 0 && id != at.ID {
+			return id
+		}
+	}
+	return 0
+}
+
+// moved are the nodes that the task moved by where the folder has them.
+func (s *Set) moved() map[string]layer.ID {
+	if seq := s.options.Layer.Seq(); s.movedNodes == nil || s.movedAt != seq {
+		s.movedNodes, s.movedAt = map[string]layer.ID{}, seq
+		s.options.Layer.Walk(func(n *layer.Node, _ string) bool {
+			if n.Elsewhere && !n.Whiteout && !n.Made && n.Base != nil {
+				s.movedNodes[n.Base.Path] = n.ID
+			}
+			return true
+		})
+	}
+	return s.movedNodes
 }
 
 var errInTheWay = fmt.Errorf("%w before what the task moved away from there is", errNotAppliable)

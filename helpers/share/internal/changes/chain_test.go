@@ -19,19 +19,30 @@ import (
 // sees describes all that the guest sees.
 func (r *rig) sees() string {
 	r.t.Helper()
+	return r.picture(r.tree)
+}
+
+// picture describes all that a tree shows.
+func (r *rig) picture(tree ninep.Tree) string {
+	r.t.Helper()
 	var lines []string
 	var walk func(dir ninep.Node, path string)
 	walk = func(dir ninep.Node, path string) {
 		var names []string
-		must(r.t, ninep.EachName(dir, func(d wire.Dirent) bool {
+		if err := ninep.EachName(dir, func(d wire.Dirent) bool {
 			if !writeback.Hidden(d.Name) {
 				names = append(names, d.Name)
 			}
 			return true
-		}))
+		}); err != nil {
+			lines = append(lines, fmt.Sprintf("%s cannot be listed: %v", path, err))
+		}
 		for _, name := range names {
 			n, err := dir.Walk(name)
-			must(r.t, err)
+			if err != nil {
+				lines = append(lines, fmt.Sprintf("%s%s is listed: %v", path, name, err))
+				continue
+			}
 			a, err := n.Attr()
 			must(r.t, err)
 			at := path + name
@@ -45,7 +56,11 @@ func (r *rig) sees() string {
 				lines = append(lines, at+" -> "+target)
 			default:
 				f, err := n.Open(0)
-				must(r.t, err)
+				if err != nil {
+					lines = append(lines, fmt.Sprintf("%s cannot be read: %v", at, err))
+					n.Drop()
+					continue
+				}
 				b := make([]byte, a.Size)
 				size, err := f.ReadAt(b, 0)
 				must(r.t, err)
@@ -55,7 +70,7 @@ func (r *rig) sees() string {
 			n.Drop()
 		}
 	}
-	root := r.tree.Root()
+	root := tree.Root()
 	defer root.Drop()
 	walk(root, "")
 	sort.Strings(lines)

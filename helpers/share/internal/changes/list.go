@@ -60,9 +60,9 @@ type Set struct {
 	repositories map[string]*summarized
 	// rebased are the records that only told nodes of their directory's move, by node.
 	rebased map[layer.ID]uint64
-	// movedFrom are the moved nodes by where the folder has them, as of movedAt.
-	movedFrom map[string]layer.ID
-	movedAt   uint64
+	// movedNodes are the moved nodes by where the folder has them, as of movedAt.
+	movedNodes map[string]layer.ID
+	movedAt    uint64
 }
 
 // settledNode is a file that the folder has, kept in the layer because the guest had it open: as it was then.

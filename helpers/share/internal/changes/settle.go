@@ -100,6 +100,9 @@ func (s *Set) settle(raw json.RawMessage, made *writeback.Identity, kept uint64)
 		return err
 	}
 	l := s.options.Layer
+	if err := s.showAbove(about.Node); err != nil {
+		return err
+	}
 	return s.hold(about.Node, func(open bool) error {
 		n := l.Get(about.Node)
 		if n == nil {
@@ -120,11 +123,13 @@ func (s *Set) settle(raw json.RawMessage, made *writeback.Identity, kept uint64)
 		}
 		var ops []layer.Op
 		var rewritten []*layer.Node
+		dropped := uint64(0)
 		moved := n.Base != nil && !n.Made && n.Elsewhere
 		if moved {
 			ops = append(ops, s.whiteoutOf(n)...)
 			// What the task made in its old place stands in the place of nothing now.
-			if there := s.nodeAt(n.Base.Path); there != nil && there.ID != n.ID && there.Made && there.Base != nil && there.Base.Same(n.Base) {
+			if there := l.StandsAt(n.Base.Path); there != nil && there.ID != n.ID && there.Made && there.Base.Inode == n.Base.Inode {
+				dropped = there.Base.Content
 				there.Base = nil
 				ops = append(ops, layer.Put(there))
 			}
@@ -143,8 +148,13 @@ func (s *Set) settle(raw json.RawMessage, made *writeback.Identity, kept uint64)
 				was = n.Base.Path
 			}
 			rebase(n, path, made)
+			// The folder's own from now on, whatever the guest did meanwhile: a mode that it set then stays its own.
+			n.Opaque, n.MtimeSet = false, false
 			if same {
-				n.Opaque, n.ModeSet, n.MtimeSet, n.Xattrs = false, false, false, nil
+				n.Xattrs = nil
+			}
+			if same || n.Mode == n.Base.Mode {
+				n.ModeSet = false
 			}
 			ops = append(ops, layer.Put(n))
 			if was != "" {
@@ -175,7 +185,7 @@ func (s *Set) settle(raw json.RawMessage, made *writeback.Identity, kept uint64)
 		for _, child := range rewritten {
 			s.rebased[child.ID] = child.Seq
 		}
-		l.DropContent(drop...)
+		l.DropContent(append(drop, dropped)...)
 		if after := l.Get(n.ID); after != nil && same && open && !about.Part && stat != nil {
 			s.settled[n.ID] = settledNode{after.Seq, *stat}
 		} else {
@@ -184,6 +194,52 @@ func (s *Set) settle(raw json.RawMessage, made *writeback.Identity, kept uint64)
 		return nil
 	})
 }
+
+// showAbove makes the directories above a node that the task had removed and made again the folder's own, before anything in them is: what
+// was deleted in each is known name by name, and what else the folder has there shows.
+func (s *Set) showAbove(id layer.ID) error {
+	l := s.options.Layer
+	var above []layer.ID // the topmost last
+	for n := l.Get(id); n != nil && n.ID != layer.RootID; {
+		if n = l.Get(n.Parent); n != nil && madeAgain(n) {
+			above = append(above, n.ID)
+		}
+	}
+	if len(above) == 0 {
+		return nil
+	}
+	look := newLookout(s.options.Lower)
+	defer look.close()
+	for i := len(above) - 1; i >= 0; i-- {
+		err := s.hold(above[i], func(bool) error {
+			n := l.Get(above[i])
+			if n == nil || !madeAgain(n) || s.isMovedAway(n.Base.Path) {
+				return nil
+			}
+			now := look.base(n.Base.Path)
+			if now == nil || now.Kind != layer.Directory {
+				return nil
+			}
+			n.Base, n.Made, n.Opaque, n.MtimeSet = now, false, false, false
+			if n.ModeSet = n.ModeSet && n.Mode != now.Mode; !n.ModeSet {
+				n.Mode = 0
+			}
+			return l.Change(layer.Put(n))
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// madeAgain tells whether a node is a directory in the place of one of the folder's that the task removed.
+func madeAgain(n *layer.Node) bool {
+	return n.Kind == layer.Directory && n.Made && n.Opaque && n.Base != nil && n.Base.Kind == layer.Directory
+}
+
+// isMovedAway tells whether what the folder has at a path is elsewhere for the guest.
+func (s *Set) isMovedAway(path string) bool { return s.moved()[path] != 0 }
 
 // rebase makes a node one of the folder's file at its place, and gives the number of the base's content that it had.
 func rebase(n *layer.Node, path string, made *writeback.Identity) (old uint64) {
@@ -355,6 +411,9 @@ func (s *Set) discardSome(b *batch) (*Slice, error) {
 
 func (s *Set) discardPart(p *part) error {
 	l := s.options.Layer
+	if err := s.showAbove(p.node.ID); err != nil {
+		return err
+	}
 	return s.hold(p.node.ID, func(bool) error {
 		n := l.Get(p.node.ID)
 		if n == nil {

@@ -48,8 +48,9 @@ type Layer struct {
 	// named says which node, and remembered which applied object, has a qid.
 	named      map[uint64]ID
 	remembered map[uint64]object
-	// left are the whiteouts that moves left, by the path that their Base has.
-	left     map[string]ID
+	// stands are the nodes that stand in the place of something of the folder's: what the task made there, or that it deleted or moved
+	// it, by the path that their Base has.
+	stands   map[string]ID
 	log      *os.File
 	logBytes int64
 	records  int
@@ -82,7 +83,7 @@ type Layer struct {
 // Open reads the layer in a directory, which it owns from then on; an empty directory is a new layer. rootQID is the
 // folder's own, kept for a layer that is new.
 func Open(dir int, root Base, rootQID uint64) (*Layer, error) {
-	l := &Layer{dir: dir, content: -1, nodes: map[ID]*Node{}, children: map[ID]map[string]ID{}, qids: map[object]uint64{}, fresh: map[ID]struct{}{}, named: map[uint64]ID{}, remembered: map[uint64]object{}, left: map[string]ID{}, spare: newSpare(), nextID: RootID + 1, nextContent: 1}
+	l := &Layer{dir: dir, content: -1, nodes: map[ID]*Node{}, children: map[ID]map[string]ID{}, qids: map[object]uint64{}, fresh: map[ID]struct{}{}, named: map[uint64]ID{}, remembered: map[uint64]object{}, stands: map[string]ID{}, spare: newSpare(), nextID: RootID + 1, nextContent: 1}
 	if err := l.open(root, rootQID); err != nil {
 		l.Close()
 		return nil, err
@@ -93,7 +94,7 @@ func Open(dir int, root Base, rootQID uint64) (*Layer, error) {
 // Empty gives a layer that keeps nothing: it has the root alone and refuses every change with EROFS.
 func Empty(root Base, rootQID uint64) *Layer {
 	root.Path = ""
-	l := &Layer{dir: -1, content: -1, nodes: map[ID]*Node{}, children: map[ID]map[string]ID{}, qids: map[object]uint64{}, fresh: map[ID]struct{}{}, named: map[uint64]ID{}, remembered: map[uint64]object{}, left: map[string]ID{}, spare: newSpare(), nextID: RootID + 1, nextContent: 1}
+	l := &Layer{dir: -1, content: -1, nodes: map[ID]*Node{}, children: map[ID]map[string]ID{}, qids: map[object]uint64{}, fresh: map[ID]struct{}{}, named: map[uint64]ID{}, remembered: map[uint64]object{}, stands: map[string]ID{}, spare: newSpare(), nextID: RootID + 1, nextContent: 1}
 	l.nodes[RootID] = &Node{ID: RootID, Kind: Directory, QID: rootQID, Base: &root}
 	l.failed = syscall.EROFS
 	return l
@@ -345,8 +346,9 @@ func (l *Layer) take(r *record) {
 		l.nodes[n.ID] = n
 		if !n.Whiteout {
 			l.named[n.QID] = n.ID
-		} else if n.Moved && n.Base != nil {
-			l.left[n.Base.Path] = n.ID
+		}
+		if n.standsInstead() {
+			l.stands[n.Base.Path] = n.ID
 		}
 		if n.ID != RootID {
 			names := l.children[n.Parent]
@@ -372,8 +374,8 @@ func (l *Layer) unname(n *Node) {
 	if l.named[n.QID] == n.ID {
 		delete(l.named, n.QID)
 	}
-	if n.Base != nil && l.left[n.Base.Path] == n.ID {
-		delete(l.left, n.Base.Path)
+	if n.Base != nil && l.stands[n.Base.Path] == n.ID {
+		delete(l.stands, n.Base.Path)
 	}
 	if names := l.children[n.Parent]; names != nil && names[n.Name] == n.ID {
 		delete(names, n.Name)
@@ -760,11 +762,11 @@ func (l *Layer) Child(parent ID, name string) *Node {
 	return nil
 }
 
-// LeftBy gives a copy of the whiteout that the move of what the folder has at a path left; nil when there is none.
-func (l *Layer) LeftBy(path string) *Node {
+// StandsAt gives a copy of the node that stands in the place of what the folder has at a path; nil when none does.
+func (l *Layer) StandsAt(path string) *Node {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	if n := l.nodes[l.left[path]]; n != nil {
+	if n := l.nodes[l.stands[path]]; n != nil {
 		return l.copy(n)
 	}
 	return nil

@@ -104,6 +104,9 @@ func (n *Node) mayHold() bool {
 	return n.Kind == Directory || n.Base != nil && n.Base.Kind == Directory
 }
 
+// standsInstead tells whether the node stands in the place of its Base, whether that was deleted, moved away or replaced.
+func (n *Node) standsInstead() bool { return n.Base != nil && (n.Whiteout || n.Made) }
+
 // clone copies what may be shared.
 func (n *Node) clone() *Node {
 	c := *n

@@ -152,8 +152,9 @@ func (n *node) settle() {
 	e := t.layer.Get(s.id)
 	switch {
 	case e != nil && n.isDir():
-		// One that the task had made is the folder's by now, and what is not the task's below it shows.
-		if s.low != nil || e.Opaque || e.Whiteout || n.parentNode() == nil {
+		// One that the task had made is the folder's by now, and what is not the task's below it shows. The folder may have made it anew
+		// since the node met it: an undo takes it away, and another apply brings one.
+		if e.Opaque || e.Whiteout || n.parentNode() == nil {
 			return
 		}
 		parent := n.Parent().(*node)
@@ -184,17 +185,28 @@ func (n *node) settle() {
 	}
 }
 
-// become takes over the reference on low. Whoever looked before may still use what the node had, so a low is only ever added.
+// become takes over the reference on low. Whoever looked before may still use what the node had, so that goes with the node.
 func (n *node) become(low Object, id layer.ID) {
 	t := n.tree
 	t.mu.Lock()
-	extra := n.low != nil && n.low != low
-	if n.low == nil {
-		n.low = low
+	extra := low
+	if n.low == nil || !sameObject(n.low, low) {
+		if n.low != nil {
+			n.before = append(n.before, n.low)
+		}
+		n.low, extra = low, nil
+	} else if n.low == low {
+		extra = nil
 	}
 	n.id = id
 	t.mu.Unlock()
-	if extra {
-		low.Drop()
+	if extra != nil {
+		extra.Drop()
 	}
+}
+
+func sameObject(a, b Object) bool {
+	device, inode, _ := a.Found()
+	otherDevice, other, _ := b.Found()
+	return device == otherDevice && inode == other
 }

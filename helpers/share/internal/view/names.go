@@ -577,49 +577,6 @@ func (t *Tree) unname(n *node, content uint64) {
 	t.mu.Unlock()
 }
 
-// vanish gives the steps by which a name is gone for the guest: a whiteout where the folder has something, else nothing is left.
-// The whiteouts below a directory that is where the folder has it stay with its own, so that what was deleted is known file by file.
-func (t *Tree) vanish(p *place) ([]layer.Op, error) {
-	var ops []layer.Op
-	if p.entry != nil && stillLower(p.entry) && p.entry.Base.Path != p.lowerPath() {
-		ops = t.reallyGone(p.entry.Base)
-	}
-	if p.lower == nil {
-		return append(ops, t.removal(p.entry.ID)...), nil
-	}
-	b, err := p.base()
-	if err != nil {
-		return nil, err
-	}
-	white := &layer.Node{Name: p.name, Kind: b.Kind, QID: newQID, Whiteout: true, Base: b}
-	if p.entry != nil {
-		if !stillLower(p.entry) || p.entry.Base.Path != p.lowerPath() {
-			// What was deleted below it lies elsewhere in the folder, and what the folder has here may be no directory.
-			for _, below := range t.layer.Children(p.entry.ID) {
-				ops = append(ops, t.removal(below.ID)...)
-			}
-		}
-		white.ID, white.Parent = p.entry.ID, p.entry.Parent
-		return append(ops, layer.Put(white)), nil
-	}
-	dir, err := p.dir.ensure()
-	if err != nil {
-		return nil, err
-	}
-	white.ID, white.Parent = t.layer.NewID(), dir.ID
-	return append(ops, layer.Put(white)), nil
-}
-
-// reallyGone turns the whiteout that a move left into that of a deletion.
-func (t *Tree) reallyGone(b *layer.Base) []layer.Op {
-	e := t.layer.LeftBy(b.Path)
-	if e == nil {
-		return nil
-	}
-	e.Moved = false
-	return []layer.Op{layer.Put(e)}
-}
-
 // removal takes a node away with all below it; the deepest first.
 func (t *Tree) removal(id layer.ID) []layer.Op {
 	var ops []layer.Op
@@ -913,9 +870,6 @@ func (t *Tree) renameInLayer(from, dest *place, moved, replaced *node) error {
 		return err
 	}
 	if d := dest.entry; d != nil {
-		if stillLower(d) && d.Base.Path != dest.lowerPath() {
-			ops = append(ops, t.reallyGone(d.Base)...)
-		}
 		if d.Kind == layer.File && !d.Whiteout && d.Content != 0 {
 			if replaced != nil { // what is open of it goes on
 				if _, err := replaced.openContent(d); err != nil {
@@ -924,18 +878,24 @@ func (t *Tree) renameInLayer(from, dest *place, moved, replaced *node) error {
 			}
 			dropped = d.Content
 		}
-		ops = append(ops, t.removal(d.ID)...)
 	}
-	if from.lower != nil {
-		b, err := from.base()
-		if err != nil {
-			return err
-		}
+	changed := map[layer.ID]*layer.Node{}
+	left, err := from.stoodFor()
+	if err != nil {
+		return err
+	}
+	if left != nil {
 		white := &layer.Node{
-			ID: t.layer.NewID(), Parent: e.Parent, Name: from.name, Kind: b.Kind, QID: newQID, Whiteout: true, Base: b,
+			ID: t.layer.NewID(), Parent: e.Parent, Name: from.name, Kind: left.Kind, QID: newQID, Whiteout: true, Base: left,
 			Moved: stillLower(e) && e.Base.Path == from.lowerPath(),
 		}
 		ops = append(ops, layer.Put(white))
+		if e.Made {
+			ops = append(ops, t.leaveBehind(e.ID, white, changed)...)
+		}
+	}
+	if dest.entry != nil {
+		ops = append(ops, t.replacing(dest, e, replaces, changed)...)
 	}
 	if stillLower(e) {
 		e.Over = nil

@@ -27,6 +27,7 @@ type node struct {
 	parent *node // holds a reference; nil for the root
 	name   string
 	low    Object // nil: the folder has nothing of it (any more)
+	before []Object // what low was
 	id     layer.ID
 	gone   bool // unlinked; what is open goes on
 	dead   bool // no reference is left
@@ -63,9 +64,12 @@ func (n *node) Drop() {
 		if t.nodes[n.qid.Path] == n {
 			delete(t.nodes, n.qid.Path)
 		}
-		parent, low, unnamed := n.parent, n.low, n.unnamed
+		parent, lows, unnamed := n.parent, n.before, n.unnamed
+		if n.low != nil {
+			lows = append(lows, n.low)
+		}
 		t.mu.Unlock()
-		if low != nil {
+		for _, low := range lows {
 			low.Drop()
 		}
 		if c := n.content.Load(); c != nil {

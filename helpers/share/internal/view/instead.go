@@ -1,0 +1,170 @@
+//go:build linux
+
+package view
+
+import "cloche/share/internal/layer"
+
+// What the task did in the place of something of the folder's. What was deleted is known file by file: below a directory that was
+// removed, below what was made or moved to its place since, however often. So an apply knows what to take away, and a discard what to give back.
+
+// stoodFor is what of the folder is the task's to answer for at a place once its own is gone from there; nil: nothing. A directory that the
+// task made shows nothing of the folder's, which is known from the base alone then.
+func (p *place) stoodFor() (*layer.Base, error) {
+	if p.lower == nil && !p.dir.tree.opaque(p.dir.now().id) {
+		return nil, nil
+	}
+	return p.base()
+}
+
+// isIts tells whether what was deleted below a node lies in the folder at the node's own place.
+func (p *place) isIts(e *layer.Node) bool {
+	return e.Base != nil && e.Base.Kind == layer.Directory && e.Base.Path == p.lowerPath() && !(e.Whiteout && e.Moved)
+}
+
+// vanish gives the steps by which a name is gone for the guest: a whiteout where the folder has something, else nothing is left.
+func (t *Tree) vanish(p *place) ([]layer.Op, error) {
+	b, err := p.stoodFor()
+	if err != nil {
+		return nil, err
+	}
+	e := p.entry
+	var ops []layer.Op
+	switch {
+	case e == nil:
+	case stillLower(e) && e.Base.Path != p.lowerPath():
+		ops = t.reallyGone(e)
+	case b == nil || !p.isIts(e):
+		ops = t.removalBelow(e.ID)
+	}
+	if b == nil {
+		return append(ops, layer.Remove(e.ID)), nil
+	}
+	white := &layer.Node{Name: p.name, Kind: b.Kind, QID: newQID, Whiteout: true, Base: b}
+	if e != nil {
+		white.ID, white.Parent = e.ID, e.Parent
+		return append(ops, layer.Put(white)), nil
+	}
+	dir, err := p.dir.ensure()
+	if err != nil {
+		return nil, err
+	}
+	white.ID, white.Parent = t.layer.NewID(), dir.ID
+	return append(ops, layer.Put(white)), nil
+}
+
+// reallyGone gives the steps by which what was moved and is about to go is deleted where the folder has it, with what was deleted
+// below it since. The node itself stays for the caller.
+func (t *Tree) reallyGone(moved *layer.Node) []layer.Op {
+	there := t.layer.StandsAt(moved.Base.Path)
+	switch {
+	case there == nil || there.ID == moved.ID:
+		return t.removalBelow(moved.ID)
+	case there.Whiteout && there.Moved:
+		there.Moved = false
+		return append([]layer.Op{layer.Put(there)}, t.deletedBelow(moved.ID, there.ID, nil)...)
+	case there.Made && there.Base.Kind == layer.Directory:
+		return t.deletedBelow(moved.ID, there.ID, nil)
+	}
+	return t.removalBelow(moved.ID)
+}
+
+// replacing gives the steps by which what the layer has at a place makes room for e, which has replaces of the folder for its base then.
+// changed are nodes below e that the same change has put before.
+func (t *Tree) replacing(dest *place, e *layer.Node, replaces *layer.Base, changed map[layer.ID]*layer.Node) []layer.Op {
+	d := dest.entry
+	var ops []layer.Op
+	switch {
+	case stillLower(d) && d.Base.Path != dest.lowerPath():
+		ops = t.reallyGone(d)
+	case !stillLower(e) && replaces != nil && dest.isIts(d):
+		ops = t.deletedBelow(d.ID, e.ID, changed)
+	default:
+		ops = t.removalBelow(d.ID)
+	}
+	return append(ops, layer.Remove(d.ID))
+}
+
+// deletedBelow moves the whiteouts below one node to another, which stands in the place of the same directory: what it has there itself
+// stands in the place of what was deleted.
+func (t *Tree) deletedBelow(from, to layer.ID, changed map[layer.ID]*layer.Node) []layer.Op {
+	var ops []layer.Op
+	for _, w := range t.layer.Children(from) {
+		if !w.Whiteout { // a directory that the folder has no more, with nothing in it
+			ops = append(ops, t.removal(w.ID)...)
+			continue
+		}
+		c := t.layer.Child(to, w.Name)
+		if c != nil && changed[c.ID] != nil {
+			if c = changed[c.ID]; c.Parent != to {
+				c = nil
+			}
+		}
+		switch {
+		case c == nil:
+			w.Parent = to
+			ops = append(ops, layer.Put(w))
+			continue
+		case c.Made && c.Base == nil:
+			c.Base = w.Base
+			ops = append(ops, layer.Put(c))
+		case stillLower(c) && c.Over == nil && c.Base.Path != w.Base.Path:
+			c.Over = w.Base
+			ops = append(ops, layer.Put(c))
+		}
+		if c.Made && w.Base.Kind == layer.Directory {
+			ops = append(append(ops, t.deletedBelow(w.ID, c.ID, changed)...), layer.Remove(w.ID))
+		} else {
+			ops = append(ops, t.removal(w.ID)...)
+		}
+	}
+	return ops
+}
+
+// leaveBehind gives the steps by which something of the task's leaves the place of a directory of the folder's: what was deleted there stays
+// below white, and what it takes along is new where it goes. changed gets all that it puts.
+func (t *Tree) leaveBehind(id layer.ID, white *layer.Node, changed map[layer.ID]*layer.Node) []layer.Op {
+	var ops []layer.Op
+	put := func(n *layer.Node) {
+		changed[n.ID] = n
+		ops = append(ops, layer.Put(n))
+	}
+	for _, e := range t.layer.Children(id) {
+		var base *layer.Base
+		moved := false
+		switch {
+		case e.Whiteout:
+			e.Parent = white.ID
+			put(e)
+			continue
+		case e.Made:
+			base, e.Base = e.Base, nil
+		case e.Over != nil:
+			base, e.Over = e.Over, nil
+		case e.Base != nil && e.Base.Path == layer.Join(white.Base.Path, e.Name):
+			own := *e.Base
+			own.Content = 0
+			base, moved = &own, true
+		}
+		if base == nil {
+			continue
+		}
+		below := &layer.Node{
+			ID: t.layer.NewID(), Parent: white.ID, Name: e.Name, Kind: base.Kind, QID: newQID, Whiteout: true, Base: base, Moved: moved,
+		}
+		put(below)
+		put(e)
+		if e.Made {
+			ops = append(ops, t.leaveBehind(e.ID, below, changed)...)
+		}
+	}
+	return ops
+}
+
+// removalBelow takes away all below a node.
+func (t *Tree) removalBelow(id layer.ID) []layer.Op {
+	var ops []layer.Op
+	for _, e := range t.layer.Children(id) {
+		ops = append(ops, t.removal(e.ID)...)
+	}
+	return ops
+}
