@@ -1,24 +1,17 @@
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { execFileSync } from "node:child_process";
+import { readlinkSync } from "node:fs";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
-import { createSecureContext, TLSSocket } from "node:tls";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { type Authority, makeAuthority } from "../../doubles/authority.ts";
+import { answerStreams } from "../../doubles/hosts.ts";
 import { BareGuest } from "../../harness/index.ts";
 
 /**
  * The guest's half of the way out, with a host that takes every stream and answers for every host itself: what programs with no settings
  * of a proxy reach, by which name it arrives, whom they trust, and what fails at once.
  */
-const NAMES = [
-  "api.fixture.example",
-  "pypi.org",
-  "registry.npmjs.org",
-  "github.com",
-  "gitlab.com",
-  "deb.debian.org",
-  "a.fixture.example",
-  "refused.fixture.example",
-];
+const NAMES = ["api.fixture.example", "pypi.org", "registry.npmjs.org", "github.com", "gitlab.com", "deb.debian.org", "a.fixture.example"];
 
 interface Request {
   readonly host: string;
@@ -51,33 +44,43 @@ function answer(request: IncomingMessage, response: ServerResponse): void {
   } else response.end(`hello from ${host}${path}\n`);
 }
 
-function serveStream(issuer: () => Authority) {
-  const leaf = new Map<Authority, { cert: string; key: string }>();
-  const http = createServer(answer);
-  http.on("connect", (_: IncomingMessage, socket: Socket) => socket.end("HTTP/1.1 403 Forbidden\r\n\r\n"));
-  return (line: string, socket: Socket): void => {
-    const [verb, host = "", port] = line.split(" ");
-    if (host === "refused.fixture.example") {
-      socket.destroy();
-      return;
-    }
-    if (verb !== "proxy" && port === "443") {
-      const by = issuer();
-      const files = leaf.get(by) ?? by.issue(NAMES);
-      leaf.set(by, files);
-      const tls = new TLSSocket(socket, { isServer: true, secureContext: createSecureContext(files) });
-      tls.on("error", () => {});
-      http.emit("connection", tls);
-    } else http.emit("connection", socket);
-  };
+let issuing: Authority;
+
+/** Bytes that the kernel holds for a socket because nobody reads it. */
+function unread(socket: Socket): number {
+  const { fd } = (socket as unknown as { _handle: { fd: number } })._handle;
+  const inode = /\d+/.exec(readlinkSync(`/proc/self/fd/${fd}`))?.[0];
+  // columns: kind, bytes received and not read, bytes to be sent, its path, its inode, the other's
+  const rows = execFileSync("ss", ["-xnH", "state", "established"], { encoding: "utf8" }).split("\n");
+  const row = rows.map((each) => each.trim().split(/\s+/)).find((columns) => columns[4] === inode);
+  return Number(row?.[1] ?? 0);
 }
 
-let issuing: Authority;
+/** Breaks the stream off, once there is something in it that was not read. */
+async function breakOffUnread(socket: Socket, answer: string): Promise<void> {
+  if (answer !== "") await new Promise<void>((resolve) => socket.write(answer, () => resolve()));
+  for (const until = Date.now() + 10_000; unread(socket) === 0 && Date.now() < until; )
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  brokenOff.push(unread(socket));
+  socket.destroy();
+}
+
+/** what lay unread in each of the streams that were broken off */
+const brokenOff: number[] = [];
+
+const serve = answerStreams(NAMES, () => issuing, answer);
+function onStream(line: string, socket: Socket): void {
+  const host = line.split(" ")[1];
+  if (host === "refused.fixture.example") socket.destroy();
+  else if (host === "unread.fixture.example") void breakOffUnread(socket, "");
+  else if (host === "answered.fixture.example") void breakOffUnread(socket, "HTTP/1.1 403 Forbidden\r\nconnection: close\r\n\r\nrefused\n");
+  else serve(line, socket);
+}
 
 beforeAll(async () => {
   authority = makeAuthority();
   issuing = authority;
-  guest = await BareGuest.boot({ certificate: authority.certificate, onStream: serveStream(() => issuing) });
+  guest = await BareGuest.boot({ certificate: authority.certificate, onStream });
 });
 afterAll(async () => {
   expect(guest.notes.filter((note) => note.startsWith("error"))).toEqual([]);
@@ -119,6 +122,27 @@ describe("a program without settings of a proxy", () => {
       expect(refused.stderr).toContain("403");
     });
     expect(lines).toEqual(["proxy", "proxy"]);
+  });
+
+  it("learns at once of a host that breaks it off, whether its bytes were read or not", async () => {
+    await guest.ok("head -c 150000 /dev/zero > /tmp/upload"); // more than the suite's socket reads ahead, less than fills its kernel's
+    brokenOff.length = 0;
+    for (const host of ["refused", "unread", "refused", "unread"]) {
+      const told = await guest.run(`curl -sS --max-time 60 --data-binary @/tmp/upload http://${host}.fixture.example/`);
+      // the reset comes while curl connects, writes or reads: either is what a program is told of a broken connection
+      expect([7, 55, 56], `${host}: ${told.stderr}`).toContain(told.status);
+      expect(told.ms).toBeLessThan(20_000);
+    }
+    expect(brokenOff.map((bytes) => bytes > 0)).toEqual([true, true]);
+  });
+
+  it("gets an answer that comes in the middle of its upload, and the end of it", async () => {
+    await guest.ok("head -c 150000 /dev/zero > /tmp/upload");
+    brokenOff.length = 0;
+    const told = await guest.run("curl -sS --max-time 60 --data-binary @/tmp/upload http://answered.fixture.example/");
+    expect([told.status, told.stdout]).toEqual([0, "refused\n"]);
+    expect(told.ms).toBeLessThan(20_000);
+    expect(brokenOff.map((bytes) => bytes > 0)).toEqual([true]);
   });
 });
 
@@ -322,7 +346,7 @@ describe("at the next start of the same disk", () => {
     authority = makeAuthority();
     issuing = authority;
     const { directory } = guest;
-    guest = await BareGuest.boot({ certificate: authority.certificate, onStream: serveStream(() => issuing), directory });
+    guest = await BareGuest.boot({ certificate: authority.certificate, onStream, directory });
     expect(await guest.ok("curl -sS --max-time 20 https://api.fixture.example/y; wget -q -O - https://api.fixture.example/y")).toBe(
       "hello from api.fixture.example/y\nhello from api.fixture.example/y",
     );
