@@ -2,7 +2,7 @@
  * A guest without a keeper: booted by the helper, configured and entered here. What only the keeper adds (folders, policy, proxy) is
  * absent, and what leaves the guest arrives at the suite.
  */
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
 import { componentsPath, readComponents, readFirstLine } from "../../app/contract/node/index.ts";
@@ -43,6 +43,7 @@ export class BareGuest {
   #agent!: Agent;
   #ssh!: SshConnection;
   #egress: Server | undefined;
+  #consoleAtStart = 0;
   readonly #sockets = new Set<Socket>();
 
   private constructor(options: BareGuestOptions) {
@@ -120,6 +121,7 @@ export class BareGuest {
       60_000,
     );
     this.#ssh = await SshConnection.connect(await dialGuest(streams, sshPort), keys, "you");
+    this.#consoleAtStart = statSync(join(this.directory, "console.log")).size;
   }
 
   #listen(path: string): Promise<void> {
@@ -166,7 +168,7 @@ export class BareGuest {
   /** Runs a bash script, expects status 0 and answers with what it printed. */
   async ok(script: string): Promise<string> {
     const ran = await this.run(`set -euo pipefail\n${script}`);
-    if (ran.status !== 0) throw new Error(`status ${ran.status} of ${script}\n${ran.stdout}\n${ran.stderr}\n${this.diagnosis()}`);
+    if (ran.status !== 0) throw new Error(this.#account(script, ran));
     return ran.stdout.trim();
   }
 
@@ -182,8 +184,25 @@ export class BareGuest {
     });
   }
 
+  /** What the guest told and wrote to its console since it is up; its start is of no use to a test that comes after it. */
   diagnosis(): string {
-    return [...this.notes, readFileSync(join(this.directory, "console.log"), "utf8").slice(-3000)].join("\n");
+    const console = readFileSync(join(this.directory, "console.log"));
+    // a console that was cut since is shorter than it was
+    const since = console.subarray(console.length < this.#consoleAtStart ? 0 : this.#consoleAtStart).toString("utf8");
+    return [...this.notes, since.slice(-3000)].filter((text) => text.trim() !== "").join("\n");
+  }
+
+  /** A command that failed; what it said comes last, as logs are cut from the front. */
+  #account(script: string, { status, stdout, stderr, ms }: Ran): string {
+    const parts = {
+      "the guest": this.diagnosis(),
+      "streams that left it, the last ones": this.lines.slice(-5).join("\n"),
+      "standard output": stdout.slice(-3000),
+      "standard error": stderr.slice(-3000),
+      command: script.slice(0, 3000),
+    };
+    const told = Object.entries(parts).map(([name, text]) => `--- ${name}:\n${text.trim() || "(nothing)"}`);
+    return ["a command in the guest failed", ...told, `--- status ${status} after ${Math.round(ms)} ms`].join("\n");
   }
 
   /** Shuts the guest down, so that its disk can be gone on with. */

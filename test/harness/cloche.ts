@@ -92,7 +92,10 @@ export class Cloche {
   async ok(args: readonly string[], options: RunOptions = {}): Promise<Finished> {
     const finished = await this.run(args, options);
     if (finished.status !== 0)
-      throw new Error(`cloche ${args.join(" ")} ended with ${finished.status}\n${finished.stderr}${this.diagnosis()}`);
+      // what it said comes last, as logs are cut from the front
+      throw new Error(
+        `a command failed${this.diagnosis()}\n--- standard output:\n${finished.stdout.slice(-3000)}\n--- standard error:\n${finished.stderr.slice(-3000)}\n--- cloche ${args.join(" ")} ended with ${finished.status}`,
+      );
     return finished;
   }
 
