@@ -52,6 +52,7 @@ export const CATALOGUE = {
   "policy.settings": "settings that cannot be imported",
   "ask.unknown": "a question that is not open any more",
   "egress.proxy": "the program that decides a task's connections could not be started",
+  "prove.disk": "the self-test could not look through its task's disk",
   "egress.outgoing": "the setting of the outgoing proxy cannot be read or used",
   "egress.trusted": "the user's file of trusted certificate authorities cannot be used",
   "secret.unknown": "no key has that name",

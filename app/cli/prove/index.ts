@@ -3,7 +3,7 @@
  * verdicts are this computer's: its files, the logs of its servers, the task's events, the task's disk.
  */
 import { randomBytes } from "node:crypto";
-import { createReadStream, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import {
@@ -19,6 +19,7 @@ import {
 import { endpoint, openStream } from "../../contract/node/index.ts";
 import { parse } from "../args.ts";
 import { columns, note, print, printJson, type Session } from "../session.ts";
+import { searchFile } from "./disk.ts";
 import { GUEST_PROGRAM } from "./guest.ts";
 import { type Origins, startOrigins } from "./origins.ts";
 import { judge, type Verdict } from "./verdicts.ts";
@@ -70,7 +71,7 @@ export async function prove(session: Session, args: readonly Buffer[]): Promise<
       rounds.push(round);
     }
     const [onDisk, entries, changes] = [
-      await searchDisk(task, value, standIn),
+      await searchFile(join(endpoint().home, "tasks", task, "disk.raw"), { value, standIn }), // which the guest was told to write back
       await entriesOf(keeper, task),
       await changesOf(keeper, task),
     ];
@@ -177,22 +178,6 @@ async function entriesOf(keeper: Client, task: string): Promise<EgressEntry[]> {
 async function changesOf(keeper: Client, task: string): Promise<string[]> {
   const { folders } = await keeper.call("changes.list", { task, limit: 500 });
   return folders.flatMap(({ changes }) => changes.map(({ path }) => path.text));
-}
-
-/** Looks for both in every byte of the task's disk, which the guest was told to write back. */
-async function searchDisk(task: string, value: string, standIn: string): Promise<{ value: number; standIn: number }> {
-  const found = { value: 0, standIn: 0 };
-  const longest = Math.max(value.length, standIn.length);
-  let before = Buffer.alloc(0);
-  for await (const chunk of createReadStream(join(endpoint().home, "tasks", task, "disk.raw"), {
-    highWaterMark: 8 << 20,
-  }) as AsyncIterable<Buffer>) {
-    const bytes = Buffer.concat([before, chunk]);
-    if (bytes.includes(value)) found.value++;
-    if (standIn !== "" && bytes.includes(standIn)) found.standIn++;
-    before = bytes.subarray(-longest);
-  }
-  return found;
 }
 
 function readIfThere(file: string): string {
