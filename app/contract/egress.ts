@@ -96,7 +96,7 @@ export const askView = z.lazy(() =>
     id: askId,
     task: z.string().max(64),
     state: z.enum(["pending", "refused"]),
-    /** registrable domain under which requests are merged, in ASCII (punycode) form */
+    /** registrable domain in ASCII (punycode) form. Each host is an ask; beyond a few hosts of one domain the others share its last one */
     domain: z.string().max(255),
     /** requests so far */
     count: z.int().min(1),

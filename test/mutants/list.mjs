@@ -634,6 +634,36 @@ export const mutants = [
     red: { file: proxyTests, tests: "an address that is not public is not dialled" },
   },
   {
+    name: "an outgoing proxy is asked for an address",
+    promise: "only public addresses are dialled",
+    edits: [{ file: proxy("upstream.ts"), search: "if (isIP(unbracketed(host))) {", replace: "if (isIP(unbracketed(host)) === 5) {" }],
+    red: { file: proxyTests, tests: "through an outgoing proxy no address" },
+  },
+  {
+    name: "an outgoing proxy is asked for what is of this computer's own network",
+    promise: "only public addresses are dialled",
+    edits: [
+      {
+        file: proxy("upstream.ts"),
+        search: "const proxied = this.#proxy !== undefined && target.private === undefined;",
+        replace: "const proxied = this.#proxy !== undefined;",
+      },
+    ],
+    red: { file: proxyTests, tests: "through an outgoing proxy no address" },
+  },
+  {
+    name: "an answer refuses what waits beside it",
+    promise: "an answer is what was shown",
+    edits: [
+      {
+        file: "app/core/egress/service.ts",
+        search: 'if (this.#decide(network, one.request).decision === "ask") this.#ask(task, one);',
+        replace: "if (one.held < 0) this.#ask(task, one);",
+      },
+    ],
+    red: { file: "app/core/egress/service-asks.test.ts", tests: "waiting as a question of its own" },
+  },
+  {
     name: "Host may differ from the connection",
     promise: "host, TLS name and connection are one",
     edits: [

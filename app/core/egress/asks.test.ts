@@ -11,16 +11,36 @@ const to = (host: string, path = "/"): { request: EgressRequest; rule: string; r
 });
 
 describe("what users are asked", () => {
-  it("requests under one registrable domain are one ask, and those of another task are another", async () => {
+  it("requests to one host are one ask; a neighbour's is another, with its own line, and so is another task's", async () => {
     const asks = new Asks();
     const first = asks.add(task, { ...to("a.example.com"), held: 1 });
-    const second = asks.add(task, { ...to("b.example.com"), held: 2 });
+    const again = asks.add(task, { ...to("a.example.com", "/more"), held: 2 });
+    const neighbour = asks.add(task, { ...to("b.example.com"), held: 3 });
     asks.add(other, to("a.example.com"));
-    expect([first.opened, second.opened, second.id]).toEqual([true, false, first.id]);
-    expect(asks.get(first.id).held).toEqual([1, 2]);
-    expect((await asks.list({ waitMs: 0 })).asks.map(({ task, domain, count, state }) => [task, domain, count, state])).toEqual([
-      ["receipts", "example.com", 2, "pending"],
-      ["other", "example.com", 1, "refused"],
+    expect([first.opened, again.opened, again.id, neighbour.opened]).toEqual([true, false, first.id, true]);
+    const { asks: listed } = await asks.list({ waitMs: 0 });
+    expect(listed.map((ask) => [ask.task, ask.offer.host, ask.domain, ask.count, ask.state])).toEqual([
+      ["receipts", "b.example.com", "example.com", 1, "pending"],
+      ["receipts", "a.example.com", "example.com", 2, "pending"],
+      ["other", "a.example.com", "example.com", 1, "refused"],
+    ]);
+    expect(asks.take(first.id).map(({ held, request }) => [held, request.path])).toEqual([
+      [1, "/"],
+      [2, "/more"],
+    ]);
+    expect(asks.take(neighbour.id).map(({ held }) => held)).toEqual([3]);
+  });
+
+  it("E27: ten thousand names under one domain are a few asks: the first ones stay as they were, the last has the others", async () => {
+    const asks = new Asks();
+    for (let n = 0; n < 10_000; n++) asks.add(task, to(`n${n}.example.com`));
+    const { asks: listed } = await asks.list({ waitMs: 0 });
+    expect(listed.map(({ request: { host }, count }) => [host, count])).toEqual([
+      ["n9999.example.com", 9996],
+      ["n3.example.com", 1],
+      ["n2.example.com", 1],
+      ["n1.example.com", 1],
+      ["n0.example.com", 1],
     ]);
   });
 

@@ -1,22 +1,32 @@
 /**
- * Requests that no rule decides, of all tasks, as their users are asked about them. Requests of one task under one registrable domain
- * are one ask, so that a guest which tries ten thousand names fills neither memory nor a screen.
+ * Requests that no rule decides, of all tasks, as their users are asked about them. Requests of one task to one host are one ask, with
+ * that host's own line. Of one registrable domain only a few hosts are: the others share the last, so that a guest which tries ten
+ * thousand names fills neither memory nor a screen.
  */
 import { type AskView, type EgressRequest, ProblemError } from "../../contract/index.ts";
 import { Wakeups } from "../wakeups.ts";
 import { narrowestRule, registrableDomain } from "./policy/index.ts";
 
+/** Hosts of one registrable domain that a task's user is asked about one by one. */
+const MAX_PER_DOMAIN = 5;
 /** Asks that are kept for one task; the oldest refused ones go first. */
 const MAX_PER_TASK = 100;
 /** Held requests of one ask that are known by number; the proxy holds no more than a few. */
 const MAX_HELD = 64;
 
+/** A request without a rule, as a proxy told of it. */
+export interface Asked {
+  readonly request: EgressRequest;
+  readonly rule: string;
+  readonly reason: string;
+}
+
 interface Ask {
   view: AskView;
   /** the task's id; `view.task` is its name */
   readonly taskId: string;
-  /** the proxy's numbers of the requests that are held for it */
-  readonly held: Set<number>;
+  /** the requests that are held for it, by the proxy's numbers */
+  readonly held: Map<number, Asked>;
 }
 
 export class Asks {
@@ -27,18 +37,15 @@ export class Asks {
   revision = 0;
 
   /** A request that is held, with the proxy's number for it, or one that was refused. Tells whether it opened a new ask. */
-  add(
-    task: { id: string; name: string },
-    asked: { request: EgressRequest; rule: string; reason: string; held?: number },
-  ): AskView & { opened: boolean } {
+  add(task: { id: string; name: string }, { held: number, ...asked }: Asked & { held?: number }): AskView & { opened: boolean } {
     const domain = registrableDomain(asked.request.host);
-    const state = asked.held === undefined ? "refused" : "pending";
-    const known = [...this.#asks.values()].find((ask) => ask.taskId === task.id && ask.view.domain === domain);
+    const state = number === undefined ? "refused" : "pending";
+    const known = this.#home(task.id, domain, asked.request.host);
     const offer = narrowestRule(asked.request);
     if (known) {
       const held = known.held.size > 0 || state === "pending";
       known.view = { ...known.view, state: held ? "pending" : "refused", count: known.view.count + 1, request: asked.request, offer };
-      if (asked.held !== undefined && known.held.size < MAX_HELD) known.held.add(asked.held);
+      if (number !== undefined && known.held.size < MAX_HELD) known.held.set(number, asked);
       this.#changed();
       return { ...known.view, opened: false };
     }
@@ -55,7 +62,7 @@ export class Asks {
       reason: asked.reason,
       offer,
     };
-    this.#asks.set(view.id, { view, taskId: task.id, held: new Set(asked.held === undefined ? [] : [asked.held]) });
+    this.#asks.set(view.id, { view, taskId: task.id, held: new Map(number === undefined ? [] : [[number, asked]]) });
     this.#changed();
     return { ...view, opened: true };
   }
@@ -69,9 +76,9 @@ export class Asks {
     }
   }
 
-  get(id: string): { view: AskView; taskId: string; held: readonly number[] } {
+  get(id: string): { view: AskView; taskId: string } {
     const ask = this.#asks.get(id);
-    if (ask) return { view: ask.view, taskId: ask.taskId, held: [...ask.held] };
+    if (ask) return { view: ask.view, taskId: ask.taskId };
     throw new ProblemError({
       code: "ask.unknown",
       message: `There is no open question ${id} any more.`,
@@ -79,8 +86,11 @@ export class Asks {
     });
   }
 
-  take(id: string): void {
+  /** It is open no more; answers with the requests that are still held for it. */
+  take(id: string): (Asked & { held: number })[] {
+    const ask = this.#asks.get(id);
     if (this.#asks.delete(id)) this.#changed();
+    return [...(ask?.held ?? [])].map(([held, asked]) => ({ ...asked, held }));
   }
 
   /** The task's machine is gone: nothing is held any more. `all`: nor is anything of it listed. */
@@ -109,6 +119,12 @@ export class Asks {
     const rank = ({ view }: Ask) => (view.state === "pending" ? 0 : 1);
     asks.sort((a, b) => rank(a) - rank(b) || Number(b.view.id.slice(1)) - Number(a.view.id.slice(1)));
     return { asks: asks.slice(0, 500).map(({ view }) => view), revision: this.revision };
+  }
+
+  /** The ask that a request to the host belongs to; undefined where it opens one. */
+  #home(taskId: string, domain: string, host: string): Ask | undefined {
+    const of = this.#of(taskId).filter(({ view }) => view.domain === domain);
+    return of.find(({ view }) => view.request.host === host) ?? (of.length < MAX_PER_DOMAIN ? undefined : of.at(-1));
   }
 
   #of(taskId: string): Ask[] {

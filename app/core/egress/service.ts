@@ -18,7 +18,7 @@ import {
 import type { AuditLog } from "../audit/index.ts";
 import type { Paths } from "../paths.ts";
 import type { Vault } from "../vault/index.ts";
-import { Asks } from "./asks.ts";
+import { type Asked, Asks } from "./asks.ts";
 import { makePlaceholder } from "./credentials/index.ts";
 import { type Authority, Gateway } from "./gateway.ts";
 import { refuseUnfit, SharedRules, TaskNetwork } from "./network.ts";
@@ -191,20 +191,20 @@ export class Networks {
           if (ended.length > 0) await audit.keep("egress.ended", { entries: ended }, about);
           if (await network.count(entries)) await this.#apply(network);
         },
-        onAsked: ({ ask, ...asked }) => {
-          const view = this.#asks.add(task, { ...asked, held: ask });
-          if (view.opened)
-            audit.report(
-              "ask.opened",
-              { ask: view.id, request: view.request, held: true },
-              { task: task.id, source: "guest", actor: { kind: "guest" } },
-            );
-        },
+        onAsked: ({ ask, ...asked }) => this.#ask(task, { ...asked, held: ask }),
         onUnasked: (ask) => this.#asks.letGo(task.id, ask),
         onUnanswered: (refused) => void this.#asks.add(task, refused),
         onDied: (why) => audit.report("egress.restarted", { why: why.slice(0, 1024) }, { task: task.id }),
       },
     });
+  }
+
+  /** A request is held until its user answers. */
+  #ask(task: Named, held: Asked & { held: number }): void {
+    const { opened, id: ask, request } = this.#asks.add(task, held);
+    if (!opened) return;
+    const by = { task: task.id, source: "guest", actor: { kind: "guest" } } as const;
+    this.#options.audit.report("ask.opened", { ask, request, held: true }, by);
   }
 
   /** Has the machine's proxy decide by the policy as it is now. */
@@ -360,16 +360,15 @@ export class Networks {
   }
 
   async answer({ ask, answer, scope, rule: given }: Params<"asks.answer">, actor: Actor): Promise<Result<"asks.answer">> {
-    const { view, taskId, held } = this.#asks.get(ask);
+    const { view, taskId } = this.#asks.get(ask);
     const draft = { ...given, decision: answer };
     refuseUnfit(draft);
     const network = this.#network(taskId);
     if (scope === "run" || scope === "once") this.#needsMachine(network, view.task, scope);
     const rule = await network.add(draft, scope);
-    this.#asks.take(ask);
     if (scope === "always") await this.#applyEverywhere();
     else await this.#apply(network);
-    await network.gateway?.release(held);
+    await this.#settle(network, { id: taskId, name: view.task }, ask);
     this.#options.audit.report("ask.answered", { ask, answer, rule: rule.id }, { task: taskId, actor });
     this.#options.audit.report("policy.added", { rule, wall: this.#options.wall(taskId) }, { task: taskId, actor });
     return { rule };
@@ -379,11 +378,16 @@ export class Networks {
   async #releaseAnswered(taskId: string): Promise<void> {
     const network = this.#network(taskId);
     const { asks } = await this.#asks.list({ taskId, waitMs: 0 });
-    for (const { id, request } of asks) {
-      if (this.#decide(network, request).decision === "ask") continue;
-      const { held } = this.#asks.get(id);
-      this.#asks.take(id);
-      await network.gateway?.release(held);
+    for (const { id, task, request } of asks) {
+      if (this.#decide(network, request).decision !== "ask") await this.#settle(network, { id: taskId, name: task }, id);
+    }
+  }
+
+  /** A question is answered. What it held and the answer says nothing of is a question of its own, and goes on waiting. */
+  async #settle(network: TaskNetwork, task: Named, ask: string): Promise<void> {
+    for (const one of this.#asks.take(ask)) {
+      if (this.#decide(network, one.request).decision === "ask") this.#ask(task, one);
+      else await network.gateway?.release([one.held]);
     }
   }
 

@@ -290,4 +290,40 @@ describe("the way out", () => {
       server.close();
     }
   });
+
+  it("E25: through an outgoing proxy no address and no local name is asked for, and a rule with a private range goes around it", async () => {
+    const heads: string[] = [];
+    const proxy = createServer((socket) => {
+      socket.once("data", (head) => {
+        heads.push(head.toString("latin1"));
+        socket.write("HTTP/1.1 200 Connection established\r\n\r\n");
+      });
+    });
+    let connections = 0;
+    const near = createServer(() => void connections++);
+    for (const server of [proxy, near]) await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    try {
+      const at = proxy.address() as { port: number };
+      const { port } = near.address() as { port: number };
+      const upstream = new Upstream({ proxy: { host: "127.0.0.1", port: at.port, authorization: "Basic canary" } });
+      const to = (host: string, more: { private?: string; port?: number } = {}) =>
+        upstream.connect({ scheme: "opaque", host, port: 443, ...more }, new AbortController().signal);
+      for (const host of ["93.184.216.34", "10.0.0.1", "[2606:2800:220:1::2]", "intranet", "printer.local"]) {
+        const fault = await to(host).catch((error: unknown) => error);
+        expect(fault, host).toBeInstanceOf(UpstreamFault);
+        expect((fault as UpstreamFault).kind, host).toBe("address");
+      }
+      (await to("127.0.0.1", { private: "127.0.0.1/32", port })).destroy();
+      await expect.poll(() => connections).toBe(1);
+      expect(heads).toEqual([]);
+      // longer than a label may be, so that no name server is asked for it
+      const name = `${"x".repeat(64)}.example`;
+      (await to(name)).destroy();
+      expect(heads).toHaveLength(1);
+      expect(heads[0]).toMatch(`CONNECT ${name}:443 HTTP/1.1\r\nhost: ${name}:443\r\nproxy-authorization: Basic canary\r\n`);
+    } finally {
+      proxy.close();
+      near.close();
+    }
+  });
 });
