@@ -4,6 +4,8 @@ import {
   type ChosenChanges,
   type DiffSlice,
   type EgressRequest,
+  type NetworkPreset,
+  type NetworkView,
   type NewTask,
   type Problem,
   ProblemError,
@@ -65,6 +67,8 @@ export interface Actions {
   offerFor(task: string, request: EgressRequest): Promise<RuleDraft | undefined>;
   addRule(task: string, rule: RuleDraft, scope: RuleScope): Promise<Rule | undefined>;
   removeRule(task: string, rule: string): Promise<void>;
+  /** undefined when refused */
+  setPresets(task: string, presets: readonly NetworkPreset[]): Promise<NetworkView | undefined>;
   listKeys(): Promise<void>;
   /** adds it and gives it to the task; undefined when refused */
   addKey(task: string, key: WebParams<"secrets.add">): Promise<true | undefined>;
@@ -180,6 +184,7 @@ export function makeActions(store: Store, link: Link): Actions {
     },
     addRule: (task, rule, scope) => attempt(task, async () => (await client().call("policy.add", { task, rule, scope })).rule),
     removeRule: async (task, rule) => void (await attempt(task, () => client().call("policy.remove", { task, rule }))),
+    setPresets: (task, presets) => attempt(task, () => client().call("policy.setPresets", { task, presets: [...presets] })),
     listKeys: async () => {
       try {
         store.getState().applyKeys(await client().call("secrets.list", {}));

@@ -19,12 +19,12 @@ export const useActions = (): Actions => usePage().actions;
 export const usePageState = <T>(select: (state: State) => T): T => useStore(usePage().store, select);
 
 /** Where the page is; kept in the address's fragment, so that a reload comes back to it. */
-export const taskTabs = ["work", "changes", "activity", "keys"] as const;
+export const taskTabs = ["work", "changes", "network", "keys"] as const;
 export type TaskTab = (typeof taskTabs)[number];
 export type Place = { readonly at: "list" } | { readonly at: "new" } | { readonly at: "task"; readonly id: string; readonly tab: TaskTab };
 
 export function placeOf(fragment: string): Place {
-  const task = /^#\/task\/([0-9a-f]{16})(?:\/(changes|activity|keys))?$/.exec(fragment);
+  const task = /^#\/task\/([0-9a-f]{16})(?:\/(changes|network|keys))?$/.exec(fragment);
   if (task?.[1] !== undefined) return { at: "task", id: task[1], tab: taskTabs.find((tab) => tab === task[2]) ?? "work" };
   return fragment === "#/new" ? { at: "new" } : { at: "list" };
 }

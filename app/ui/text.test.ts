@@ -53,7 +53,7 @@ test("a place survives its address; any other address is the list", () => {
     { at: "new" },
     { at: "task", id: "0123456789abcdef", tab: "work" },
     { at: "task", id: "0123456789abcdef", tab: "changes" },
-    { at: "task", id: "0123456789abcdef", tab: "activity" },
+    { at: "task", id: "0123456789abcdef", tab: "network" },
     { at: "task", id: "0123456789abcdef", tab: "keys" },
   ] as const)
     expect(placeOf(addressOf(place))).toEqual(place);

@@ -46,6 +46,13 @@ export function bytes(n: number): string {
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 
+const scopes: Readonly<Record<RuleScope, string>> = {
+  once: "for one request",
+  run: "until it stops",
+  task: "for this task",
+  always: "for every task",
+};
+
 export const text = {
   brand: "Cloche",
   skip: "Skip to the content",
@@ -125,7 +132,7 @@ export const text = {
     going: "going on",
   },
 
-  tab: { label: "Parts of the task", work: "Work", changes: "Changes", activity: "Activity", keys: "Keys" },
+  tab: { label: "Parts of the task", work: "Work", changes: "Changes", network: "Network", keys: "Keys" },
   network: {
     asks: "Asks to be allowed",
     waiting: (n: number) => `${count(n, "request waits", "requests wait")} for your answer`,
@@ -141,7 +148,7 @@ export const text = {
       return visible(scheme === "opaque" ? `${at} unread` : `${method} ${scheme}://${at}${path}`);
     },
     decision: { allow: "Allowed", deny: "Refused" },
-    byRule: (rule: string) => (rule === "default" ? "no rule speaks of it" : `by rule ${visible(rule)}`),
+    byRule: (rule: string) => `by rule ${visible(rule)}`,
     withKey: (name: string) => `with your key ${visible(name)}`,
     status: (status: number) => `answered ${status}`,
     sizes: (sent: string, received: string) => `${sent} sent, ${received} received`,
@@ -149,15 +156,22 @@ export const text = {
     allow: "Allow",
     deny: "Refuse",
     howLong: "For how long",
-    scope: { once: "for one request", run: "until it stops", task: "for this task", always: "for every task" } satisfies Record<
-      RuleScope,
-      string
-    >,
-    offer: (rule: RuleDraft) => ruleWords(rule),
+    scope: scopes,
+    offer: (rule: RuleDraft) => `A rule for ${ruleWords(rule)}:`,
     rule: (rule: Rule) => `${{ allow: "Allows", deny: "Refuses", ask: "Asks about" }[rule.decision]} ${ruleWords(rule)}`,
     rules: "Rules",
     noRules: "No rule of its own.",
-    presets: (presets: readonly string[]) => `With the rules of ${presets.join(", ")}.`,
+    ruleNow: ({ id, decision, scope }: Rule) =>
+      `Rule ${visible(id)} ${{ allow: "allows", deny: "refuses", ask: "asks about" }[decision]} it now, ${scopes[scope]}.`,
+    presets: "Hosts by purpose",
+    presetsHint: "Each brings its own list of rules. What is under way and no longer allowed ends.",
+    preset: {
+      none: "Nothing",
+      models: "Model APIs: inference only",
+      packages: "Package registries: reading only",
+      git: "Git hosts: clone and fetch, no push",
+      web: "Documentation sites: reading only",
+    } satisfies Record<NetworkPreset, string>,
     moreRules: (n: number) => `and ${count(n, "more rule", "more rules")}: cloche policy show lists them`,
     undo: "Take back",
     undoLabel: (id: string) => `Take back rule ${visible(id)}`,
@@ -170,11 +184,11 @@ export const text = {
     reading: "Reading…",
     none: "No key yet.",
     source: {
-      keychain: "Keychain",
-      memory: "Until the keeper ends",
-      env: "From a variable",
-      file: "From a file",
-      command: "From a command",
+      keychain: "Kept in the keychain",
+      memory: "Kept until the keeper ends",
+      env: "Read from a variable at each start",
+      file: "Read from a file at each start",
+      command: "Printed by a command at each start",
     } satisfies Record<SecretSource["kind"], string>,
     works: ({ hosts, use, env }: SecretBinding) =>
       `Works at ${hosts.map(visible).join(", ")}, sent as ${visible(use)}${env === undefined ? "" : `, stand-in in $${visible(env)}`}`,
@@ -315,14 +329,10 @@ export const text = {
     nameHint: "a-z, 0-9 and -. Left empty, the task is named after its first folder.",
     nameBad: "A name is made of a-z, 0-9 and -, and starts with a letter or digit.",
     network: "Network",
-    networkHint: "Without a choice the task reaches nothing, and asks in Activity.",
-    preset: {
-      none: "Nothing",
-      models: "Model APIs: inference, no files and no keys",
-      packages: "Package registries: reading only",
-      git: "Git hosts: clone and fetch, no push",
-      web: "Documentation sites: reading only",
-    } satisfies Record<NetworkPreset, string>,
+    keys: "Keys",
+    keysHint: "The task holds a stand-in of each key chosen here. It works at the hosts named, and the task never sees the key.",
+    noKeys: "There is no key yet. One is added on a task's page, under Keys.",
+    networkHint: "Without a choice the task reaches nothing. What it asks for is listed on its page, under Network.",
     more: "Size of the computer",
     cpus: "Processors",
     memory: "Memory in GiB",

@@ -427,6 +427,7 @@ export async function startKeeperDouble(at: Endpoint, stepMs = Number(process.en
       "asks.answer": async ({ ask, answer, scope, rule: draft }) => {
         const { rule, task } = network.answer(ask, answer, scope, draft);
         emit("ask.answered", find(task), { ask, answer, rule: rule.id }, by());
+        emit("policy.added", find(task), { rule, wall: wallOf(find(task)) }, by());
         return { rule };
       },
       "asks.watch": async () => {

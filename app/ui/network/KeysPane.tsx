@@ -38,7 +38,6 @@ function Key({ task, secret }: Readonly<{ task: TaskView; secret: SecretView }>)
   return (
     <li className="change">
       <div className="row">
-        <span className="kind">{text.keys.source[source.kind]}</span>
         <strong className="path">{visible(name)}</strong>
         <button type="button" onClick={() => (given ? detachKey(task.id, name) : attachKey(task.id, name))}>
           {given ? text.keys.take : text.keys.give}
@@ -46,6 +45,7 @@ function Key({ task, secret }: Readonly<{ task: TaskView; secret: SecretView }>)
         <ConfirmButton label={text.keys.remove} sure={text.keys.removeSure} disabled={false} act={() => removeKey(task.id, name)} />
       </div>
       <p className="hint">{text.keys.works(binding)}</p>
+      <p className="hint">{text.keys.source[source.kind]}</p>
       <p className="hint">{text.keys.tasks(tasks)}</p>
     </li>
   );
@@ -81,50 +81,52 @@ function NewKey({ task, usable, keychain }: Readonly<{ task: TaskView; usable: b
     setEnv("");
   };
   return (
-    <form onSubmit={submit} className="new" aria-labelledby="new-key-title">
-      <h2 id="new-key-title">{text.keys.add}</h2>
-      <p className="hint">{visible(keychain)}</p>
-      <Field id="key-name" label={text.keys.name}>
-        <input
-          id="key-name"
-          value={name}
-          onChange={(event) => setName(event.target.value)}
-          maxLength={64}
-          autoComplete="off"
-          spellCheck={false}
-        />
-      </Field>
-      <Field id="key-value" label={text.keys.value} hint={text.keys.valueHint}>
-        <input id="key-value" ref={value} type="password" autoComplete="off" maxLength={16_384} aria-describedby={hintOf("key-value")} />
-      </Field>
-      <Field id="key-hosts" label={text.keys.hosts}>
-        <input id="key-hosts" value={hosts} onChange={(event) => setHosts(event.target.value)} autoComplete="off" spellCheck={false} />
-      </Field>
-      <div className="pair">
-        <Field id="key-use" label={text.keys.use}>
+    <section aria-labelledby="new-key-title">
+      <form onSubmit={submit} className="new-key">
+        <h2 id="new-key-title">{text.keys.add}</h2>
+        <p className="hint">{visible(keychain)}</p>
+        <Field id="key-name" label={text.keys.name}>
           <input
-            id="key-use"
-            value={use}
-            onChange={(event) => setUse(event.target.value)}
-            list="key-uses"
+            id="key-name"
+            value={name}
+            onChange={(event) => setName(event.target.value)}
+            maxLength={64}
             autoComplete="off"
-            aria-invalid={!how.success}
+            spellCheck={false}
           />
-          <datalist id="key-uses">
-            {["bearer", "x-api-key", "basic", "header:NAME"].map((each) => (
-              <option key={each} value={each} />
-            ))}
-          </datalist>
         </Field>
-        <Field id="key-env" label={text.keys.env}>
-          <input id="key-env" value={env} onChange={(event) => setEnv(event.target.value)} autoComplete="off" spellCheck={false} />
+        <Field id="key-value" label={text.keys.value} hint={text.keys.valueHint}>
+          <input id="key-value" ref={value} type="password" autoComplete="off" maxLength={16_384} aria-describedby={hintOf("key-value")} />
         </Field>
-      </div>
-      <div className="actions">
-        <button type="submit" className="primary" disabled={busy || !fits}>
-          {text.keys.addAndGive}
-        </button>
-      </div>
-    </form>
+        <Field id="key-hosts" label={text.keys.hosts}>
+          <input id="key-hosts" value={hosts} onChange={(event) => setHosts(event.target.value)} autoComplete="off" spellCheck={false} />
+        </Field>
+        <div className="pair">
+          <Field id="key-use" label={text.keys.use}>
+            <input
+              id="key-use"
+              value={use}
+              onChange={(event) => setUse(event.target.value)}
+              list="key-uses"
+              autoComplete="off"
+              aria-invalid={!how.success}
+            />
+            <datalist id="key-uses">
+              {["bearer", "x-api-key", "basic", "header:NAME"].map((each) => (
+                <option key={each} value={each} />
+              ))}
+            </datalist>
+          </Field>
+          <Field id="key-env" label={text.keys.env}>
+            <input id="key-env" value={env} onChange={(event) => setEnv(event.target.value)} autoComplete="off" spellCheck={false} />
+          </Field>
+        </div>
+        <div className="actions">
+          <button type="submit" className="primary" disabled={busy || !fits}>
+            {text.keys.addAndGive}
+          </button>
+        </div>
+      </form>
+    </section>
   );
 }

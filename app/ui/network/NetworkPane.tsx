@@ -1,10 +1,11 @@
 /** What the task asked to reach: questions first, then every host with what was decided, and the rules that were made here. */
 import { useEffect, useState } from "react";
-import type { AskView, Rule, RuleDraft, RuleScope, TaskView } from "../../contract/index.ts";
+import type { AskView, NetworkPreset, Rule, RuleDraft, RuleScope, TaskView } from "../../contract/index.ts";
 import { useActions, usePageState } from "../page.ts";
-import { NOTHING, type Row, type Site } from "../store/network.ts";
+import { NOTHING, type Row, rulesAbout, type Site } from "../store/network.ts";
 import { bytes, text } from "../text.ts";
 import { visible } from "../visible.ts";
+import { PresetChoices } from "./PresetChoices.tsx";
 import { RuleForm } from "./RuleForm.tsx";
 
 /** Rules shown below the hosts; a task with more is for the command line. */
@@ -43,13 +44,12 @@ export function NetworkPane({ task }: Readonly<{ task: TaskView }>) {
         <h2 id="reached-title">{text.network.reached}</h2>
         {sites.length === 0 && <p className="hint">{text.network.nothing}</p>}
         {sites.map((site) => (
-          <SiteRows key={site.domain} task={task} site={site} />
+          <SiteRows key={site.domain} task={task} site={site} own={own} />
         ))}
         {forgotten > 0 && <p className="hint">{text.network.forgottenSites(forgotten)}</p>}
       </section>
       <section aria-labelledby="rules-title">
         <h2 id="rules-title">{text.network.rules}</h2>
-        {task.network.presets.length > 0 && <p className="hint">{text.network.presets(task.network.presets)}</p>}
         {own.length === 0 && <p className="hint">{text.network.noRules}</p>}
         <ul className="change-list reached">
           {own.slice(0, SHOWN_RULES).map((rule) => (
@@ -57,8 +57,29 @@ export function NetworkPane({ task }: Readonly<{ task: TaskView }>) {
           ))}
         </ul>
         {own.length > SHOWN_RULES && <p className="hint">{text.network.moreRules(own.length - SHOWN_RULES)}</p>}
+        <Presets task={task} />
       </section>
     </>
+  );
+}
+
+function Presets({ task }: Readonly<{ task: TaskView }>) {
+  const { setPresets } = useActions();
+  // what was clicked is shown until the keeper has it, or refused it
+  const [wanted, setWanted] = useState<readonly NetworkPreset[]>();
+  const had = task.network.presets.join();
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the keeper has others now, whoever set them
+  useEffect(() => setWanted(undefined), [had]);
+  const set = async (presets: readonly NetworkPreset[]) => {
+    setWanted(presets);
+    if (!(await setPresets(task.id, presets))) setWanted(undefined);
+  };
+  return (
+    <fieldset className="presets">
+      <legend>{text.network.presets}</legend>
+      <p className="hint">{text.network.presetsHint}</p>
+      <PresetChoices presets={wanted ?? task.network.presets} disabled={wanted !== undefined} set={set} />
+    </fieldset>
   );
 }
 
@@ -78,7 +99,7 @@ function Ask({ task, ask }: Readonly<{ task: string; ask: AskView }>) {
   );
 }
 
-function SiteRows({ task, site }: Readonly<{ task: TaskView; site: Site }>) {
+function SiteRows({ task, site, own }: Readonly<{ task: TaskView; site: Site; own: readonly Rule[] }>) {
   return (
     <details className="site" open={site.rows.length <= 5}>
       <summary>
@@ -86,7 +107,7 @@ function SiteRows({ task, site }: Readonly<{ task: TaskView; site: Site }>) {
       </summary>
       <ul className="change-list reached">
         {site.rows.map((row) => (
-          <ReachedRow key={row.key} task={task} row={row} />
+          <ReachedRow key={row.key} task={task} row={row} rules={rulesAbout(row, own)} />
         ))}
       </ul>
       {site.forgotten > 0 && <p className="hint">{text.network.forgottenRows(site.forgotten)}</p>}
@@ -94,11 +115,14 @@ function SiteRows({ task, site }: Readonly<{ task: TaskView; site: Site }>) {
   );
 }
 
-function ReachedRow({ task, row }: Readonly<{ task: TaskView; row: Row }>) {
+/** @param rules those of the user's that speak of it, to be taken back where their effect is seen */
+function ReachedRow({ task, row, rules }: Readonly<{ task: TaskView; row: Row; rules: readonly Rule[] }>) {
   const { offerFor, addRule } = useActions();
   const [offer, setOffer] = useState<RuleDraft>();
   const { request, decision, rule, reason, count, secret, status, fault, sentBytes, receivedBytes } = row;
-  const ended = [
+  const said = [
+    rule === "default" ? "" : text.network.byRule(rule),
+    secret === undefined ? "" : text.network.withKey(secret),
     status === undefined ? "" : text.network.status(status),
     fault === undefined ? "" : visible(fault),
     sentBytes + receivedBytes === 0 ? "" : text.network.sizes(bytes(sentBytes), bytes(receivedBytes)),
@@ -115,10 +139,18 @@ function ReachedRow({ task, row }: Readonly<{ task: TaskView; row: Row }>) {
           </button>
         )}
       </div>
-      <p className="hint">
-        {[text.network.byRule(rule), ...(secret === undefined ? [] : [text.network.withKey(secret)]), ...ended].join(" · ")}
-      </p>
+      {said.length > 0 && <p className="hint">{said.join(" · ")}</p>}
       {decision === "deny" && <p className="hint">{visible(reason)}</p>}
+      {rules.length > 0 && (
+        <div>
+          {rules.map((one) => (
+            <div key={one.id} className="row">
+              <span className="hint">{text.network.ruleNow(one)}</span>
+              <TakeBack task={task.id} rule={one.id} />
+            </div>
+          ))}
+        </div>
+      )}
       {offer && (
         <RuleForm
           offer={offer}
@@ -133,16 +165,22 @@ function ReachedRow({ task, row }: Readonly<{ task: TaskView; row: Row }>) {
   );
 }
 
-function RuleRow({ task, rule }: Readonly<{ task: string; rule: Rule }>) {
+function TakeBack({ task, rule }: Readonly<{ task: string; rule: string }>) {
   const { removeRule } = useActions();
+  return (
+    <button type="button" onClick={() => removeRule(task, rule)} aria-label={text.network.undoLabel(rule)}>
+      {text.network.undo}
+    </button>
+  );
+}
+
+function RuleRow({ task, rule }: Readonly<{ task: string; rule: Rule }>) {
   return (
     <li className="change">
       <div className="row">
         <span className="kind">{visible(rule.id)}</span>
         <span className="path">{text.network.rule(rule)}</span>
-        <button type="button" onClick={() => removeRule(task, rule.id)} aria-label={text.network.undoLabel(rule.id)}>
-          {text.network.undo}
-        </button>
+        <TakeBack task={task} rule={rule.id} />
       </div>
       <p className="hint">{text.network.scope[rule.scope satisfies RuleScope]}</p>
     </li>

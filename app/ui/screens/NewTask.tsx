@@ -1,8 +1,10 @@
 /** The form for a new task. Folders come from the dialog on the host; the page only ever holds a grant and a name. */
-import { type FormEvent, useState } from "react";
-import { type NetworkPreset, networkPreset, type ShareMode, taskName } from "../../contract/index.ts";
+import { type FormEvent, useEffect, useState } from "react";
+import { type NetworkPreset, type ShareMode, taskName } from "../../contract/index.ts";
 import type { PickedFolder } from "../actions.ts";
+import { PresetChoices } from "../network/PresetChoices.tsx";
 import { addressOf, useActions, usePageState } from "../page.ts";
+import { Choice, choose } from "../parts/Choice.tsx";
 import { Field, hintOf } from "../parts/Field.tsx";
 import { ProblemNote } from "../parts/ProblemNote.tsx";
 import { text } from "../text.ts";
@@ -16,6 +18,15 @@ export function NewTask() {
   const [folders, setFolders] = useState<readonly Folder[]>([]);
   const [name, setName] = useState("");
   const [presets, setPresets] = useState<readonly NetworkPreset[]>([]);
+  const [secrets, setSecrets] = useState<readonly string[]>([]);
+  const keys = usePageState((state) => state.keys)?.secrets;
+  const changed = usePageState((state) => state.changed.keys);
+  const connected = usePageState((state) => state.connection.at === "connected");
+  const { listKeys } = actions;
+  // biome-ignore lint/correctness/useExhaustiveDependencies: read again after each change of the keys, whoever made it
+  useEffect(() => {
+    if (connected) void listKeys();
+  }, [connected, changed, listKeys]);
   const [cpus, setCpus] = useState("");
   const [memory, setMemory] = useState("");
   const [busy, setBusy] = useState<"picking" | "creating">();
@@ -39,6 +50,7 @@ export function NewTask() {
       ...(memory === "" ? {} : { memoryMib: Math.round(Number(memory) * 1024) }),
       sudo: true,
       ephemeral: false,
+      ...(secrets.length === 0 ? {} : { secrets: secrets.filter((name) => keys?.some((key) => key.name === name)) }),
       ...(presets.length === 0 ? {} : { network: { presets: [...presets], rules: [] } }),
     });
     setBusy(undefined);
@@ -84,18 +96,21 @@ export function NewTask() {
       <fieldset>
         <legend>{text.form.network}</legend>
         <p className="hint">{text.form.networkHint}</p>
-        {networkPreset.options
-          .filter((each) => each !== "none")
-          .map((each) => (
-            <label key={each} className="choice">
-              <input
-                type="checkbox"
-                checked={presets.includes(each)}
-                onChange={({ target }) => setPresets(target.checked ? [...presets, each] : presets.filter((one) => one !== each))}
-              />
-              {text.form.preset[each]}
-            </label>
-          ))}
+        <PresetChoices presets={presets} set={setPresets} />
+      </fieldset>
+      <fieldset>
+        <legend>{text.form.keys}</legend>
+        <p className="hint">{keys?.length === 0 ? text.form.noKeys : text.form.keysHint}</p>
+        {keys?.map(({ name, binding }) => (
+          <Choice
+            key={name}
+            checked={secrets.includes(name)}
+            set={(has) => setSecrets(choose(secrets, name, has))}
+            hint={text.keys.works(binding)}
+          >
+            {visible(name)}
+          </Choice>
+        ))}
       </fieldset>
       <details>
         <summary>{text.form.more}</summary>

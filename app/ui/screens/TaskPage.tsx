@@ -51,7 +51,7 @@ export function TaskPage({ id, tab }: Readonly<{ id: string; tab: TaskTab }>) {
           <div className="part" hidden={tab !== "work"}>
             <Work task={task} />
           </div>
-          {tab === "activity" && (
+          {tab === "network" && (
             <div className="part">
               <NetworkPane task={task} />
             </div>
@@ -105,7 +105,7 @@ function Tabs({ task, tab }: Readonly<{ task: TaskView; tab: TaskTab }>) {
               {waiting}
             </span>
           )}
-          {each === "activity" && held > 0 && (
+          {each === "network" && held > 0 && (
             <span className="count" role="img" aria-label={text.network.waiting(held)}>
               {held}
             </span>

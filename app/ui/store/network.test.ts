@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import type { EgressEntry, EgressRequest } from "../../contract/index.ts";
-import { MAX_ROWS, MAX_SITES, NOTHING, withEntries } from "./network.ts";
+import type { EgressEntry, EgressRequest, Rule } from "../../contract/index.ts";
+import { MAX_ROWS, MAX_SITES, NOTHING, rulesAbout, withEntries } from "./network.ts";
 
 const request = (host: string, path = "/"): EgressRequest => ({ scheme: "https", host, port: 443, method: "GET", path, upgrade: false });
 let next = 1;
@@ -89,4 +89,21 @@ test("how an allowed request ended stands at its row; an end that fits none chan
       { ...ended, request: request("z.com") },
     ]),
   ).toEqual(before);
+});
+
+test("beside a row stand the rules that decided it or were made of it, and no others", () => {
+  const { sites } = withEntries(NOTHING, [decided("a.com", "allow", "/was"), decided("a.com", "deny", "/x")]);
+  const made = (id: string, more: Partial<Rule>): Rule => ({ id, scope: "task", from: "user", decision: "allow", host: "a.com", ...more });
+  const own = [
+    made("r1", { host: "*.com" }),
+    made("r2", { methods: ["GET"], paths: ["/x"] }),
+    made("r3", { methods: ["POST"], paths: ["/x"] }),
+    made("r4", { paths: ["/y"] }),
+    made("r5", { host: "b.com" }),
+    made("r6", { opaque: true }),
+    made("r7", { port: 8443 }),
+  ];
+  const about = (path: string) => sites[0]?.rows.filter(({ request }) => request.path === path).flatMap((row) => rulesAbout(row, own));
+  expect(about("/was")?.map(({ id }) => id)).toEqual(["r1"]);
+  expect(about("/x")?.map(({ id }) => id)).toEqual(["r2"]);
 });

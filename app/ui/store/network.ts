@@ -131,6 +131,18 @@ function withEnd(site: Site, { request, rule, status, fault, secret, sentBytes =
   return { ...site, rows: site.rows.map((one) => (one === ended ? row : one)) };
 }
 
+/** Of the user's rules those that gave a row its verdict, and those that were made of its request since. */
+export const rulesAbout = ({ rule, request }: Row, own: readonly Rule[]): Rule[] =>
+  own.filter((one) => one.id === rule || isMadeOf(one, request));
+
+/** As the rules are that are offered for a request: its host, and at most its port, method and path. */
+const isMadeOf = ({ host, port, methods, paths, opaque }: Rule, request: EgressRequest): boolean =>
+  host === request.host &&
+  (opaque === true) === (request.scheme === "opaque") &&
+  (port === undefined || port === request.port) &&
+  (methods === undefined || methods.includes(request.method)) &&
+  (paths === undefined || paths.includes(request.path));
+
 const isEgress = ({ kind }: EventEnvelope) => kind === "egress.decided" || kind === "egress.ended";
 const newest = (events: readonly EventEnvelope[], about: string, before: number) =>
   events.findLast(({ kind }) => kind.startsWith(about))?.id ?? before;

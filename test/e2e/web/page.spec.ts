@@ -486,7 +486,7 @@ test("[E2E14] a write that has no room for the version of what it would destroy 
   expect(cloche.complaints).toEqual([]);
 });
 
-test("[E2E15] what the task was refused is in Activity; allowed there it passes, taken back it does not; a key is added and given", async ({
+test("[E2E15] what the task was refused is in Network; allowed there, taken back beside it; presets change; a key is added, and chosen for a new task", async ({
   page,
   cloche,
 }) => {
@@ -497,17 +497,25 @@ test("[E2E15] what the task was refused is in Activity; allowed there it passes,
   const fetched = "curl -sS -o /dev/null -w 'status=%{http_code}\\n' https://api.example.com/v1/things";
   await type(page, fetched);
   await expect(screen(page)).toContainText("status=403", { timeout: 60_000 });
-  await page.getByRole("link", { name: "Activity" }).click();
+  await page.getByRole("link", { name: "Network" }).click();
   const asks = page.getByRole("region", { name: "Asks to be allowed" });
   await expect(asks).toContainText("GET https://api.example.com/v1/things");
   await asks.getByRole("button", { name: "Allow", exact: true }).click();
   const rules = page.getByRole("region", { name: "Rules" });
   await expect(rules).toContainText("Allows GET at api.example.com /v1/things");
   await expect(page.locator(".wall").first()).toContainText("api.example.com");
-  await cloche.shot(page, "15-activity");
-  await rules.getByRole("button", { name: /Take back/ }).click();
+  await cloche.shot(page, "15-network");
+  const reached = page.getByRole("region", { name: "What it asked to reach" });
+  await expect(reached).toContainText("allows it now, for this task");
+  await reached.getByRole("button", { name: /Take back/ }).click();
   await expect(rules).toContainText("No rule of its own.");
+  await expect(reached).not.toContainText("allows it now");
   await expect(page.locator(".wall").first()).not.toContainText("api.example.com");
+  const packages = page.getByRole("checkbox", { name: /Package registries/ });
+  await packages.check();
+  await expect(page.locator(".wall").first()).toContainText("hosts of packages");
+  await packages.uncheck();
+  await expect(page.locator(".wall").first()).not.toContainText("hosts of packages");
 
   await page.getByRole("link", { name: "Keys" }).click();
   await page.getByLabel("Name", { exact: true }).fill("page-key");
@@ -518,4 +526,14 @@ test("[E2E15] what the task was refused is in Activity; allowed there it passes,
   await expect(page.getByRole("region", { name: "Keys" })).toContainText("Works at api.example.com");
   await expect(page.getByRole("button", { name: "Take from this task" })).toBeVisible();
   await cloche.shot(page, "15-keys");
+
+  await page.getByRole("link", { name: "All tasks" }).click();
+  await page.getByRole("link", { name: "New task" }).click();
+  await page.getByLabel("Name", { exact: true }).fill("with-a-key");
+  await page.getByRole("checkbox", { name: /page-key/ }).check();
+  await page.getByRole("button", { name: "Create task" }).click();
+  await page.getByRole("link", { name: "Keys" }).click();
+  await expect(page.getByRole("region", { name: "Keys" })).toContainText("with-a-key");
+  await expect(page.getByRole("button", { name: "Take from this task" })).toBeVisible();
+  expect(cloche.complaints).toEqual([]);
 });
