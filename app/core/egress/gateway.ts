@@ -16,6 +16,8 @@ import { type BoundSecret, type EffectivePolicy, PROXY_PROTOCOL, proxyProtocol, 
 /** Connections that wait for a proxy, or for being handed over. Further ones are closed. */
 const MAX_WAITING = 512;
 const END_GRACE_MS = 1_000;
+/** for a proxy to answer for the first time; it takes a fraction of a second */
+const START_MS = 30_000;
 /** Deaths within the time below after which the proxy is left dead for that time: what kills it gains nothing by doing it again. */
 const MAX_DEATHS = 5;
 const DEATHS_WITHIN_MS = 60_000;
@@ -56,6 +58,8 @@ export class Gateway {
   readonly #path: string;
   #proxy: Promise<Program<typeof proxyProtocol>> | undefined;
   #up: Program<typeof proxyProtocol> | undefined;
+  /** one that was spawned and has not answered yet */
+  #starting: Program<typeof proxyProtocol> | undefined;
   readonly #waiting = new Set<Socket>();
   #deaths: number[] = [];
   #ending = false;
@@ -106,6 +110,7 @@ export class Gateway {
     this.#ending = true;
     this.#server.close();
     for (const stream of this.#waiting) stream.destroy();
+    await this.#starting?.end(END_GRACE_MS); // whose answer may never come
     const proxy = await this.#proxy?.catch(() => undefined);
     await proxy?.end(END_GRACE_MS);
     await rm(this.#path, { force: true });
@@ -139,6 +144,7 @@ export class Gateway {
     if (this.#deaths.length >= MAX_DEATHS) throw proxyProblem("it ended again and again, so it is left off for a minute");
     const { programs, log, task, authority, trusted, upstream, policy, secrets, events } = this.#options;
     let program: Program<typeof proxyProtocol> | undefined;
+    let late: NodeJS.Timeout | undefined;
     try {
       const started = await Program.spawn({
         file: programs.node,
@@ -157,6 +163,8 @@ export class Gateway {
         },
       });
       program = started;
+      this.#starting = started;
+      late = setTimeout(() => started.peer.close(`it did not answer within ${START_MS / 1000} s`), START_MS);
       void started.exited.then(({ status, signal }) => this.#ended(started, signal ?? `status ${status}`));
       await started.peer.call("hello", { protocol: PROXY_PROTOCOL });
       const way = upstream ? { upstream } : {};
@@ -167,6 +175,9 @@ export class Gateway {
     } catch (error) {
       await program?.end(END_GRACE_MS);
       throw proxyProblem((error as Error).message);
+    } finally {
+      clearTimeout(late);
+      this.#starting = undefined;
     }
   }
 

@@ -19,12 +19,17 @@ export class Program<P extends RpcProtocol> {
   readonly pid: number;
   readonly exited: Promise<ProgramExit>;
   readonly #child: ChildProcess;
+  /** of connections that are on their way to it: what ends that */
+  readonly #handing = new Set<(error: Error) => void>();
 
   private constructor(child: ChildProcess, pid: number, peer: RpcPeer<P>) {
     this.#child = child;
     this.pid = pid;
     this.peer = peer;
     this.exited = new Promise((resolve) => child.once("exit", (status, signal) => resolve({ status, signal })));
+    void this.exited.then(() => {
+      for (const end of this.#handing) end(new Error("the program is gone"));
+    });
   }
 
   /** Rejects with the system's error when the program cannot be run at all. */
@@ -62,11 +67,22 @@ export class Program<P extends RpcProtocol> {
     return new Program(child, pid, peer);
   }
 
-  /** Gives the program a connection of which nothing was read. It is closed here; rejects when the program is gone. */
-  handOver(message: { stream: 1 }, connection: Socket): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.#child.send(message, connection, (error) => (error ? reject(error) : resolve()));
-    });
+  /**
+   * Gives the program a connection of which nothing was read. It is closed here in any case; rejects when the program is gone. Node would
+   * close it by itself once the program has it, and forget it when the program dies before: whoever waits on the other side would wait for
+   * ever. So it is kept open, and closed when it is on its way, or when it cannot be any more.
+   */
+  async handOver(message: { stream: 1 }, connection: Socket): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    this.#handing.add(reject);
+    try {
+      this.#child.send(message, connection, { keepOpen: true }, (error) => (error ? reject(error) : resolve()));
+      if (this.#child.exitCode !== null || this.#child.signalCode !== null) reject(new Error("the program is gone"));
+      await promise;
+    } finally {
+      this.#handing.delete(reject);
+      connection.destroy();
+    }
   }
 
   /** Closes stdin and waits; kills after `graceMs`. Twice is harmless. */

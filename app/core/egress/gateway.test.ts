@@ -1,0 +1,137 @@
+import { once } from "node:events";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createConnection, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { Gateway } from "./gateway.ts";
+import { PROXY_PROTOCOL } from "./protocol.ts";
+
+/**
+ * A proxy that does as it is told in `mode`: `echo` answers with what it reads, first of all with its pid; `mute` takes no word of the
+ * keeper's; `dies` ends at its first stream; `never` ends at its start.
+ */
+const PROGRAM = `
+import { readFileSync, appendFileSync } from "node:fs";
+import { createInterface } from "node:readline";
+const mode = readFileSync("PLACE/mode", "utf8");
+appendFileSync("PLACE/starts", process.pid + "\\n");
+if (mode === "never") process.exit(3);
+createInterface({ input: process.stdin }).on("line", (line) => {
+  const { id, method } = JSON.parse(line);
+  if (mode !== "mute") process.stdout.write(JSON.stringify({ jsonrpc: "2.0", id, result: method === "hello" ? { protocol: VERSION } : {} }) + "\\n");
+}).on("close", () => process.exit(0));
+process.on("message", (_, stream) => {
+  if (mode === "dies") process.kill(process.pid, "SIGKILL");
+  stream.on("error", () => {});
+  stream.write(process.pid + ":");
+  stream.on("data", (chunk) => stream.write(chunk));
+  stream.resume();
+});
+`;
+
+let directory: string;
+let gateway: Gateway;
+const died: string[] = [];
+const streams: Socket[] = [];
+const mode = (text: string) => writeFileSync(join(directory, "mode"), text);
+const starts = () =>
+  existsSync(join(directory, "starts")) ? readFileSync(join(directory, "starts"), "utf8").trim().split("\n").map(Number) : [];
+
+beforeEach(async () => {
+  directory = mkdtempSync(join(tmpdir(), "cloche-gateway-"));
+  died.length = 0;
+  mode("echo");
+  writeFileSync(join(directory, "proxy.mjs"), PROGRAM.replaceAll("PLACE", directory).replace("VERSION", String(PROXY_PROTOCOL)));
+  gateway = await Gateway.listen(join(directory, "v_1"), {
+    programs: { node: process.execPath, proxy: join(directory, "proxy.mjs") },
+    log: join(directory, "log"),
+    task: "t",
+    authority: { certificate: "c", key: "k" },
+    trusted: [],
+    policy: () => ({ rules: [], answering: false }),
+    secrets: () => [],
+    events: {
+      onActivity: async () => {},
+      onAsked: () => {},
+      onUnasked: () => {},
+      onUnanswered: () => {},
+      onDied: (why) => died.push(why),
+    },
+  });
+});
+afterEach(async () => {
+  for (const stream of streams.splice(0)) stream.destroy();
+  await gateway.end();
+  rmSync(directory, { recursive: true, force: true });
+});
+
+/** A guest's stream. */
+async function stream(bytes = ""): Promise<{ socket: Socket; said: () => string; closed: Promise<unknown> }> {
+  const socket = createConnection(join(directory, "v_1"));
+  let text = "";
+  socket.on("error", () => {});
+  socket.on("data", (chunk) => {
+    text += chunk;
+  });
+  streams.push(socket);
+  const closed = new Promise((resolve) => socket.once("close", resolve));
+  await once(socket, "connect");
+  socket.write(bytes);
+  return { socket, said: () => text, closed };
+}
+
+describe("a machine's way out", () => {
+  it("has no proxy before the first stream, and then one for all; no byte of a stream is the keeper's", async () => {
+    expect([starts(), gateway.processes]).toEqual([[], []]);
+    const [one, two] = [await stream("connect a 1\n\x00\xff"), await stream("connect b 2\n")];
+    await expect.poll(one.said).toMatch(/^\d+:connect a 1\n/);
+    await expect.poll(two.said).toMatch(/^\d+:connect b 2\n/);
+    expect(starts()).toHaveLength(1);
+    expect(gateway.processes).toEqual([{ role: "proxy", pid: starts()[0] }]);
+  });
+
+  it("L05: a killed proxy takes its streams along and is told of once; the next stream has another one, with nothing of the first", async () => {
+    const cut = await stream("one");
+    await expect.poll(cut.said).toContain("one");
+    process.kill(starts()[0] ?? 0, "SIGKILL");
+    await cut.closed;
+    await expect.poll(() => died).toEqual(["SIGKILL"]);
+    const next = await stream("two");
+    await expect.poll(next.said).toMatch(/^\d+:two$/);
+    expect(next.said()).toBe(`${starts()[1]}:two`);
+    expect(died).toHaveLength(1);
+  });
+
+  it("E22: what kills it gains nothing by doing it again: it is left off; streams are closed, also those that were on their way to it", async () => {
+    mode("dies");
+    for (let round = 0; round < 10; round++) {
+      const together = await Promise.all(Array.from({ length: 20 }, () => stream("x")));
+      await Promise.all(together.map(({ closed }) => closed));
+      expect(together.map(({ said }) => said()).join("")).toBe("");
+    }
+    expect(starts().length).toBeLessThanOrEqual(6);
+  });
+
+  it("without a proxy nothing passes: streams wait, bounded, and are closed when none can be started", async () => {
+    mode("mute");
+    const waiting: Awaited<ReturnType<typeof stream>>[] = [];
+    while (waiting.length < 600) waiting.push(await stream("x"));
+    await expect.poll(() => waiting.filter(({ socket }) => socket.destroyed).length, { timeout: 10_000 }).toBe(600 - 512);
+    expect(waiting.map(({ said }) => said()).join("")).toBe("");
+    process.kill(starts()[0] ?? 0, "SIGKILL");
+    mode("never");
+    await Promise.all(waiting.map(({ closed }) => closed));
+    expect(waiting.map(({ said }) => said()).join("")).toBe("");
+  });
+
+  it("ends with its machine: the socket is gone, and so is the proxy, also one that does not listen", async () => {
+    mode("mute");
+    const waiting = await stream("x");
+    await expect.poll(() => starts().length).toBe(1);
+    await gateway.end();
+    await waiting.closed;
+    expect(existsSync(join(directory, "v_1"))).toBe(false);
+    expect(() => process.kill(starts()[0] ?? 0, 0)).toThrow();
+  });
+});
