@@ -1,7 +1,7 @@
 /**
  * The ssh connection to a guest: the agent serves it (vm-image/agent/ssh.go), ssh2 speaks it here, over a vsock stream. Keys are made per
- * machine on the host; the guest's side is as hostile as the guest, so it opens no channels to us, and what it sends is bounded by ssh2's
- * windows.
+ * machine on the host; the guest's side is as hostile as the guest, so it opens no channels to us, and what it makes us hold is bounded:
+ * ssh2 announces windows and does not look whether the other side keeps to them.
  */
 import type { Socket } from "node:net";
 import type ssh2 from "ssh2";
@@ -12,6 +12,16 @@ import { ProblemError } from "../../contract/index.ts";
 const library = async (): Promise<typeof ssh2> => (await import("ssh2")).default;
 
 const READY_DEADLINE_MS = 30_000;
+
+/** As ssh2 has it, and as the agent gives it to us. */
+const WINDOW_BYTES = 2 << 20;
+/** Unread data of one channel: of an honest service at most a window under way, and ssh2's buffers of its two outputs. */
+const MAX_UNREAD_BYTES = 4 * WINDOW_BYTES;
+/** What waits to be written to the guest beside a window of input for each channel: answers to what it asks. */
+const MAX_UNSENT_BYTES = 64 << 10;
+
+/** All that comes until the keeper is let in: a few KB of an honest service. ssh2 reads greetings without an end. */
+const MAX_HANDSHAKE_BYTES = 1 << 20;
 
 export interface MachineKeys {
   /** the guest's own private key, in OpenSSH's form */
@@ -54,17 +64,41 @@ const ALGORITHMS: NonNullable<ConnectConfig["algorithms"]> = {
 
 export class SshConnection {
   readonly #client: ssh2.Client;
+  readonly #sock: Socket;
   #ended: string | undefined;
 
-  private constructor(client: ssh2.Client) {
+  private constructor(client: ssh2.Client, sock: Socket) {
     this.#client = client;
+    this.#sock = sock;
     client.on("close", () => {
       this.#ended ??= "the connection closed";
     });
     // for its whole life: an error that nobody hears, as a second one of a connection that failed, would end the keeper
     client.on("error", (error) => {
       this.#ended ??= error.message;
+      sock.destroy(); // ssh2 only says that it will send no more, and would read on
     });
+  }
+
+  /** Ends the connection when the guest makes us hold more than an honest service ever does. */
+  #bound(): void {
+    const sock = this.#sock;
+    const end = (why: string) => void this.#client.emit("error", new Error(why));
+    let greeting = 0;
+    const greeted = (chunk: Buffer) => {
+      greeting += chunk.length;
+      if (greeting > MAX_HANDSHAKE_BYTES) end("it greets without an end");
+    };
+    const look = () => {
+      const channels = openChannels(this.#client);
+      for (const { outgoing } of channels) outgoing.window = Math.min(outgoing.window, WINDOW_BYTES);
+      if (channels.some((channel) => channel.readableLength + channel.stderr.readableLength > MAX_UNREAD_BYTES))
+        end("it sent more than it was given room for");
+      if (sock.writableLength > MAX_UNSENT_BYTES + channels.length * WINDOW_BYTES) end("it does not read what it is answered");
+    };
+    sock.on("data", greeted);
+    // from here on after ssh2's own listener: a window that the guest just gave is cut before anything is written into it
+    this.#client.once("ready", () => sock.off("data", greeted).on("data", look));
   }
 
   get alive(): boolean {
@@ -74,7 +108,7 @@ export class SshConnection {
   static async connect(sock: Socket, keys: MachineKeys, user: string): Promise<SshConnection> {
     const { Client } = await library();
     const client = new Client();
-    const connection = new SshConnection(client);
+    const connection = new SshConnection(client, sock);
     const expected = Buffer.from(keys.hostPublic.split(" ")[1] ?? "", "base64");
     try {
       await new Promise<void>((resolve, reject) => {
@@ -91,9 +125,10 @@ export class SshConnection {
           authHandler: ["publickey"],
           readyTimeout: READY_DEADLINE_MS,
         });
+        connection.#bound(); // now that ssh2 has paused it: before, it would begin to flow
       });
     } catch (error) {
-      client.destroy();
+      connection.end();
       throw sshProblem(error);
     }
     return connection;
@@ -110,18 +145,25 @@ export class SshConnection {
   end(): void {
     this.#ended ??= "ended by the keeper";
     this.#client.destroy();
+    this.#sock.destroy(); // which ssh2 leaves open where it has ended its own side
   }
 }
 
-/** What of ssh2's channel its own `signal` and `setWindow` are made of. */
-interface OpenChannel {
-  readonly outgoing: { readonly id: number; readonly state: string };
+/** What of ssh2's channel its own `signal` and `setWindow` are made of, and what it may send. */
+interface OpenChannel extends Pick<ClientChannel, "readableLength" | "stderr"> {
+  readonly outgoing: { readonly id: number; readonly state: string; window: number };
   readonly _client: {
     readonly _protocol: {
       signal(id: number, name: string): void;
       windowChange(id: number, rows: number, columns: number, height: number, width: number): void;
     };
   };
+}
+
+/** Channels that are open, and not those that are only asked for: ssh2 has a function in their place. */
+function openChannels(client: ssh2.Client): OpenChannel[] {
+  const { _channels } = (client as unknown as { _chanMgr?: { _channels: Record<number, unknown> } })._chanMgr ?? { _channels: {} };
+  return Object.values(_channels).filter((channel): channel is OpenChannel => typeof channel === "object" && channel !== null);
 }
 
 /** ssh2 drops signals and sizes without a word once the input has ended; the protocol takes them until the channel is closed. */
