@@ -10,6 +10,9 @@ const proxy = (path) => `app/core/egress/proxy/${path}`;
 const egress = (path) => `app/core/egress/${path}`;
 const vault = (path) => `app/core/vault/${path}`;
 const proxyTests = proxy("proxy.test.ts");
+const gateway = egress("gateway.ts");
+const gatewayTests = egress("gateway.test.ts");
+const guest = (path) => `app/core/guest/${path}`;
 
 export const mutants = [
   {
@@ -782,5 +785,91 @@ export const mutants = [
       },
     ],
     red: { file: "app/core/audit/log.test.ts", tests: "refuses an event that does not fit its kind" },
+  },
+  {
+    name: "what was on its way to a proxy that died stays open",
+    promise: "a dead proxy lets nothing pass and holds nobody",
+    edits: [{ file: "app/core/process/program.ts", search: "{ keepOpen: true }", replace: "{ keepOpen: false }" }],
+    red: { file: gatewayTests, tests: "what kills it gains nothing" },
+  },
+  {
+    name: "a proxy that dies is started without an end",
+    promise: "one task's proxy takes no more than its share",
+    edits: [{ file: gateway, search: "if (this.#deaths.length >= MAX_DEATHS)", replace: "if (this.#deaths.length < 0)" }],
+    red: { file: gatewayTests, tests: "what kills it gains nothing" },
+  },
+  {
+    name: "streams wait for a proxy without a bound",
+    promise: "one task's proxy takes no more than its share",
+    edits: [
+      {
+        file: gateway,
+        search: "if (this.#ending || this.#waiting.size >= MAX_WAITING)",
+        replace: "if (this.#ending)",
+      },
+    ],
+    red: { file: gatewayTests, tests: "without a proxy nothing passes" },
+  },
+  {
+    name: "a machine's end waits for a proxy that never answers",
+    promise: "a stop always works",
+    edits: [{ file: gateway, search: "await this.#starting?.end(END_GRACE_MS);", replace: "" }],
+    red: { file: gatewayTests, tests: "ends with its machine" },
+  },
+  {
+    name: "the agent's port takes later callers, too",
+    promise: "no process poses as the agent",
+    edits: [{ file: guest("streams.ts"), search: "server.close(); // also removes the socket's file", replace: "" }],
+    red: { file: guest("streams.test.ts"), tests: "takes the first caller" },
+  },
+  {
+    name: "the agent may say hello again",
+    promise: "what the guest says is a claim, checked",
+    edits: [{ file: guest("agent.ts"), search: 'if (seen) return peer.close("the agent said hello twice");', replace: "" }],
+    red: { file: guest("agent.test.ts"), tests: "says hello once" },
+  },
+  {
+    name: "a guest's call is left unanswered, and its connection open",
+    promise: "a guest has no power",
+    edits: [
+      {
+        file: "app/contract/rpc.ts",
+        search: "if (!local) return this.#violation(",
+        replace: "if (!local) return void (",
+      },
+    ],
+    red: { file: guest("agent.test.ts"), tests: "has no power" },
+  },
+  {
+    name: "a guest sends more than it was given room for",
+    promise: "a hostile ssh service takes no more than its share",
+    edits: [
+      { file: guest("ssh.ts"), search: "channel.stderr.readableLength > MAX_UNREAD_BYTES", replace: "channel.stderr.readableLength < 0" },
+    ],
+    red: { file: guest("ssh.test.ts"), tests: "sends more than it was given room for" },
+  },
+  {
+    name: "answers that a guest does not read gather",
+    promise: "a hostile ssh service takes no more than its share",
+    edits: [
+      {
+        file: guest("ssh.ts"),
+        search: "if (sock.writableLength > MAX_UNSENT_BYTES + channels.length * WINDOW_BYTES)",
+        replace: "if (sock.writableLength < 0)",
+      },
+    ],
+    red: { file: guest("ssh.test.ts"), tests: "opens channels gets none" },
+  },
+  {
+    name: "a guest greets without an end",
+    promise: "a hostile ssh service takes no more than its share",
+    edits: [{ file: guest("ssh.ts"), search: "if (greeting > MAX_HANDSHAKE_BYTES)", replace: "if (greeting < 0)" }],
+    red: { file: guest("ssh.test.ts"), tests: "its greeting before that line" },
+  },
+  {
+    name: "a guest's window is what it says",
+    promise: "a hostile ssh service takes no more than its share",
+    edits: [{ file: guest("ssh.ts"), search: "outgoing.window = Math.min(outgoing.window, WINDOW_BYTES);", replace: "void outgoing;" }],
+    red: { file: guest("ssh.test.ts"), tests: "offers a window without an end" },
   },
 ];
