@@ -76,7 +76,14 @@ describe("the outgoing proxy", () => {
     bindings.corp = { hosts: ["other.example.com"], use: "basic" };
     expect(await outgoing().resolve().catch(codeOf)).toBe("egress.outgoing");
     delete bindings.corp;
-    expect(await outgoing().resolve().catch(codeOf)).toBe("secret.unknown");
+    const problem = await outgoing()
+      .resolve()
+      .catch((error: ProblemError) => error.problem);
+    expect(problem).toMatchObject({
+      code: "secret.unknown",
+      message: `The outgoing proxy ${HOST}:3128 cannot be used. There is no key named corp.`,
+      next: [expect.stringContaining("cloche policy proxy")],
+    });
   });
 
   it("version 1 of its file is read", () => {

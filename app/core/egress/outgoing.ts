@@ -70,12 +70,22 @@ export class Outgoing {
   async resolve(): Promise<{ proxy: OutgoingProxy; upstream: UpstreamProxy } | undefined> {
     const found = this.get();
     if (!found) return undefined;
-    // the key may have been removed, or added anew for another host, since
-    const proxy = this.#checked(found);
-    const { host, port, secret } = proxy;
-    if (secret === undefined) return { proxy, upstream: { host, port } };
-    const authorization = headerFor(this.#vault.get(secret).binding.use).template(await this.#vault.resolve(secret));
-    return { proxy, upstream: { host, port, authorization } };
+    try {
+      // the key may have been removed, or added anew for another host, since
+      const proxy = this.#checked(found);
+      const { host, port, secret } = proxy;
+      if (secret === undefined) return { proxy, upstream: { host, port } };
+      const authorization = headerFor(this.#vault.get(secret).binding.use).template(await this.#vault.resolve(secret));
+      return { proxy, upstream: { host, port, authorization } };
+    } catch (error) {
+      if (!(error instanceof ProblemError)) throw error;
+      const { message, next, ...rest } = error.problem;
+      throw new ProblemError({
+        ...rest,
+        message: `The outgoing proxy ${found.host}:${found.port} cannot be used. ${message}`,
+        next: [...next, "Or set it anew: cloche policy proxy HOST:PORT [--secret NAME], or none."],
+      });
+    }
   }
 
   #checked({ host: typed, port, secret }: OutgoingProxy): OutgoingProxy {
