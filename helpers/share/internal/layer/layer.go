@@ -83,7 +83,7 @@ type Layer struct {
 // Open reads the layer in a directory, which it owns from then on; an empty directory is a new layer. rootQID is the
 // folder's own, kept for a layer that is new.
 func Open(dir int, root Base, rootQID uint64) (*Layer, error) {
-	l := &Layer{dir: dir, content: -1, nodes: map[ID]*Node{}, children: map[ID]map[string]ID{}, qids: map[object]uint64{}, fresh: map[ID]struct{}{}, named: map[uint64]ID{}, remembered: map[uint64]object{}, stands: map[string]ID{}, spare: newSpare(), nextID: RootID + 1, nextContent: 1}
+	l := &Layer{dir: dir, content: -1, nodes: map[ID]*Node{}, children: map[ID]map[string]ID{}, qids: map[object]uint64{}, fresh: map[ID]struct{}{}, named: map[uint64]ID{}, remembered: map[uint64]object{}, stands: map[string]ID{}, spare: spare{sole: map[uint64]bool{}}, nextID: RootID + 1, nextContent: 1}
 	if err := l.open(root, rootQID); err != nil {
 		l.Close()
 		return nil, err
@@ -94,7 +94,7 @@ func Open(dir int, root Base, rootQID uint64) (*Layer, error) {
 // Empty gives a layer that keeps nothing: it has the root alone and refuses every change with EROFS.
 func Empty(root Base, rootQID uint64) *Layer {
 	root.Path = ""
-	l := &Layer{dir: -1, content: -1, nodes: map[ID]*Node{}, children: map[ID]map[string]ID{}, qids: map[object]uint64{}, fresh: map[ID]struct{}{}, named: map[uint64]ID{}, remembered: map[uint64]object{}, stands: map[string]ID{}, spare: newSpare(), nextID: RootID + 1, nextContent: 1}
+	l := &Layer{dir: -1, content: -1, nodes: map[ID]*Node{}, children: map[ID]map[string]ID{}, qids: map[object]uint64{}, fresh: map[ID]struct{}{}, named: map[uint64]ID{}, remembered: map[uint64]object{}, stands: map[string]ID{}, spare: spare{sole: map[uint64]bool{}}, nextID: RootID + 1, nextContent: 1}
 	l.nodes[RootID] = &Node{ID: RootID, Kind: Directory, QID: rootQID, Base: &root}
 	l.failed = syscall.EROFS
 	return l
@@ -675,8 +675,8 @@ func (l *Layer) Sync() error {
 	for _, number := range dropped {
 		_ = unix.Unlinkat(l.content, strconv.FormatUint(number, 10), 0) // one that stays is an orphan, see Open
 	}
-	for _, content := range spent {
-		l.renew(content)
+	for _, number := range spent {
+		l.renew(number)
 	}
 	return nil
 }
@@ -700,10 +700,6 @@ func (l *Layer) flush(seq uint64, made bool) error {
 // Close gives the descriptors back. What was not synced is in the host's page cache all the same.
 func (l *Layer) Close() {
 	l.sweeps.Wait()
-	for _, content := range append(l.spare.spent, l.spare.ready...) {
-		content.file.Close()
-	}
-	l.spare.spent, l.spare.ready = nil, nil
 	if l.log != nil {
 		l.log.Close()
 		l.log = nil
@@ -859,33 +855,27 @@ func (l *Layer) Nodes() int {
 
 // NewContent makes an empty content file, open for both. It belongs to nobody until a change names it.
 func (l *Layer) NewContent() (uint64, *os.File, error) {
-	l.mu.Lock()
-	if l.content < 0 {
-		l.mu.Unlock()
-		return 0, nil, syscall.EROFS
-	}
-	if content, any := l.takeSpare(); any {
-		l.made = true // its name is as new
-		l.mu.Unlock()
-		if err := setTimesNow(content.file); err == nil {
-			return content.number, content.file, nil
-		}
-		content.file.Close()
-		l.DropContent(content.number)
+	number, file, is := l.takeSpare()
+	if !is {
 		l.mu.Lock()
-	}
-	number := l.nextContent
-	l.nextContent++
-	l.mu.Unlock()
-	fd, err := unix.Openat(l.content, strconv.FormatUint(number, 10), unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		return 0, nil, err
+		if l.content < 0 {
+			l.mu.Unlock()
+			return 0, nil, syscall.EROFS
+		}
+		number = l.nextContent
+		l.nextContent++
+		l.mu.Unlock()
+		fd, err := unix.Openat(l.content, strconv.FormatUint(number, 10), unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		if err != nil {
+			return 0, nil, err
+		}
+		file = os.NewFile(uintptr(fd), "content")
 	}
 	l.mu.Lock()
-	l.made = true // not before: a Sync that came between would take it for durable
+	l.made = true // not before: a Sync that came between would take its name for durable
 	l.spare.sole[number] = true
 	l.mu.Unlock()
-	return number, os.NewFile(uintptr(fd), "content"), nil
+	return number, file, nil
 }
 
 // OpenContent opens a content file for both.
@@ -893,6 +883,10 @@ func (l *Layer) OpenContent(number uint64) (*os.File, error) {
 	if !l.shared(number) {
 		return nil, syscall.ENOENT // given up, and about to be another one
 	}
+	return l.openNumber(number)
+}
+
+func (l *Layer) openNumber(number uint64) (*os.File, error) {
 	fd, err := unix.Openat(l.content, strconv.FormatUint(number, 10), unix.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err

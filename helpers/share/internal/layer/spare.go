@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// maxSpare bounds the descriptors of contents that are given up and kept to be others.
+	// maxSpare bounds the contents that are given up and kept to be others.
 	maxSpare = 1024
 	// A content is kept only where it took less than this: blocks are given back by an unlink as fast.
 	maxSpareBytes = 64 << 10
@@ -19,42 +19,27 @@ const (
 // spare are contents that no node names any more and that become those of new files, empty and under another number: to make and to
 // remove a file is by far the dearest a host's filesystem does for a small file that comes and goes. Everything here is under Layer.mu.
 type spare struct {
-	limit int
 	// sole has the contents that whoever made them has alone: true while that one uses it, false once it was given up. One that was
 	// ever opened by its number is none.
 	sole map[uint64]bool
 	// spent ones wait for the log to be durable: until then a power failure could bring the node back, with what it held.
-	spent []content
-	ready []content
+	spent []uint64
+	ready []uint64
 }
 
-type content struct {
-	number uint64
-	file   *os.File
-}
-
-func newSpare() spare {
-	s := spare{sole: map[uint64]bool{}}
-	var files unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &files) == nil && files.Cur >= 16*maxSpare {
-		s.limit = maxSpare
-	}
-	return s
-}
-
-// GiveUp is DropContent by whoever made the content, and takes over its file, which nobody reads or writes any more.
+// GiveUp is DropContent by whoever made the content, and closes its file, which nobody reads or writes any more.
 func (l *Layer) GiveUp(number uint64, file *os.File) {
 	var st unix.Stat_t
 	err := unix.Fstat(int(file.Fd()), &st)
+	file.Close()
 	l.mu.Lock()
-	if err != nil || st.Blocks*512 >= maxSpareBytes || !l.spare.sole[number] || len(l.spare.spent)+len(l.spare.ready) >= l.spare.limit {
+	if err != nil || st.Blocks*512 >= maxSpareBytes || !l.spare.sole[number] || len(l.spare.spent)+len(l.spare.ready) >= maxSpare {
 		l.mu.Unlock()
-		file.Close()
 		l.DropContent(number)
 		return
 	}
 	l.spare.sole[number] = false
-	l.spare.spent = append(l.spare.spent, content{number, file})
+	l.spare.spent = append(l.spare.spent, number)
 	l.droppedBytes += st.Blocks * 512
 	l.sweep()
 }
@@ -77,44 +62,48 @@ func (l *Layer) shared(number uint64) bool {
 }
 
 // renew makes an empty content under a number of its own of one that no node names, durably so.
-func (l *Layer) renew(c content) {
+func (l *Layer) renew(spent uint64) {
 	l.mu.Lock()
 	number := l.nextContent
 	l.nextContent++
 	l.mu.Unlock()
-	old := strconv.FormatUint(c.number, 10)
-	err := c.file.Truncate(0)
+	old := strconv.FormatUint(spent, 10)
+	fd, err := unix.Openat(l.content, old, unix.O_WRONLY|unix.O_TRUNC|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err == nil {
+		unix.Close(fd)
 		err = unix.Renameat(l.content, old, l.content, strconv.FormatUint(number, 10))
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.spare.sole, c.number)
+	delete(l.spare.sole, spent)
 	if err != nil {
-		c.file.Close()
 		_ = unix.Unlinkat(l.content, old, 0)
 		return
 	}
-	l.spare.ready = append(l.spare.ready, content{number, c.file})
+	l.spare.ready = append(l.spare.ready, number)
 }
 
-// takeSpare gives a content that is ready. The caller holds mu.
-func (l *Layer) takeSpare() (content, bool) {
+// takeSpare gives a content that looks as if it had just been made; false when there is none.
+func (l *Layer) takeSpare() (uint64, *os.File, bool) {
+	l.mu.Lock()
 	last := len(l.spare.ready) - 1
 	if last < 0 {
-		return content{}, false
+		l.mu.Unlock()
+		return 0, nil, false
 	}
-	c := l.spare.ready[last]
+	number := l.spare.ready[last]
 	l.spare.ready = l.spare.ready[:last]
-	l.spare.sole[c.number] = true
-	return c, true
-}
-
-// setTimesNow makes a file look as if it had just been made.
-func setTimesNow(file *os.File) error {
-	_, _, errno := unix.Syscall6(unix.SYS_UTIMENSAT, file.Fd(), 0, 0, 0, 0, 0)
-	if errno != 0 {
-		return errno
+	l.mu.Unlock()
+	f, err := l.openNumber(number)
+	if err == nil {
+		if _, _, errno := unix.Syscall6(unix.SYS_UTIMENSAT, f.Fd(), 0, 0, 0, 0, 0); errno != 0 {
+			f.Close()
+			err = errno
+		}
 	}
-	return nil
+	if err != nil {
+		l.DropContent(number)
+		return 0, nil, false
+	}
+	return number, f, true
 }

@@ -36,9 +36,6 @@ func kept(l *Layer) int {
 func TestAFileThatComesWhereAnotherWentIsEmptyNewAndUnderANumberOfItsOwn(t *testing.T) {
 	dir := t.TempDir()
 	l := open(t, dir)
-	if l.spare.limit == 0 {
-		t.Fatal("this process may have too few descriptors for the test to show anything")
-	}
 	seen := map[uint64]bool{}
 	renewed := 0
 	for i := range 5 * maxSpare {
@@ -53,11 +50,11 @@ func TestAFileThatComesWhereAnotherWentIsEmptyNewAndUnderANumberOfItsOwn(t *test
 	if renewed == 0 {
 		t.Error("no content was used again")
 	}
-	for _, c := range l.spare.ready {
-		if seen[c.number] {
-			t.Errorf("number %d is there twice", c.number)
+	for _, number := range l.spare.ready {
+		if seen[number] {
+			t.Errorf("number %d is there twice", number)
 		}
-		seen[c.number] = true
+		seen[number] = true
 	}
 	entries, err := os.ReadDir(filepath.Join(dir, contentDir))
 	must(t, err)
