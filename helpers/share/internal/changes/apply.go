@@ -338,11 +338,15 @@ func (s *Set) let(w *work) {
 func (s *Set) applySome(b *batch) (*Slice, error) {
 	var done []string
 	for begin := time.Now(); len(b.todo) > 0 && len(done) < sliceChanges && time.Since(begin) < sliceTime; {
-		more, err := s.applyRun(b, sliceChanges-len(done))
+		// What the guest removes or renames meanwhile would be settled at the wrong place.
+		err := s.steady(func() error {
+			more, err := s.applyRun(b, sliceChanges-len(done))
+			done = append(done, more...)
+			return err
+		})
 		if err != nil {
 			return nil, err
 		}
-		done = append(done, more...)
 	}
 	return s.slice(b, done, 0, len(b.todo)), nil
 }
@@ -884,7 +888,14 @@ func (s *Set) UndoMore(name string) (*Slice, string, error) {
 func (s *Set) undoSome(b *batch) (*Slice, string, error) {
 	restored := 0
 	if b.undo.Remaining() > 0 {
-		backs, err := b.undo.Next(sliceChanges)
+		var backs []writeback.Back
+		var left []Refusal
+		err := s.steady(func() (err error) {
+			if backs, err = b.undo.Next(sliceChanges); err == nil {
+				left = s.waitAgain()
+			}
+			return err
+		})
 		if err != nil {
 			delete(s.batches, b.name)
 			return nil, "", err
@@ -900,7 +911,7 @@ func (s *Set) undoSome(b *batch) (*Slice, string, error) {
 			}
 			b.refuse("", back.Path, code, message)
 		}
-		for _, r := range s.waitAgain() {
+		for _, r := range left {
 			b.refuse("", r.Path, r.Code, r.Message)
 		}
 		if err := s.noteSettled(); err != nil {

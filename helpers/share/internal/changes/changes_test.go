@@ -173,7 +173,7 @@ func (r *rig) remove(path string, directory bool) {
 	parent, name := split(path)
 	dir := r.at(parent)
 	defer dir.Drop()
-	must(r.t, dir.Unlink(name, directory))
+	r.patiently(func() error { return dir.Unlink(name, directory) })
 }
 
 func (r *rig) rename(from, to string) {
@@ -183,7 +183,7 @@ func (r *rig) rename(from, to string) {
 	a, b := r.at(fromDir), r.at(toDir)
 	defer a.Drop()
 	defer b.Drop()
-	must(r.t, a.Rename(fromName, b, toName))
+	r.patiently(func() error { return a.Rename(fromName, b, toName) })
 }
 
 func (r *rig) chmod(path string, mode uint32) {

@@ -9,6 +9,8 @@
 // changed places can be neither first, and are refused. Some changes are many files and one line: a repository, a database
 // with what lies beside it, what .gitignore names. The first two are taken over whole or not at all.
 //
+// While a run of an apply or undo is written the guest's names stay where they are: its removals and renames wait.
+//
 // After an apply the layer forgets what the folder has now, under the layer's lock and only if the node is still what was
 // written; what the guest wrote meanwhile stays a change, made from the folder's new file. A process that ends between
 // the two is caught up with at the next New: the journal (package writeback) keeps what is not settled.

@@ -26,6 +26,8 @@ import (
 // told whether the guest has it open or found.
 type Holder interface {
 	Hold(id layer.ID, do func(open bool) error) error
+	// Steady runs do while nothing of the guest's goes or changes its place; do may use Hold and Again.
+	Steady(do func() error) error
 	// Again runs do while the guest changes no names, to put back into the layer what the folder had at a path until an undo: do is told
 	// the directory's node, the node that the layer has there (nil: none), and the number that the guest knows the file by (0: none).
 	// It gives the steps and the node that is the file's.

@@ -18,6 +18,14 @@ func (s *Set) hold(id layer.ID, do func(open bool) error) error {
 	return s.options.Holder.Hold(id, do)
 }
 
+// steady runs do while the guest's names stay where they are.
+func (s *Set) steady(do func() error) error {
+	if s.options.Holder == nil {
+		return do()
+	}
+	return s.options.Holder.Steady(do)
+}
+
 // catchUp settles what an earlier process applied without noting it, and forgets files that were kept only because the
 // guest had them open then.
 func (s *Set) catchUp() error {

@@ -36,6 +36,7 @@ type program struct {
 
 	mu  sync.Mutex
 	log bytes.Buffer
+	beside []map[string]any // notifications that came before the last call's answer
 }
 
 func (p *program) Write(b []byte) (int, error) {
@@ -132,6 +133,7 @@ func (p *program) send(method string, params any) {
 func (p *program) call(method string, params any) map[string]any {
 	p.t.Helper()
 	p.send(method, params)
+	p.beside = nil
 	for {
 		answer := p.line()
 		if answer["id"] == float64(p.next) {
@@ -140,6 +142,7 @@ func (p *program) call(method string, params any) map[string]any {
 		if answer["id"] != nil {
 			p.t.Fatalf("%s was answered by %v", method, answer)
 		}
+		p.beside = append(p.beside, answer)
 	}
 }
 

@@ -16,8 +16,8 @@ const (
 )
 
 // change does what alters directories. Everything unknown ends here.
-func (s *session) change(m wire.Message) (wire.Message, error) {
-	switch t := m.(type) {
+func (s *session) change(r *request) (wire.Message, error) {
+	switch t := r.message.(type) {
 	case *wire.Tmkdir:
 		return named(s, t.Dir, t.Name, func(dir Node) (wire.Message, error) {
 			qid, err := dir.Mkdir(t.Name, t.Mode)
@@ -62,12 +62,14 @@ func (s *session) change(m wire.Message) (wire.Message, error) {
 			})
 		})
 	case *wire.Tremove:
-		f, err := s.fids.take(t.Fid) // gone whatever comes of it, as 9P has it
-		if err != nil {
-			return nil, err
+		if r.taken == nil {
+			f, err := s.fids.take(t.Fid) // gone whatever comes of it, as 9P has it
+			if err != nil {
+				return nil, err
+			}
+			r.taken = f
 		}
-		defer s.letGo(f)
-		n, err := f.handle()
+		n, err := r.taken.handle()
 		if err != nil {
 			return nil, err
 		}

@@ -27,7 +27,13 @@ func (s *session) handle(r *request) {
 		s.lock(r, t)
 		return
 	}
-	m, err := s.answer(r.message)
+	m, err := s.answer(r)
+	if later, is := asLater(err); is && s.laters.park(r, later) {
+		return
+	}
+	if r.taken != nil {
+		s.letGo(r.taken)
+	}
 	if err != nil {
 		m = &wire.Rlerror{Errno: number(err)}
 	}
@@ -44,8 +50,8 @@ func number(err error) uint32 {
 }
 
 // answer does what all but the above ask.
-func (s *session) answer(m wire.Message) (wire.Message, error) {
-	switch t := m.(type) {
+func (s *session) answer(r *request) (wire.Message, error) {
+	switch t := r.message.(type) {
 	case *wire.Tattach:
 		return s.attach(t)
 	case *wire.Twalk:
@@ -95,7 +101,7 @@ func (s *session) answer(m wire.Message) (wire.Message, error) {
 	case *wire.Txattrcreate:
 		return s.xattrCreate(t)
 	}
-	return s.change(m)
+	return s.change(r)
 }
 
 // withNode runs do on a fid's node.

@@ -24,6 +24,7 @@ type session struct {
 
 	buffers  bufferPool
 	locks    lockWaits
+	laters   laterWaits
 	values   atomic.Int64 // bytes of attributes that fids hold
 	versions sync.RWMutex // held for reading by each request; a Tversion holds it for writing
 	ready    atomic.Bool  // a version has been agreed
@@ -50,7 +51,8 @@ type request struct {
 	message wire.Message
 	buffer  []byte // holds the frame, later the reply
 	flushes []*request
-	parked  bool // waits for a lock; guarded by flight, as flushes is
+	parked  bool // waits for a lock, or for another turn; guarded by flight, as flushes is
+	taken   *fid // of a Tremove: out of the table, with its reference
 }
 
 func newSession(server *Server, stream Stream) *session {
@@ -63,7 +65,7 @@ func newSession(server *Server, stream Stream) *session {
 	s.flight.requests = map[uint16]*request{}
 	s.msize.Store(minMSize)
 	s.in = frames{stream: stream}
-	s.locks.session = s
+	s.locks.session, s.laters.session = s, s
 	s.watch = standby{session: s, wake: make(chan struct{}, 1)}
 	return s
 }
@@ -74,6 +76,7 @@ func (s *session) run() error {
 	go s.lead()
 	<-s.ended
 	s.stream.Close()
+	s.laters.close()
 	s.running.Wait()
 	s.locks.close()
 	s.fids.clear()
@@ -161,6 +164,7 @@ func (s *session) work(r *request) {
 	if t, ok := r.message.(*wire.Tversion); ok {
 		s.versions.Lock()
 		s.locks.clear()
+		s.laters.clear()
 		s.reply(r, s.version(t))
 		s.versions.Unlock()
 	} else if t, ok := r.message.(*wire.Tflush); ok {
@@ -189,7 +193,7 @@ func (s *session) version(t *wire.Tversion) wire.Message {
 }
 
 // flush is answered when the request it names has been, as the client may use that tag again after it. One that waits
-// for a lock is cancelled.
+// for a lock or for another turn is cancelled.
 func (s *session) flush(r *request, t *wire.Tflush) {
 	s.flight.Lock()
 	old := s.flight.requests[t.OldTag]
@@ -199,6 +203,7 @@ func (s *session) flush(r *request, t *wire.Tflush) {
 		s.flight.Unlock()
 		if parked {
 			s.locks.flush(old)
+			s.laters.flush(old)
 		}
 		return
 	}

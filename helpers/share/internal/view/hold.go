@@ -5,8 +5,10 @@ package view
 import (
 	"errors"
 	"syscall"
+	"time"
 
 	"cloche/share/internal/layer"
+	"cloche/share/internal/ninep"
 	"cloche/share/internal/wire"
 )
 
@@ -38,6 +40,53 @@ func (t *Tree) Hold(id layer.ID, do func(open bool) error) error {
 		n.settle()
 	}
 	return err
+}
+
+// patience is how long a guest's removal or rename waits for an apply's run; one that takes longer has it fail with EBUSY.
+const patience = 10 * time.Second
+
+// Steady runs do while nothing of the guest's goes or changes its place: removals and renames are told to come again after it. Nothing is
+// locked meanwhile, so that do may use Hold and Again, and all else of the guest's goes on.
+func (t *Tree) Steady(do func() error) error {
+	t.names.Lock()
+	if t.steady.asked {
+		// Those who were told so in the run before this one come first, or a row of runs would let nobody through.
+		t.steady.asked = false
+		t.names.Unlock()
+		time.Sleep(giveWay)
+		t.names.Lock()
+	}
+	done := make(chan struct{})
+	t.steady.done = done
+	t.names.Unlock()
+	defer func() {
+		t.names.Lock()
+		t.steady.done = nil
+		t.names.Unlock()
+		close(done)
+	}()
+	return do()
+}
+
+// giveWay is far more than it takes to ask again.
+const giveWay = 10 * time.Millisecond
+
+// steady is guarded by Tree.names.
+type steady struct {
+	done  chan struct{} // closed at the end of what runs; nil: nothing does
+	asked bool          // somebody was told to come again
+}
+
+// turn locks names for a removal or a rename, unless that has to wait. The caller unlocks.
+func (t *Tree) turn() error {
+	t.names.Lock()
+	if t.steady.done == nil {
+		return nil
+	}
+	t.steady.asked = true
+	later := &ninep.Later{Done: t.steady.done, Patience: patience}
+	t.names.Unlock()
+	return later
 }
 
 // Again runs do while nobody changes names, to put back into the layer what the folder had at a path until an undo: do is told the

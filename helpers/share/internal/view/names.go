@@ -485,7 +485,9 @@ func (t *Tree) empty(id layer.ID, low Object, opaque bool) (bool, error) {
 
 func (n *node) Unlink(name string, directory bool) error {
 	t := n.tree
-	t.names.Lock()
+	if err := t.turn(); err != nil {
+		return err
+	}
 	defer t.names.Unlock()
 	return n.unlink(name, directory)
 }
@@ -602,7 +604,9 @@ func (n *node) Rename(name string, to ninep.Node, newName string) error {
 		return syscall.EXDEV
 	}
 	t := n.tree
-	t.names.Lock()
+	if err := t.turn(); err != nil {
+		return err
+	}
 	defer t.names.Unlock()
 	return n.rename(name, target, newName)
 }
@@ -934,7 +938,9 @@ func stillLower(e *layer.Node) bool { return e.Base != nil && !e.Whiteout && !e.
 
 func (n *node) Remove() error {
 	t := n.tree
-	t.names.Lock()
+	if err := t.turn(); err != nil {
+		return err
+	}
 	defer t.names.Unlock()
 	parent, name, err := n.lastPlace()
 	if err != nil {
@@ -966,7 +972,9 @@ func (n *node) RenameTo(to ninep.Node, newName string) error {
 		return syscall.EXDEV
 	}
 	t := n.tree
-	t.names.Lock()
+	if err := t.turn(); err != nil {
+		return err
+	}
 	defer t.names.Unlock()
 	parent, name, err := n.whereabouts()
 	if err != nil {

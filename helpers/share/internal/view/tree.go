@@ -63,7 +63,8 @@ type Tree struct {
 	root    *node
 
 	// names is held by whatever changes names or turns a file into a layered one.
-	names sync.Mutex
+	names  sync.Mutex
+	steady steady
 
 	mu    sync.Mutex
 	nodes map[uint64]*node // by qid
