@@ -15,7 +15,7 @@ import { connect as connectTls, type TLSSocket } from "node:tls";
 import type { z } from "zod";
 import { type EgressEntry, type EgressRequest, RpcPeer, type Rule, type RuleDraft } from "../../app/contract/index.ts";
 import { lineTransport } from "../../app/contract/node/index.ts";
-import { type BoundSecret, PROXY_PROTOCOL, proxyProtocol, type UpstreamProxy } from "../../app/core/egress/protocol.ts";
+import { type BoundSecret, type keeperNotices, PROXY_PROTOCOL, proxyProtocol, type UpstreamProxy } from "../../app/core/egress/protocol.ts";
 import { type Authority, makeAuthority } from "../../app/core/egress/proxy/index.ts";
 import type { Internet } from "./internet.ts";
 
@@ -56,7 +56,7 @@ export interface Ask {
 
 export class ProxyUnderTest {
   readonly process: ChildProcess;
-  readonly peer: RpcPeer<typeof proxyProtocol>;
+  readonly peer: RpcPeer<typeof proxyProtocol, typeof keeperNotices>;
   readonly authority: Authority;
   readonly entries: EgressEntry[] = [];
   readonly asked: Asked[] = [];
@@ -85,7 +85,7 @@ export class ProxyUnderTest {
       notified: {
         activity: ({ batch, entries }) => {
           this.entries.push(...entries);
-          if (this.recording) void this.peer.call("recorded", { batch }).catch(() => {});
+          if (this.recording) this.peer.notify("recorded", { batch });
         },
         asked: (notice) => this.asked.push(notice),
         unasked: (notice) => this.unasked.push(notice),

@@ -11,7 +11,14 @@ import { createServer, type Server, type Socket } from "node:net";
 import type { EgressEntry, EgressRequest } from "../../contract/index.ts";
 import { ProblemError } from "../../contract/index.ts";
 import { Program } from "../process/index.ts";
-import { type BoundSecret, type EffectivePolicy, PROXY_PROTOCOL, proxyProtocol, type UpstreamProxy } from "./protocol.ts";
+import {
+  type BoundSecret,
+  type EffectivePolicy,
+  type keeperNotices,
+  PROXY_PROTOCOL,
+  proxyProtocol,
+  type UpstreamProxy,
+} from "./protocol.ts";
 
 /** Connections that wait for a proxy, or for being handed over. Further ones are closed. */
 const MAX_WAITING = 512;
@@ -21,6 +28,8 @@ const START_MS = 30_000;
 /** Deaths within the time below after which the proxy is left dead for that time: what kills it gains nothing by doing it again. */
 const MAX_DEATHS = 5;
 const DEATHS_WITHIN_MS = 60_000;
+
+type ProxyProgram = Program<typeof proxyProtocol, typeof keeperNotices>;
 
 export interface Authority {
   readonly certificate: string;
@@ -56,10 +65,10 @@ export class Gateway {
   readonly #options: GatewayOptions;
   readonly #server: Server;
   readonly #path: string;
-  #proxy: Promise<Program<typeof proxyProtocol>> | undefined;
-  #up: Program<typeof proxyProtocol> | undefined;
+  #proxy: Promise<ProxyProgram> | undefined;
+  #up: ProxyProgram | undefined;
   /** one that was spawned and has not answered yet */
-  #starting: Program<typeof proxyProtocol> | undefined;
+  #starting: ProxyProgram | undefined;
   readonly #waiting = new Set<Socket>();
   #deaths: number[] = [];
   #ending = false;
@@ -130,7 +139,7 @@ export class Gateway {
     }
   }
 
-  #running(): Promise<Program<typeof proxyProtocol>> {
+  #running(): Promise<ProxyProgram> {
     this.#proxy ??= this.#start().catch((error) => {
       this.#proxy = undefined;
       throw error;
@@ -138,15 +147,15 @@ export class Gateway {
     return this.#proxy;
   }
 
-  async #start(): Promise<Program<typeof proxyProtocol>> {
+  async #start(): Promise<ProxyProgram> {
     const now = performance.now();
     this.#deaths = this.#deaths.filter((at) => now - at < DEATHS_WITHIN_MS);
     if (this.#deaths.length >= MAX_DEATHS) throw proxyProblem("it ended again and again, so it is left off for a minute");
     const { programs, log, task, authority, trusted, upstream, policy, secrets, events } = this.#options;
-    let program: Program<typeof proxyProtocol> | undefined;
+    let program: ProxyProgram | undefined;
     let late: NodeJS.Timeout | undefined;
     try {
-      const started = await Program.spawn({
+      const started = await Program.spawn<typeof proxyProtocol, typeof keeperNotices>({
         file: programs.node,
         args: [programs.proxy],
         protocol: proxyProtocol,
@@ -155,7 +164,7 @@ export class Gateway {
         notified: {
           activity: async ({ batch, entries }) => {
             await events.onActivity(entries);
-            await started.peer.call("recorded", { batch }).catch(() => {}); // it has ended: nobody waits any more
+            started.peer.notify("recorded", { batch });
           },
           asked: (asked) => events.onAsked(asked),
           unasked: ({ ask }) => events.onUnasked(ask),
@@ -181,7 +190,7 @@ export class Gateway {
     }
   }
 
-  #ended(program: Program<typeof proxyProtocol>, why: string): void {
+  #ended(program: ProxyProgram, why: string): void {
     const wasUp = this.#up === program;
     if (wasUp) {
       this.#up = undefined;

@@ -7,14 +7,14 @@
  *
  * A decision is told (`activity`) and written down (`recorded`) before anything of an allowed request leaves: while the keeper cannot
  * write, requests wait, bounded, and then fail. Versions. 1: 2026-11-25, first. 2: 2026-11-26, `upstream` has what it is given as its
- * Proxy-Authorization.
+ * Proxy-Authorization. 3: 2026-11-26, `recorded` has no answer: it comes with each batch, and nobody waited for one.
  */
 import { z } from "zod";
 import { egressEntry, egressRequest, MAX_RULES, method, rule, secretBinding, secretName } from "../../contract/index.ts";
 
-export const PROXY_PROTOCOL = 2;
-/** Batches of activity that may be under way unrecorded. */
-export const MAX_BATCHES = 8;
+export const PROXY_PROTOCOL = 3;
+/** Batches of activity that may be under way unrecorded: with one more than the keeper writes, neither side waits for the other. */
+export const MAX_BATCHES = 2;
 /** Entries of one batch. */
 export const MAX_ENTRIES = 200;
 
@@ -56,6 +56,16 @@ export const upstreamProxy = z.lazy(() =>
 );
 export type UpstreamProxy = z.infer<typeof upstreamProxy>;
 
+/** What the keeper tells without an answer. */
+export const keeperNotices = {
+  requests: {},
+  notifications: {
+    /** Everything of `activity` up to this batch is written down. */
+    recorded: z.strictObject({ batch: z.int().min(1) }),
+  },
+} as const;
+
+/** What the proxy answers and tells. */
 export const proxyProtocol = {
   requests: {
     hello: method(() => ({
@@ -78,8 +88,6 @@ export const proxyProtocol = {
     /** Holds for every request from here on; what is under way and no longer allowed is closed before the answer. */
     setPolicy: method(() => ({ params: z.strictObject({ policy: effectivePolicy }), result: z.strictObject({ closed: z.int().min(0) }) })),
     setSecrets: method(() => ({ params: z.strictObject({ secrets: z.array(boundSecret).max(64) }), result: nothing })),
-    /** Everything of `activity` up to this batch is written down. */
-    recorded: method(() => ({ params: z.strictObject({ batch: z.int().min(1) }), result: nothing })),
     /** An asked request is decided again by the policy as it is now; what no rule allows is then refused. */
     release: method(() => ({ params: z.strictObject({ ask: z.int().min(1) }), result: nothing })),
     stats: method(() => ({

@@ -8,21 +8,24 @@ import type { Socket } from "node:net";
 import { type NotificationListeners, RpcPeer, type RpcProtocol } from "../../contract/index.ts";
 import { lineTransport } from "../../contract/node/index.ts";
 
+type Nothing = { requests: Record<never, never>; notifications: Record<never, never> };
+
 export interface ProgramExit {
   /** exit status; null when a signal ended it */
   readonly status: number | null;
   readonly signal: string | null;
 }
 
-export class Program<P extends RpcProtocol> {
-  readonly peer: RpcPeer<P>;
+/** Of `P` it answers and tells; of `T` it is told by `peer.notify`. */
+export class Program<P extends RpcProtocol, T extends RpcProtocol = Nothing> {
+  readonly peer: RpcPeer<P, T>;
   readonly pid: number;
   readonly exited: Promise<ProgramExit>;
   readonly #child: ChildProcess;
   /** of connections that are on their way to it: what ends that */
   readonly #handing = new Set<(error: Error) => void>();
 
-  private constructor(child: ChildProcess, pid: number, peer: RpcPeer<P>) {
+  private constructor(child: ChildProcess, pid: number, peer: RpcPeer<P, T>) {
     this.#child = child;
     this.pid = pid;
     this.peer = peer;
@@ -33,7 +36,7 @@ export class Program<P extends RpcProtocol> {
   }
 
   /** Rejects with the system's error when the program cannot be run at all. */
-  static async spawn<P extends RpcProtocol>(options: {
+  static async spawn<P extends RpcProtocol, T extends RpcProtocol = Nothing>(options: {
     file: string;
     args: readonly string[];
     protocol: P;
@@ -41,7 +44,7 @@ export class Program<P extends RpcProtocol> {
     log: string;
     /** connections are handed to it, over a channel of their own */
     handsOver?: true;
-  }): Promise<Program<P>> {
+  }): Promise<Program<P, T>> {
     const log = openSync(options.log, "a", 0o600);
     let child: ChildProcess;
     try {
@@ -63,7 +66,7 @@ export class Program<P extends RpcProtocol> {
     stdin.on("error", () => {}); // a dead child shows itself by `exited` and by the peer's close
     child.on("error", () => {});
     const transport = lineTransport(stdout, stdin, () => stdin.end());
-    const peer = new RpcPeer({ transport, remote: options.protocol, notified: options.notified });
+    const peer = new RpcPeer<P, T>({ transport, remote: options.protocol, notified: options.notified });
     return new Program(child, pid, peer);
   }
 

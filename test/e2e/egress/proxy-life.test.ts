@@ -45,7 +45,7 @@ describe("a task's proxy, while", () => {
       await expect.poll(() => proxy.entries).toHaveLength(1);
       await new Promise((resolve) => setTimeout(resolve, 200)); // the control below shows that it takes less
       expect(await internet.seen()).toEqual({ requests: [], connections: [], queries: [] });
-      await proxy.peer.call("recorded", { batch: 1 });
+      proxy.peer.notify("recorded", { batch: 1 });
       proxy.recording = true;
       expect((await deadline(answer)).status).toBe(200);
     });

@@ -26,6 +26,8 @@ export function looseSegments(path: string): string[] | undefined {
 /** A pattern of segments: `*` is one, `**` any number of them; inside a segment `*` is any text. */
 export class Endpoint {
   readonly #pattern: RegExp;
+  /** the last segment, where it has no star */
+  readonly #last: string | undefined;
 
   constructor(pattern: string) {
     const parts = pattern
@@ -33,9 +35,13 @@ export class Endpoint {
       .slice(1)
       .map((part) => (part === "**" ? "(?:/[^/]+)*" : `/${part.replaceAll(/[.+?^${}()|[\]\\]/g, "\\$&").replaceAll("*", "[^/]*")}`));
     this.#pattern = new RegExp(`^${parts.join("")}$`);
+    const last = pattern.slice(pattern.lastIndexOf("/") + 1);
+    this.#last = last.includes("*") ? undefined : last;
   }
 
   fits(segments: readonly string[]): boolean {
+    // most end otherwise, which is told without reading the whole
+    if (this.#last !== undefined && segments.at(-1) !== this.#last) return false;
     return this.#pattern.test(segments.map((segment) => `/${segment.replaceAll("/", "%2f")}`).join(""));
   }
 }

@@ -54,6 +54,8 @@ class Preparation {
   readonly #segments: readonly string[] | undefined;
   readonly #bound: readonly BoundSecret[];
   readonly #used = new Map<string, BoundSecret>();
+  readonly #pairs: readonly (readonly [name: string, value: string])[];
+  readonly #login: boolean;
 
   constructor(request: OutgoingRequest, secrets: readonly BoundSecret[], rule: KeyRule) {
     this.#request = request;
@@ -62,6 +64,8 @@ class Preparation {
     this.#profile = profileOf(request.host);
     this.#segments = looseSegments(request.path);
     this.#bound = secrets.filter(({ binding }) => binding.hosts.includes(request.host));
+    this.#pairs = pairs(request.rawHeaders);
+    this.#login = this.#isLogin();
   }
 
   result(): Passed | Refusal {
@@ -84,7 +88,7 @@ class Preparation {
       segments: this.#segments ?? [],
       guest: this.#guest,
       put: usable,
-      login: this.#isLogin(),
+      login: this.#login,
       narrow: [...this.#used.values()].some(({ binding }) => !binding.paths),
     });
     if (body.kind === "refuse") return body;
@@ -107,7 +111,7 @@ class Preparation {
         "The request's address or headers are not of the form that HTTP asks for. Send an ordinary request.",
       );
     }
-    for (const [name, value] of pairs(rawHeaders)) {
+    for (const [name, value] of this.#pairs) {
       if (!/^:?[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(name) || /[\0\r\n]/.test(value)) {
         return refuse("request.malformed", `The header ${quoted(name)} has characters that no header may have. Send an ordinary request.`);
       }
@@ -126,7 +130,7 @@ class Preparation {
 
   /** What was decided has to be what the server does. */
   #rewritten(): Refusal | undefined {
-    const header = pairs(this.#request.rawHeaders).find(([name]) => headerName(name).rewrites);
+    const header = this.#pairs.find(([name]) => headerName(name).rewrites);
     if (header) {
       return refuse(
         "request.rewritten",
@@ -145,7 +149,7 @@ class Preparation {
 
   /** Headers by which a server fetches or calls an address that the guest names. */
   #remote(): Refusal | undefined {
-    for (const [name, value] of pairs(this.#request.rawHeaders)) {
+    for (const [name, value] of this.#pairs) {
       const { plain, fetches } = headerName(name);
       if (fetches) {
         return refuse(
@@ -168,7 +172,7 @@ class Preparation {
     const out: string[] = [];
     const seen = new Set<string>();
     const own = new Set(this.#bound.map(({ binding }) => headerFor(binding.use).name));
-    for (const [name, raw] of pairs(this.#request.rawHeaders)) {
+    for (const [name, raw] of this.#pairs) {
       // method, path and host of HTTP/2: what is sent is made of what was decided
       if (name.startsWith(":")) continue;
       const value = raw.replace(/^[ \t]+|[ \t]+$/g, "");
@@ -245,6 +249,7 @@ class Preparation {
 
   #query(): string | Refusal {
     const { query } = this.#request;
+    if (query === "") return query;
     const start = query.startsWith("?") ? "?" : "";
     const own = new Set(this.#bound.flatMap(({ binding }) => binding.query ?? []));
     const out: string[] = [];
@@ -307,7 +312,7 @@ class Preparation {
         `Addresses like this one at ${host} are credentials themselves: who knows one may use it. ${this.#advice()}`,
       );
     }
-    if (this.#isLogin() && !this.#bound.some((secret) => secret.binding.paths && !this.#unusable(secret))) {
+    if (this.#login && !this.#bound.some((secret) => secret.binding.paths && !this.#unusable(secret))) {
       return refuse(
         "credential.login",
         `Logins happen at this address of ${host}, and what they hand out would be in this task. ${this.#advice()}`,
@@ -441,6 +446,7 @@ function decoded(text: string): string {
 
 /** A query's parameters as the most lenient server splits them. */
 function parameters(query: string): { name: string; value: string }[] {
+  if (query === "") return [];
   return query
     .replace(/^\?/, "")
     .split(/[&;]/)

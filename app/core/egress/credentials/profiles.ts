@@ -53,5 +53,17 @@ for (const profile of [...MODEL_HOSTS, ...CODE_HOSTS, ...SERVICES]) {
 }
 
 /** The profile of a host, given in its canonical lower case. */
-export const profileOf = (host: string): HostProfile | undefined =>
-  EXACT.get(host) ?? PATTERNS.find(([pattern]) => pattern.test(host))?.[1];
+export function profileOf(host: string): HostProfile | undefined {
+  const exact = EXACT.get(host);
+  if (exact || PLAIN.has(host)) return exact;
+  const found = PATTERNS.find(([pattern]) => pattern.test(host))?.[1];
+  if (!found) {
+    if (PLAIN.size === MAX_PLAIN) PLAIN.clear();
+    PLAIN.add(host);
+  }
+  return found;
+}
+
+/** Hosts without a profile that were asked about. */
+const PLAIN = new Set<string>();
+const MAX_PLAIN = 256;

@@ -6,7 +6,7 @@
  * everything, and so does a request that is not in the strict form in which it was to be decided.
  */
 import type { EgressDecision, EgressRequest, Rule } from "../../../contract/index.ts";
-import { matchesHost, parseHost } from "./names.ts";
+import { parseHost } from "./names.ts";
 import { isDecided, normalPath } from "./path.ts";
 import { differs, hostAndPort, NEVER, type Ready, ready, refuses } from "./rules.ts";
 
@@ -32,7 +32,7 @@ export function decide(request: EgressRequest, rules: readonly Rule[], now: Date
   if (parseHost(request.host)?.host !== request.host || !(unread || isDecided(request.path))) {
     return { decision: "deny", rule: "form", reason: `The request's ${unread ? "host" : "host or path"} is not in its strict form.` };
   }
-  const here = all.filter(({ host }) => matchesHost(host, request.host));
+  const here = all.about(request.host);
   const denied = here.find((one) => one.rule.decision === "deny" && !isOver(one, now) && refuses(one, request));
   if (denied) return verdict(denied.rule, request);
   let near = "";

@@ -25,6 +25,9 @@ const UNRESERVED = /[A-Za-z0-9._~-]/;
 /** What else stands for itself in a path (RFC 3986, section 3.3). */
 const LITERAL = /[!$&'()*+,;=:@]/;
 
+/** A path of characters that stand for themselves is in its normal form. */
+const PLAIN = /^[A-Za-z0-9._~!$&'()*+,;=:@/-]*$/;
+
 const escaped = (byte: number) => `%${byte.toString(16).toUpperCase().padStart(2, "0")}`;
 
 /** The normal form of a request's target in origin form (RFC 9112, section 3.2.1). `path` and `query` are what is sent. */
@@ -46,6 +49,7 @@ const isUnclear = (segment: string) =>
 
 /** Escapes of unreserved characters are undone, other escapes are in capitals, other characters are escaped (RFC 3986, section 6.2.2). */
 function normalise(raw: string): string | undefined {
+  if (PLAIN.test(raw)) return raw;
   if (/\\|%(?![0-9A-Fa-f]{2})|%(?:[01][0-9A-Fa-f]|7[Ff]|5[Cc])/.test(raw)) return undefined;
   try {
     decodeURIComponent(raw);

@@ -77,6 +77,24 @@ describe("E06, E07, E14: hosts", () => {
     expect(fitting).toBeGreaterThan(100);
   });
 
+  it("a list that is kept decides as one that is read anew, whatever hosts were asked about before", () => {
+    const { pick, many, random } = seeded(2);
+    const name = () => `${pick(["a", "b", "a.b", "c.a"])}${random(400)}.${pick(["example.com", "example.org"])}`;
+    const rules = many(40, () => name()).flatMap((host, n) => [
+      ruleOf({ decision: pick(["allow", "deny", "ask"]), host }),
+      ruleOf({ decision: n % 4 ? "allow" : "deny", host: `*.${host.slice(host.indexOf(".") + 1)}`, paths: [`/x/${"abcd"[n % 4]}`] }),
+    ]);
+    const kept = Object.freeze([...rules]) as Rule[];
+    const seen = new Set<string>();
+    for (let n = 0; n < 5_000; n++) {
+      const asked = requestOf({ host: n % 3 ? name() : pick(rules).host.replace("*", "x"), path: pick(["/", "/x/a", "/x/b"]) });
+      const wanted = decide(asked, rules, NOW);
+      expect(decide(asked, kept, NOW)).toEqual(wanted);
+      seen.add(wanted.decision);
+    }
+    expect(seen).toEqual(new Set(["allow", "deny", "ask"]));
+  });
+
   it("an address is no name: no pattern but itself fits it", () => {
     for (const host of ["*.3.4", "*.2.3.4", "*.0.0.1"]) expect(checkDraft({ decision: "allow", host })).toEqual(expect.any(String));
     const rules = [ruleOf({ decision: "allow", host: "1.2.3.4" }), ruleOf({ decision: "allow", host: "[2606:4700:0::1111]" })];

@@ -57,14 +57,55 @@ function prepare(rule: Rule): Ready | { unfit: string } {
   };
 }
 
-/** The rules in their order; or why the policy cannot be used: one of them cannot, and it may be the one that refuses. */
-export function ready(rules: readonly Rule[]): readonly Ready[] | { broken: string } {
+/** Hosts of a list that are remembered with what of it is about them. */
+const MAX_HOSTS = 256;
+
+/** A list of rules that can be used. */
+class ReadyRules {
+  readonly #all: readonly Ready[];
+  readonly #byHost = new Map<string, readonly Ready[]>();
+
+  constructor(all: readonly Ready[]) {
+    this.#all = all;
+  }
+
+  /** Those whose pattern stands for a canonical host, in their order. */
+  about(host: string): readonly Ready[] {
+    const known = this.#byHost.get(host);
+    if (known) return known;
+    const here = this.#all.filter((one) => matchesHost(one.host, host));
+    if (this.#byHost.size === MAX_HOSTS) this.#byHost.clear();
+    this.#byHost.set(host, here);
+    return here;
+  }
+}
+
+/** Lists that are frozen, so that what was made of them goes on to be true. */
+const lists = new WeakMap<readonly Rule[], ReadyRules | { broken: string }>();
+
+/**
+ * The rules in their order; or why the policy cannot be used: one of them cannot, and it may be the one that refuses. A list that is
+ * asked again and again is frozen by whoever has it.
+ */
+export function ready(rules: readonly Rule[]): ReadyRules | { broken: string } {
+  const known = lists.get(rules);
+  if (known) return known;
+  const all = readyList(rules);
+  const made = "broken" in all ? all : new ReadyRules(all);
+  if (Array.isArray(rules) && Object.isFrozen(rules)) lists.set(rules, made);
+  return made;
+}
+
+function readyList(rules: readonly Rule[]): readonly Ready[] | { broken: string } {
   if (!Array.isArray(rules) || rules.length > MAX_RULES) return { broken: `they are no list of at most ${MAX_RULES} rules` };
   const all: Ready[] = [];
   for (const rule of rules) {
     if (typeof rule !== "object" || rule === null) return { broken: "one of them is no rule" };
-    const one = prepared.get(rule) ?? prepare(rule);
-    prepared.set(rule, one);
+    let one = prepared.get(rule);
+    if (!one) {
+      one = prepare(rule);
+      prepared.set(rule, one);
+    }
     if ("unfit" in one) return { broken: `the rule ${String(rule.id).slice(0, 40)} cannot be used (${one.unfit.replace(/\.$/, "")})` };
     all.push(one);
   }

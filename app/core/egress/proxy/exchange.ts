@@ -38,6 +38,7 @@ export class Http1Exchange implements Exchange {
   readonly #request: IncomingMessage;
   readonly #response: ServerResponse;
   #waits: boolean;
+  #alone: NodeJS.Immediate | undefined;
 
   constructor(request: IncomingMessage, response: ServerResponse, waits: boolean) {
     this.#request = request;
@@ -73,13 +74,14 @@ export class Http1Exchange implements Exchange {
     this.#response.sendDate = false;
     this.#response.writeHead(status, rawHeaders);
     // the head goes with the first bytes of the body, or alone where those are not here yet
-    setImmediate(() => {
+    this.#alone = setImmediate(() => {
       if (!this.#response.destroyed) this.#response.flushHeaders();
     });
     return this.#response;
   }
 
   finish(): void {
+    clearImmediate(this.#alone);
     this.#response.end();
     if (this.body && !this.#request.complete) this.#drain();
   }

@@ -49,6 +49,9 @@ export interface GateNotices extends AskNotices {
   unanswered(notice: { request: EgressRequest; rule: string; reason: string }): void;
 }
 
+/** A policy that is asked for each request from here on: its list is read once. */
+const kept = (policy: EffectivePolicy): EffectivePolicy => ({ ...policy, rules: Object.freeze([...policy.rules]) as Rule[] });
+
 export class Gate {
   readonly #recorder: Recorder;
   readonly #notices: GateNotices;
@@ -62,7 +65,7 @@ export class Gate {
   proxied = false;
 
   constructor(policy: EffectivePolicy, recorder: Recorder, notices: GateNotices) {
-    this.#policy = policy;
+    this.#policy = kept(policy);
     this.#recorder = recorder;
     this.#notices = notices;
     this.#asks = new Asks(notices);
@@ -182,7 +185,7 @@ export class Gate {
 
   /** Answers with how many requests and tunnels it ended. */
   setPolicy(policy: EffectivePolicy): number {
-    this.#policy = policy;
+    this.#policy = kept(policy);
     let closed = 0;
     for (const live of [...this.#live]) {
       const verdict = this.#still(live);

@@ -3,7 +3,6 @@
  * before the next begins, and nothing of the request leaves before the fourth.
  */
 import type { Writable } from "node:stream";
-import { finished } from "node:stream";
 import type { EgressRequest } from "../../../contract/index.ts";
 import {
   type BodyFilter,
@@ -197,14 +196,14 @@ export async function admit(
     const secret = passed.swapped[0] ?? [...(filter?.swapped ?? [])][0];
     if (secret !== undefined) live.secret = secret;
     exchange.proceed();
-    const stop = new AbortController();
+    const stop = exchange.body && new AbortController();
     return {
       live,
       passed,
       target: path + passed.query,
       rawHeaders: withLength(passed, whole),
-      body: exchange.body && bodyOf(task, exchange, live, { filter, whole, signal: stop.signal }),
-      stopBody: () => stop.abort(),
+      body: exchange.body && bodyOf(task, exchange, live, { filter, whole, signal: stop?.signal }),
+      stopBody: () => stop?.abort(),
       release: () => filter?.close(),
     };
   } catch (error) {
@@ -247,7 +246,7 @@ function withLength(passed: Passed, whole: Buffer | undefined): string[] {
 interface BodyMeans {
   readonly filter: BodyFilter | undefined;
   readonly whole: Buffer | undefined;
-  readonly signal: AbortSignal;
+  readonly signal: AbortSignal | undefined;
 }
 
 function bodyOf(task: Task, exchange: Exchange, live: Live, { filter, whole, signal }: BodyMeans): (to: Writable) => Promise<void> {
@@ -266,7 +265,7 @@ function bodyOf(task: Task, exchange: Exchange, live: Live, { filter, whole, sig
   };
   const change = filter && { push: (chunk: Buffer) => take(filter.push(chunk)), end: () => take(filter.end()) };
   return async (to) => {
-    if (body) await pump(body, to, { count, signal, ...(change ? { change } : {}) });
+    if (body) await pump(body, to, { count, ...(signal ? { signal } : {}), ...(change ? { change } : {}) });
     const [put] = filter?.swapped ?? [];
     if (put !== undefined) live.secret ??= put;
   };
@@ -298,11 +297,19 @@ async function sendBack(task: Task, outgoing: Outgoing, response: UpstreamRespon
     // an answer that is whole may come before the request is
     stopBody();
     exchange.finish(trailers ? scrubHeaders(response.trailers(), passed.values) : []);
-    await new Promise<void>((resolve) => finished(to, { readable: false }, () => resolve()));
+    await sent(to);
     if (signal.aborted) throw signal.reason;
   } finally {
     signal.removeEventListener("abort", cut);
   }
+}
+
+/** Resolves when all of an answer that was ended is with its client, or nothing more will be. */
+function sent(to: Writable): Promise<void> {
+  return new Promise((resolve) => {
+    if (to.writableFinished || to.destroyed) resolve();
+    else to.once("finish", resolve).once("close", resolve);
+  });
 }
 
 export const targetOf = ({ request, matched }: Live): Target => ({

@@ -4,7 +4,7 @@ import { stderr, stdin, stdout } from "node:process";
 import { FAILED, type Handlers, RpcError, RpcPeer } from "../../../contract/index.ts";
 import { lineTransport } from "../../../contract/node/index.ts";
 import { forgetScrubbed, HoldingRoom } from "../credentials/index.ts";
-import { type BoundSecret, PROXY_PROTOCOL, proxyProtocol } from "../protocol.ts";
+import { type BoundSecret, keeperNotices, PROXY_PROTOCOL, proxyProtocol } from "../protocol.ts";
 import { Leaves } from "./certificates.ts";
 import { Gate } from "./gate.ts";
 import type { Task } from "./http.ts";
@@ -68,10 +68,6 @@ const handlers: Handlers<typeof proxyProtocol> = {
     forgetScrubbed();
     return {};
   },
-  recorded: async ({ batch }) => {
-    running().recorder.recorded(batch);
-    return {};
-  },
   release: async ({ ask }) => {
     running().gate.release(ask);
     return {};
@@ -84,7 +80,8 @@ const handlers: Handlers<typeof proxyProtocol> = {
 
 const peer = new RpcPeer({
   transport: lineTransport(stdin, stdout, () => process.exit(0)),
-  remote: { requests: {}, notifications: {} },
+  remote: keeperNotices,
+  notified: { recorded: ({ batch }) => running().recorder.recorded(batch) },
   local: {
     protocol: proxyProtocol,
     handlers,

@@ -23,6 +23,7 @@ const request = (more: Partial<EgressRequest> = {}): EgressRequest => ({
 });
 const rule = (more: Partial<Rule> = {}): Rule => ({ id: "r1", scope: "task", from: "user", decision: "allow", host: "a.example", ...more });
 const entry = (id: number): EgressEntry => ({ id, at: 1, what: "decided", request: request() });
+const turn = () => new Promise((resolve) => setImmediate(resolve));
 const settled = async (promise: Promise<unknown>) => {
   const nothing = Symbol();
   return (
@@ -45,7 +46,7 @@ describe("the record", () => {
   it("a decision is over when its batch is written down, and not before", async () => {
     const { batches, record } = recorder();
     const first = record.decided(entry(1));
-    await Promise.resolve();
+    await turn();
     const second = record.decided(entry(2));
     expect(await settled(first)).toBe(false);
     expect(batches.map(({ batch }) => batch)).toEqual([1, 2]);
@@ -60,22 +61,61 @@ describe("the record", () => {
     const { batches, record } = recorder();
     for (let id = 1; id <= 1_000; id++) {
       void record.decided(entry(id));
-      if (id <= MAX_BATCHES) await Promise.resolve();
+      if (id <= MAX_BATCHES) await turn();
     }
-    await settled(Promise.resolve());
+    await turn();
     expect(batches).toHaveLength(MAX_BATCHES);
-    record.recorded(MAX_BATCHES);
+    while (batches.flatMap(({ entries }) => entries).length < 1_000) {
+      const told = batches.length;
+      record.recorded(told);
+      await turn();
+      expect(batches.length).toBeGreaterThan(told);
+      expect(batches.length).toBeLessThanOrEqual(told + MAX_BATCHES);
+    }
     expect(batches.length).toBeLessThan(MAX_BATCHES + 8);
     expect(Math.max(...batches.map(({ entries }) => entries.length))).toBe(MAX_ENTRIES);
     expect(batches.flatMap(({ entries }) => entries.map(({ id }) => id))).toEqual(Array.from({ length: 1_000 }, (_, at) => at + 1));
+  });
+
+  it("what comes in one turn of the event loop goes together, and ends go with the next decision", async () => {
+    const { batches, record } = recorder();
+    for (let id = 1; id <= 3; id++) void record.decided(entry(id));
+    await turn();
+    record.recorded(1);
+    for (let id = 1; id <= 3; id++) record.ended({ ...entry(id), what: "ended" });
+    await turn();
+    expect(batches.map(({ entries }) => entries.length)).toEqual([3]);
+    void record.decided(entry(4));
+    await turn();
+    expect(batches.map(({ entries }) => entries.length)).toEqual([3, 4]);
+  });
+
+  it("ends that no decision follows are told all the same, also while batches are under way", async () => {
+    vi.useFakeTimers();
+    try {
+      const { batches, record } = recorder();
+      for (let id = 1; id <= MAX_BATCHES; id++) {
+        void record.decided(entry(id));
+        await vi.advanceTimersByTimeAsync(0);
+      }
+      record.ended({ ...entry(1), what: "ended" });
+      await vi.advanceTimersByTimeAsync(1_000);
+      expect(batches).toHaveLength(MAX_BATCHES);
+      record.recorded(MAX_BATCHES);
+      await vi.advanceTimersByTimeAsync(1_000);
+      expect(batches.at(-1)?.entries).toMatchObject([{ id: 1, what: "ended" }]);
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   it("a batch of the longest entries fits a line", async () => {
     const { batches, record } = recorder();
     const long = { ...entry(1), request: request({ path: `/${'"'.repeat(2_047)}` }), reason: '"'.repeat(1_024) };
     for (let id = 1; id <= 500; id++) void record.decided({ ...long, id });
-    await settled(Promise.resolve());
+    await turn();
     record.recorded(1);
+    await turn();
     expect(Math.max(...batches.map((batch) => JSON.stringify(batch).length))).toBeLessThan(1_000_000);
   });
 

@@ -53,9 +53,12 @@ export class Recorder {
 
   /** The end of something that was recorded as decided: there are no more of them than of those. */
   ended(entry: EgressEntry): void {
+    // what waits already goes as soon as it may, and this with it
+    if (this.#waiting.length === 0) {
+      this.#flushing = "later";
+      this.#timer = setTimeout(() => this.#flush(), ENDED_DELAY_MS);
+    }
     this.#waiting.push({ entry });
-    this.#flushing ??= "later";
-    if (this.#flushing === "later") this.#timer ??= setTimeout(() => this.#flush(), ENDED_DELAY_MS);
   }
 
   recorded(batch: number): void {
@@ -68,13 +71,15 @@ export class Recorder {
         done();
       }
     }
-    if (this.#waiting.length > 0) this.#flush();
+    // ends alone go on waiting for company
+    if (this.#waiting.length > 0 && this.#flushing !== "later") this.#soon();
   }
 
+  /** With all that comes in this turn of the event loop. */
   #soon(): void {
     if (this.#flushing === "soon") return;
     this.#flushing = "soon";
-    queueMicrotask(() => this.#flush());
+    setImmediate(() => this.#flush());
   }
 
   #flush(): void {

@@ -145,7 +145,7 @@ export class Upstream {
         signal.addEventListener("abort", abort, { once: true });
         sent.on("close", () => {
           signal.removeEventListener("abort", abort);
-          reject(Object.assign(new Error("it was closed unanswered"), { code: "ECONNRESET" }));
+          reject(closedUnanswered());
         });
         sent.on("upgrade", (answer, socket, head) => resolve({ response: http1Response(answer, sent), socket, head }));
         sent.on("response", (answer) => resolve({ response: http1Response(answer, sent) }));
@@ -201,13 +201,17 @@ export class Upstream {
     if (body && !has(headers, "content-length")) headers.push("transfer-encoding", "chunked");
     return await new Promise<UpstreamResponse>((resolve, reject) => {
       const sent = httpRequest({ agent: pool.agent, method, path, headers, insecureHTTPParser: false });
+      let answered = false; // an error costs more than all the rest of this
       const abort = () => sent.destroy(signal.reason as Error);
       signal.addEventListener("abort", abort, { once: true });
       sent.on("close", () => {
         signal.removeEventListener("abort", abort);
-        reject(Object.assign(new Error("it was closed unanswered"), { code: "ECONNRESET" }));
+        if (!answered) reject(closedUnanswered());
       });
-      sent.on("response", (answer) => resolve(http1Response(answer, sent)));
+      sent.on("response", (answer) => {
+        answered = true;
+        resolve(http1Response(answer, sent));
+      });
       sent.on("error", (error) => {
         again.used = sent.reusedSocket;
         reject(error);
@@ -228,12 +232,16 @@ export class Upstream {
       const stream = session.request(head as never, { endStream: !body });
       const abort = () => stream.close(constants.NGHTTP2_CANCEL);
       signal.addEventListener("abort", abort, { once: true });
+      let answered = false;
       stream.on("close", () => {
         signal.removeEventListener("abort", abort);
-        reject(Object.assign(new Error("the stream was closed"), { code: "ECONNRESET" }));
+        if (!answered) reject(closedUnanswered());
       });
       stream.on("error", reject);
-      stream.on("response", (_headers, _flags, rawAnswer: unknown) => resolve(http2Response(stream, rawAnswer as string[], session)));
+      stream.on("response", (_headers, _flags, rawAnswer: unknown) => {
+        answered = true;
+        resolve(http2Response(stream, rawAnswer as string[], session));
+      });
       body?.(stream).then(
         () => stream.end(),
         (error: Error) => stream.destroy(error),
@@ -467,6 +475,8 @@ function http2Response(stream: ClientHttp2Stream, rawAnswer: string[], session: 
     destroy: () => stream.close(constants.NGHTTP2_CANCEL),
   };
 }
+
+const closedUnanswered = () => Object.assign(new Error("it was closed unanswered"), { code: "ECONNRESET" });
 
 const CERTIFICATE =
   /^(?:CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_|ERR_TLS_CERT_|HOSTNAME_MISMATCH|INVALID_CA|INVALID_PURPOSE|PATH_LENGTH|CRL_)/;
