@@ -1,4 +1,4 @@
-// `npm run bench [-- --only start|exec|share|idle] [--rounds N] [--json]`: makes what is missing, then measures. See bench/README.md.
+// `npm run bench [-- --only start|exec|share|idle|proxy|tree] [--rounds N] [--json]`: makes what is missing, then measures. See bench/README.md.
 
 import { spawn } from "node:child_process";
 import { join } from "node:path";

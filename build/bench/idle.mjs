@@ -92,7 +92,8 @@ function cpuMs(pid) {
   return (Number(fields[11]) + Number(fields[12])) * 10;
 }
 
-function memory(pid) {
+/** What a process holds, and what of it is a guest's memory, in MB. */
+export function memory(pid) {
   const kb = (text, name) =>
     [...text.matchAll(new RegExp(`^${name}:\\s+(\\d+) kB`, "gm"))].reduce((sum, found) => sum + Number(found[1]), 0);
   const maps = readFileSync(`/proc/${pid}/smaps`, "utf8");

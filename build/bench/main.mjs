@@ -5,12 +5,13 @@ import { parseArgs } from "node:util";
 import { benchExec } from "./exec.mjs";
 import { benchIdle } from "./idle.mjs";
 import { Place } from "./place.mjs";
+import { benchProxy } from "./proxy/index.mjs";
 import { benchShare, benchTree } from "./share.mjs";
 import { benchStart } from "./start.mjs";
 import { formatTable } from "./stats.mjs";
 
-const SECTIONS = { start: benchStart, exec: benchExec, share: benchShare, idle: benchIdle, tree: benchTree };
-const DEFAULT_ROUNDS = { start: 5, exec: 5, share: 3, idle: 1, tree: 1 };
+const SECTIONS = { start: benchStart, exec: benchExec, share: benchShare, idle: benchIdle, proxy: benchProxy, tree: benchTree };
+const DEFAULT_ROUNDS = { start: 5, exec: 5, share: 3, idle: 1, proxy: 3, tree: 1 };
 
 const [parts, ...args] = process.argv.slice(2);
 const { values } = parseArgs({

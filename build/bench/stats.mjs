@@ -19,16 +19,31 @@ const UNITS = {
   ms: (x) => (x < 10 ? `${x.toFixed(2)} ms` : x < 1000 ? `${x.toFixed(0)} ms` : `${(x / 1000).toFixed(2)} s`),
   MB: (x) => `${x.toFixed(0)} MB`,
   "%": (x) => `${x.toFixed(2)} %`,
+  "/s": (x) => `${x.toFixed(0)} /s`,
+  "MB/s": (x) => `${x.toFixed(0)} MB/s`,
+};
+
+/** What of a row its target is for, and on which side of it that has to be. */
+const JUDGES = {
+  ratio: { of: (r) => r.ratio, met: (value, target) => value <= target, words: (target) => `≤ ${target.toFixed(1)}x` },
+  speed: { of: (r) => r.ratio, met: (value, target) => value >= target, words: (target) => `≥ ${target.toFixed(1)}x` },
+  ours: { of: (r) => r.ours.median, met: (value, target) => value <= target, words: (target, unit) => `≤ ${UNITS[unit](target)}` },
+  added: {
+    of: (r) => r.ours.median - r.base.median,
+    met: (value, target) => value <= target,
+    words: (target, unit) => `≤ +${UNITS[unit](target)}`,
+  },
 };
 
 /**
- * One measured thing. `ours` and `base` are sample lists; the verdict compares the ratio of the medians, or ours where there is no
- * base, with the target.
+ * One measured thing. `ours` and `base` are sample lists; the verdict compares what `judge` names with the target: the ratio of the
+ * medians (of times `ratio`, of speeds `speed`), what ours has `added`, or ours alone, which is what is judged where there is no base.
  */
-export function row(section, name, { unit = "ms", ours, base, baseName = "", target }) {
-  const made = { section, name, unit, ours: summary(ours) };
-  if (base) Object.assign(made, { baseName, base: summary(base), ratio: median(ours) / median(base) });
-  if (target !== undefined) Object.assign(made, { target, met: (base ? made.ratio : made.ours.median) <= target });
+export function row(section, name, { unit = "ms", ours, base, baseName = "", target, judge = base ? "ratio" : "ours" }) {
+  const made = { section, name, unit, ours: summary(ours), ...(baseName ? { baseName } : {}) };
+  if (base) Object.assign(made, { base: summary(base), ratio: median(ours) / median(base) });
+  if (judge === "added") made.added = JUDGES.added.of(made);
+  if (target !== undefined) Object.assign(made, { target, judge, met: JUDGES[judge].met(JUDGES[judge].of(made), target) });
   return made;
 }
 
@@ -39,8 +54,8 @@ export function formatTable(rows) {
     cell(r.ours, r.unit),
     cell(r.base, r.unit),
     r.baseName ?? "",
-    r.ratio === undefined ? "" : `${r.ratio.toFixed(2)}x`,
-    r.target === undefined ? "" : r.base ? `≤ ${r.target.toFixed(1)}x` : `≤ ${UNITS[r.unit](r.target)}`,
+    r.added !== undefined ? `+${UNITS[r.unit](r.added)}` : r.ratio === undefined ? "" : `${r.ratio.toFixed(2)}x`,
+    r.target === undefined ? "" : JUDGES[r.judge].words(r.target, r.unit),
     r.met === undefined ? "" : r.met ? "met" : "MISSED",
   ]);
   return formatColumns([["", "ours: median (min)", "floor or peer", "which", "ratio", "target", "verdict"], ...lines]);

@@ -10,6 +10,7 @@ import { arch } from "./packages.mjs";
 
 const goPrograms = {
   "build/bench/null9p": ["null9p", "."],
+  "build/bench/proxy/load": ["load", "."],
   "helpers/share": ["cloche-share-bench", "./bench"],
 };
 
@@ -22,7 +23,7 @@ export const benchProgramsStep = {
     "1",
     arch.debian,
     { tree: "build/bench/bare-init" },
-    ...["build/bench/null9p", "helpers/share"].map((tree) => ({ tree, skip: (path) => /(_test\.go|\.md|debian\.sum)$/.test(path) })),
+    ...Object.keys(goPrograms).map((tree) => ({ tree, skip: (path) => /(_test\.go|\.md|debian\.sum)$/.test(path) })),
     { tree: "helpers/contract/go" },
     ...readFileSync(join(outputs.builder, "packages.txt"), "utf8")
       .split("\n")

@@ -25,6 +25,11 @@ export const hostPackages = {
   bench: [
     "diod", // the 9P server that the share server is measured against
     "qemu-system-common", // QEMU's virtiofsd, the other one
+    "mitmproxy", // proxies that end TLS, beside ours
+    "squid-openssl",
+    "bubblewrap", // sandbox-runtime's proxy, from npm, starts only where these three are there
+    "socat",
+    "ripgrep",
   ],
 };
 

@@ -6,7 +6,7 @@ import { expect, it } from "vitest";
 
 const repo = join(import.meta.dirname, "..", "..");
 /** `tree` takes 25 minutes of an emulated guest and is left to its reader. */
-const SECTIONS = ["start", "exec", "share", "idle"];
+const SECTIONS = ["start", "exec", "share", "idle", "proxy"];
 
 interface Report {
   sections: Record<string, { rows: unknown[] }>;
@@ -24,5 +24,6 @@ it("one round of each section gives a number for each of its rows", async () => 
     expect(rows, name).not.toEqual([]);
     for (const row of rows)
       expect(row, name).toMatchObject({ name: expect.any(String), ours: { median: expect.any(Number), min: expect.any(Number) } });
+    expect(JSON.stringify(rows), "peers that were not measured").not.toContain("NOT MEASURED");
   }
 });

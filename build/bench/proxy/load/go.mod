@@ -1,0 +1,3 @@
+module cloche/load
+
+go 1.24
