@@ -8,7 +8,7 @@ import { dirname, join } from "node:path";
 import { median, row } from "../stats.mjs";
 
 const TARGETS = { added50: 1, added99: 5, connect: 4, download: 0.5, rate: 1, memory: 100 };
-/** In the order of the table. What is ahead of ours by design of its language has no target. */
+/** In the order of the table. To be ahead of squid, which is C++, is no target. */
 const PEERS = ["mitmproxy", "sandbox-runtime", "squid"];
 const NO_TARGET = ["squid"];
 const NAMES = { "http/1.1": "HTTP/1.1", h2: "HTTP/2" };
