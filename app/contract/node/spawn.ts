@@ -12,10 +12,16 @@ export type Spawned =
   /** the one line that a new keeper says: `ready`, `busy` or a Problem; empty when it said nothing in time */
   { readonly at: "said"; readonly line: string } | { readonly at: "failed"; readonly what: string; readonly evidence: string };
 
+/** The keeper and the proxies that it starts hold keys' values, which a core file would lay beside whatever their user works on. */
+function withoutCoreFiles(command: readonly string[]): readonly string[] {
+  return process.platform === "win32" ? command : ["/bin/sh", "-c", 'ulimit -c 0 && exec "$@"', "sh", ...command];
+}
+
 /** Never rejects. */
 export function spawnKeeper(program: KeeperProgram, timeoutMs: number): Promise<Spawned> {
   return new Promise((resolve) => {
-    const child = spawn(program.node, [program.entry], { detached: true, stdio: ["ignore", "pipe", "pipe"], env: process.env });
+    const [file = "", ...args] = withoutCoreFiles([program.node, program.entry]);
+    const child = spawn(file, args, { detached: true, stdio: ["ignore", "pipe", "pipe"], env: process.env });
     let said = "";
     let complaint = "";
     const done = (spawned: Spawned) => {
