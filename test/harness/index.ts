@@ -2,5 +2,6 @@
 export { BareGuest, type Ran } from "./bare-guest.ts";
 export { Cloche, type Finished, type Going } from "./cloche.ts";
 export { type HostState, hostState } from "./host-state.ts";
+export { formsOf, Search } from "./search.ts";
 export { SecretService } from "./secret-service.ts";
 export { Steps } from "./steps.ts";
