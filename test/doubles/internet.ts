@@ -95,6 +95,11 @@ export class Internet {
     return { file: "/usr/sbin/ip", args: ["netns", "exec", this.inside, file, ...args] };
   }
 
+  /** The same on the other side, among the origins. */
+  commandOutside(file: string, args: readonly string[] = []): { file: string; args: string[] } {
+    return { file: "/usr/sbin/ip", args: ["netns", "exec", this.#outside, file, ...args] };
+  }
+
   /** Runs a program inside to its end and answers with its stdout. */
   run(file: string, args: readonly string[]): string {
     const command = this.command(file, args);

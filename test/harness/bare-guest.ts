@@ -21,6 +21,8 @@ export interface BareGuestOptions {
   readonly onStream?: (line: string, socket: Socket) => void;
   /** the folder with the disk of an earlier guest, which this one goes on with; `end` leaves it */
   readonly directory?: string;
+  /** a further port of the host's that takes the guest's streams, once somebody listens at `pathOf(port)` */
+  readonly port?: number;
 }
 
 export interface Ran {
@@ -94,7 +96,7 @@ export class BareGuest {
         { serial: DATA_SERIAL, path: disk, readOnly: false },
       ],
       streams,
-      openPorts: [controlPort, egressPort],
+      openPorts: [controlPort, egressPort, ...(this.#options.port === undefined ? [] : [this.#options.port])],
       consoleLog: join(this.directory, "console.log"),
       consoleLimitBytes: 1 << 20,
       accelerator: "tcg",
@@ -122,6 +124,11 @@ export class BareGuest {
     );
     this.#ssh = await SshConnection.connect(await dialGuest(streams, sshPort), keys, "you");
     this.#consoleAtStart = statSync(join(this.directory, "console.log")).size;
+  }
+
+  /** Where the guest's streams to a port of the host's arrive. */
+  pathOf(port: number): string {
+    return `${join(this.#place, "v")}_${port}`;
   }
 
   #listen(path: string): Promise<void> {

@@ -62,6 +62,32 @@ export function pidOf(cloche: Cloche, program: string): number {
 
 export const keeperPid = (cloche: Cloche) => Number.parseInt(readFileSync(join(cloche.runtime, "keeper.lock"), "utf8"), 10);
 
+/** The proxy of a task's machine: told by the log that it was given. */
+export function proxyPid(cloche: Cloche, taskId: string): number {
+  const { processes } = cloche.hostState();
+  const [pid] = processes
+    .filter((line) => line.includes("proxy.mjs"))
+    .map((line) => Number.parseInt(line, 10))
+    .filter((each) => readFileSync(`/proc/${each}/environ`, "latin1").includes(join("tasks", taskId)));
+  if (pid === undefined) throw new Error(`no proxy of the task ${taskId}:\n${processes.join("\n")}`);
+  return pid;
+}
+
+/** What a process has in memory. */
+export const megabytes = (pid: number) => Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "latin1"))?.[1]) / 1024;
+
+/** The directory of a task's machine, in the runtime directory. */
+export function machineDirectory(cloche: Cloche, taskId: string): string {
+  const places = readdirSync(cloche.runtime).filter((name) => !name.startsWith("keeper."));
+  const found = places.find((name) => readFileSync(join(cloche.runtime, name, "task"), "utf8") === taskId);
+  if (found === undefined) throw new Error(`no machine of the task ${taskId}`);
+  return join(cloche.runtime, found);
+}
+
+/** Ports of the host's that take the streams of a task's guest: of its way out, and of each folder. */
+export const openPorts = (cloche: Cloche, taskId: string): number[] =>
+  readdirSync(machineDirectory(cloche, taskId)).flatMap((name) => Number(/^v_(\d+)$/.exec(name)?.[1] ?? 0) || []);
+
 export const machineProcesses = (cloche: Cloche) => running(cloche, "qemu-system", "vhost-device-vsock", "cloche-helper", "cloche-share");
 
 /** Nothing of any machine is on the host: no process, no socket, no directory. The keeper may live. */
