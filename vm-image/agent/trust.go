@@ -16,6 +16,7 @@ import (
 //	/etc/ssl/cloche/ca.pem                         the authority; /usr/local/share/ca-certificates/cloche.crt, OpenSSL's hashed link and
 //	                                               Firefox's policy lead to it
 //	/etc/ssl/certs/ca-certificates.crt             the bundle of all authorities, with it at the end
+//	                                               and read by OpenSSL, GnuTLS, Go and, through p11-kit, NSS
 //	/etc/chromium/policies/managed/cloche.json     Chromium and Chrome have roots of their own, and take more from a policy
 //
 // They lie in the hot layer, which is the initramfs's memory under the overlay, fresh at each start. They are written there, by a descriptor

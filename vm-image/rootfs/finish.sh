@@ -34,6 +34,17 @@ for browser in chrome chrome_for_testing; do
   ln -s /etc/chromium/policies "$root/etc/opt/$browser/policies"
 done
 
+# NSS has the world's authorities in a library of its own. p11-kit's, made to stand in its place, reads the system's bundle and with it the
+# task's. Diverted, so that an upgrade of NSS leaves it there, and to where ldconfig does not see it, which would link to it again.
+for library in "$root"/usr/lib/*/libnssckbi.so; do
+  name=${library#"$root"}
+  chroot "$root" dpkg-divert --quiet --local --rename --divert "${name%/*}/pkcs11/nss-builtins.so" --add "$name"
+  ln -s pkcs11/p11-kit-trust.so "$library"
+done
+
+# Manuals are left out, but not their folders: packages with alternatives, Java's among them, fail to install without.
+for section in 1 2 3 4 5 6 7 8 9; do mkdir -p "$root/usr/share/man/man$section"; done
+
 # Debian calls fd `fdfind`; everybody else does not.
 ln -sf /usr/bin/fdfind "$root/usr/local/bin/fd"
 
