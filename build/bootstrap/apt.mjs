@@ -1,10 +1,10 @@
-// All that asks apt: what the host has, the sources it is set up with, and one package from a younger release.
+// All that asks apt: what the host has, the sources it is set up with, and packages of other releases than the host's.
 
 import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline/promises";
 import { exec, probe } from "./exec.mjs";
-import { arch, hostPackages, vsockDevice } from "./packages.mjs";
+import { arch, hostPackages, trixie, vsockDevice } from "./packages.mjs";
 import { Problem } from "./problem.mjs";
 
 export async function missingHostPackages(command) {
@@ -129,24 +129,16 @@ export async function acquireOptions() {
 }
 
 /**
- * Downloads one package of a younger release with an apt configuration of its own, so that the host's sources
- * stay as they are, and unpacks it. apt checks the archive's signature and the package's hash as always.
+ * An apt with a configuration, lists and sources of its own in `home`, so that the host's stay as they are. It checks the archive's
+ * signature and each package's hash as always.
+ *
+ * @param sources lines of a sources.list without `deb` and the key
+ * @returns what `exec` is to run apt with, in the step's output
  */
-export async function unpackVsockDevice(ctx) {
-  const { main } = await debianArchives();
-  if (!main) {
-    throw new Problem({
-      code: "build.no-debian-archive",
-      message: "The machine's apt sources name no Debian archive, so vhost-device-vsock cannot be fetched.",
-      next: ["Install vhost-device-vsock 0.3 yourself so that it is found on PATH, then run the same command again."],
-    });
-  }
-  const home = join(ctx.out, "apt");
+async function ownApt(ctx, home, sources) {
   for (const folder of ["lists/partial", "archives/partial", "empty.d"]) mkdirSync(join(home, folder), { recursive: true });
-  writeFileSync(
-    join(home, "sources.list"),
-    `deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${main} ${vsockDevice.suite} main\n`,
-  );
+  const key = "signed-by=/usr/share/keyrings/debian-archive-keyring.gpg";
+  writeFileSync(join(home, "sources.list"), sources.map((each) => `deb [${key}] ${each}\n`).join(""));
   writeFileSync(join(home, "status"), "");
   writeFileSync(
     join(home, "apt.conf"),
@@ -168,6 +160,21 @@ export async function unpackVsockDevice(ctx) {
   const options = { env, log: ctx.log, cwd: ctx.out, next: ["Check the machine's network, then run the same command again."] };
   ctx.detail("package lists");
   await exec(["apt-get", "update", "-q"], options);
+  return options;
+}
+
+/** Downloads one package of a younger release and unpacks it. */
+export async function unpackVsockDevice(ctx) {
+  const { main } = await debianArchives();
+  if (!main) {
+    throw new Problem({
+      code: "build.no-debian-archive",
+      message: "The machine's apt sources name no Debian archive, so vhost-device-vsock cannot be fetched.",
+      next: ["Install vhost-device-vsock 0.3 yourself so that it is found on PATH, then run the same command again."],
+    });
+  }
+  const home = join(ctx.out, "apt");
+  const options = await ownApt(ctx, home, [`${main} ${vsockDevice.suite} main`]);
   const versions = (await exec(["apt-cache", "madison", vsockDevice.package], options)).stdout
     .split("\n")
     .map((line) => line.split("|")[1]?.trim())
@@ -188,6 +195,24 @@ export async function unpackVsockDevice(ctx) {
   const deb = readdirSync(ctx.out).find((name) => name.endsWith(".deb"));
   await exec(["dpkg-deb", "-x", join(ctx.out, deb), ctx.out], { log: ctx.log });
   await exec(["rm", "-rf", home, join(ctx.out, deb)]);
+}
+
+/** Downloads packages of the guest's own release into the step's output, and nothing that they depend on. */
+export async function downloadGuestPackages(ctx, names) {
+  const { main, security } = await debianArchives();
+  if (!main) {
+    throw new Problem({
+      code: "build.no-debian-archive",
+      message: "The machine's apt sources name no Debian archive, so packages of the guest's release cannot be fetched.",
+      next: ["Add a Debian archive to the machine's apt sources, then run the same command again."],
+    });
+  }
+  const home = join(ctx.out, "apt");
+  const sources = [`${main} ${trixie} main`, ...(security ? [`${security} ${trixie}-security main`] : [])];
+  const options = await ownApt(ctx, home, sources);
+  ctx.detail("packages");
+  await exec(["apt-get", "download", "-q", ...names], options);
+  await exec(["rm", "-rf", home]);
 }
 
 async function compare(version, relation, other) {

@@ -93,3 +93,15 @@ export const builderPackages = [
   // for tests of the share server, which compare with what it says
   "git",
 ];
+
+/**
+ * Tool chains that the guest's image does not have, for the tests that install them in a guest as its user would: what they depend on
+ * and the image has not got is named too.
+ */
+export const toolChainPackages = [
+  "openjdk-21-jre-headless", // its keytool is the smallest Java program that speaks TLS with Java's own store; 42 MB
+  "ca-certificates-java", // makes that store, when it is installed
+  "java-common",
+  "libpcsclite1",
+  "libnss3-tools", // tstclnt: a TLS client by NSS
+];

@@ -10,6 +10,7 @@ import { diskStep, hotStep, imageStep, layerStep, rootfsStep } from "./image.mjs
 import { kernelStep } from "./kernel.mjs";
 import { guestNpmStep, nodeStep, npmPackagesStep } from "./npm.mjs";
 import { arch, vsockDevice } from "./packages.mjs";
+import { toolChainsStep } from "./tool-chains.mjs";
 
 const hostStep = (name, command, title, seconds) => ({
   name,
@@ -57,13 +58,14 @@ export const steps = [
   appStep,
   componentsStep,
   benchProgramsStep,
+  toolChainsStep,
 ];
 
 /** What a command makes before it does its work; dependencies come along. */
 export const commands = {
   start: ["components"],
   check: ["npm-packages", "node", "builder"],
-  test: ["components", "host-test"],
+  test: ["components", "host-test", "tool-chains"],
   bench: ["components", "host-bench", "bench-programs"],
   image: ["image"],
   release: ["image-release"],

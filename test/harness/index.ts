@@ -5,3 +5,4 @@ export { type HostState, hostState } from "./host-state.ts";
 export { formsOf, Search } from "./search.ts";
 export { SecretService } from "./secret-service.ts";
 export { Steps } from "./steps.ts";
+export { toolChains } from "./tool-chains.ts";

@@ -1,0 +1,3 @@
+module cloche/test/go-client
+
+go 1.25
