@@ -1,5 +1,6 @@
 """Takes all there is of one thing, and keeps it: processes, memory, cpu or disk. As root it first lifts what the guest bounds it by.
-Nothing of it ends when it is asked to. Prints `begun` when it has it."""
+Nothing of it ends when it is asked to. Prints `ready` and waits for a line before it takes anything: once it takes, nothing may come out
+of this machine any more."""
 import ctypes, mmap, os, signal, sys, time
 
 kind = sys.argv[1]
@@ -25,24 +26,12 @@ if root:
     lift("/proc/self/oom_score_adj", "-1000")
     lift("/sys/fs/cgroup/cgroup.procs", str(os.getpid()))
 
-shared = mmap.mmap(-1, 16)  # by all of them: how many there have been, and whether that was said
-
-
-def say():
-    if shared[8] == 0:
-        shared[8] = 1
-        os.write(1, b"begun\n")
-
 
 def processes():
     while True:
         try:
             if os.fork() == 0:
                 os.setsid()
-                count = int.from_bytes(shared[:8], "little") + 1  # loses some, which does not matter
-                shared[:8] = count.to_bytes(8, "little")
-                if count >= 100:
-                    say()
         except OSError:
             pass
 
@@ -58,15 +47,11 @@ def memory():
             # the bound of its group ends who goes over it, so its children carry on
             if len(kept) == 16 and os.fork() == 0:
                 kept.clear()
-            if len(kept) == 15:
-                say()
     except OSError:
         time.sleep(1000)
 
 
 def cpu():
-    say()
-    sys.stdin.readline()  # that it has begun is on its way to the host, which nothing is any more from here on
     for _ in range(64):
         if os.fork() == 0:
             break
@@ -91,7 +76,6 @@ def disk():
                 for _ in range(200):
                     file.write(block)
         except OSError:
-            say()
             block = block[:max(1, len(block) // 2)]  # to the last block, then on and on with what is given back
             if len(block) == 1:
                 for name in range(max(0, number - 50)):
@@ -104,4 +88,6 @@ def disk():
 
 
 kept = []
+print("ready", flush=True)
+sys.stdin.readline()
 {f.__name__: f for f in (processes, memory, cpu, disk)}[kind]()

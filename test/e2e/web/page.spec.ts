@@ -435,7 +435,7 @@ test("[E2E13] what a task did in a folder waits in the page: looked at, applied,
   await expect(page.locator(".change"), "what was taken back waits again").toHaveCount(3);
 
   // What is thrown away asks once more, on the button itself.
-  await page.getByRole("link", { name: "Work" }).click();
+  await page.getByRole("link", { name: "Work", exact: true }).click();
   await type(page, "echo more > ~/drafts/thrown.txt; echo done-$((1+1))");
   await expect(screen(page)).toContainText("done-2");
   await page.getByRole("link", { name: /^Changes/ }).click();
@@ -478,7 +478,7 @@ test("[E2E14] a write that has no room for the version of what it would destroy 
   await cloche.shot(page, "11-room-refused");
   await question.getByRole("button", { name: "Allow more room" }).click();
   await expect(question).toHaveCount(0);
-  await page.getByRole("link", { name: "Work" }).click();
+  await page.getByRole("link", { name: "Work", exact: true }).click();
   await expect(screen(page)).toContainText("failed-42");
   await type(page, "echo new > b.txt && echo again-$((40+2))");
   await expect(screen(page)).toContainText("again-42");
