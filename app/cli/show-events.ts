@@ -18,7 +18,7 @@ type Sentences = { readonly [K in EventKind]?: (data: EventOf<K>["data"]) => str
 const SENTENCES: Sentences = {
   "egress.decided": ({ entries }) => entries.map(decidedWords),
   "egress.ended": ({ entries }) => entries.map(endedWords),
-  "egress.restarted": ({ why }) => `the program that decides connections had ended and runs again; those under way are gone: ${why}`,
+  "egress.restarted": ({ why }) => `the program that decides connections ended, and those under way are gone: ${why}`,
   "ask.opened": ({ ask, request, held }) =>
     `${requestWords(request)}: no rule decides it, ${held ? "it waits for an answer" : "refused"} (${ask})`,
   "ask.answered": ({ ask, answer, rule }) =>

@@ -437,7 +437,7 @@ const sentences: Sentences = {
   "files.restored": ({ name, restored, refused }) => `${count(restored, "file", "files")} of ${clean(name)} restored${left(refused)}`,
   "egress.decided": ({ entries }) => reached(entries),
   "egress.ended": ({ entries }) => `${count(entries.length, "request", "requests")} ended: ${reached(entries)}`,
-  "egress.restarted": ({ why }) => `The program that decides connections ended (${clean(why)}); the next connection starts it again`,
+  "egress.restarted": ({ why }) => `The program that decides connections ended, and those under way are gone: ${clean(why)}`,
   "ask.opened": ({ request }) => `Asks to reach ${clean(request.host)}`,
   "ask.answered": ({ answer }) => (answer === "none" ? "A question was not answered" : `A question was answered: ${answer}`),
   "policy.added": ({ rule }) => `Rule ${clean(rule.id)} added: ${rule.decision} ${clean(rule.host)}`,

@@ -103,15 +103,23 @@ describe("a machine's way out", () => {
     expect(died).toHaveLength(1);
   });
 
-  it("E22: what kills it gains nothing by doing it again: it is left off; streams are closed, also those that were on their way to it", async () => {
-    mode("dies");
-    for (let round = 0; round < 10; round++) {
-      const together = await Promise.all(Array.from({ length: 20 }, () => stream("x")));
-      await Promise.all(together.map(({ closed }) => closed));
-      expect(together.map(({ said }) => said()).join("")).toBe("");
-    }
-    expect(starts().length).toBeLessThanOrEqual(6);
-  });
+  it.each([
+    ["dies", 5],
+    ["never", 1],
+  ])(
+    "E22: what ends it gains nothing by doing it again: it is left off, which is told once; streams are closed, also those on their way (%s)",
+    async (how, told) => {
+      mode(how);
+      for (let round = 0; round < 10; round++) {
+        const together = await Promise.all(Array.from({ length: 20 }, () => stream("x")));
+        await Promise.all(together.map(({ closed }) => closed));
+        expect(together.map(({ said }) => said()).join("")).toBe("");
+      }
+      expect(starts().length).toBeLessThanOrEqual(6);
+      expect(died).toHaveLength(told);
+      expect(died.filter((why) => why.includes("nothing leaves the task for a minute"))).toEqual([died.at(-1)]);
+    },
+  );
 
   it("without a proxy nothing passes: streams wait, bounded, and are closed when none can be started", async () => {
     mode("mute");

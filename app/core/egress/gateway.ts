@@ -42,7 +42,7 @@ export interface GatewayEvents {
   onAsked(asked: { ask: number; request: EgressRequest; rule: string; reason: string }): void;
   onUnasked(ask: number): void;
   onUnanswered(refused: { request: EgressRequest; rule: string; reason: string }): void;
-  /** the proxy ended unasked: the connections that it had are gone, and the next one starts another */
+  /** the proxy ended unasked: the connections that it had are gone, and the next one starts another, or `why` says that none will for now */
   onDied(why: string): void;
 }
 
@@ -197,8 +197,11 @@ export class Gateway {
       this.#proxy = undefined;
     }
     if (this.#ending) return;
-    this.#deaths.push(performance.now());
-    if (wasUp) this.#options.events.onDied(why);
+    const now = performance.now();
+    this.#deaths = [...this.#deaths.filter((at) => now - at < DEATHS_WITHIN_MS), now];
+    const leftOff = this.#deaths.length >= MAX_DEATHS;
+    if (leftOff) this.#options.events.onDied(`${why}; ${MAX_DEATHS} times within a minute, so nothing leaves the task for a minute`);
+    else if (wasUp) this.#options.events.onDied(why);
   }
 }
 

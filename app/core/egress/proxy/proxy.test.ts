@@ -1,5 +1,8 @@
 import { X509Certificate } from "node:crypto";
-import { createServer } from "node:net";
+import { mkdtempSync, rmSync } from "node:fs";
+import { createConnection, createServer, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { EgressEntry, EgressRequest, Rule } from "../../../contract/index.ts";
 import { MAX_BATCHES, MAX_ENTRIES } from "../protocol.ts";
@@ -7,9 +10,9 @@ import { Leaves, makeAuthority } from "./certificates.ts";
 import type { Exchange } from "./exchange.ts";
 import { Cut, Gate, type Live } from "./gate.ts";
 import { check, type Refused, type Task } from "./http.ts";
-import { ASK_MS, MAX_UNTOLD, RECORD_MS } from "./limits.ts";
+import { ASK_MS, FIRST_BYTE_MS, FIRST_LINE_MS, HANDSHAKE_MS, HEAD_MS, KEEP_ALIVE_MS, MAX_UNTOLD, RECORD_MS } from "./limits.ts";
 import { NotRecorded, Recorder } from "./record.ts";
-import { parseFirstLine } from "./stream.ts";
+import { parseFirstLine, Streams } from "./stream.ts";
 import { Upstream, UpstreamFault } from "./upstream.ts";
 
 const request = (more: Partial<EgressRequest> = {}): EgressRequest => ({
@@ -293,6 +296,100 @@ describe("a stream's first line", () => {
       expect(`connect ${parsed.host} ${parsed.port}`).toBe(line.toLowerCase());
       expect(parsed.host).toMatch(/^[a-z0-9.-]+$/);
     }
+  });
+});
+
+describe("a stream on which something never comes", () => {
+  let directory: string;
+  let streams: Streams;
+  let record: Recorder;
+  const guests: Socket[] = [];
+  /** on the other side of `guests` */
+  const server = createServer({ pauseOnConnect: true }, (stream) => streams.take(stream));
+
+  beforeEach(async () => {
+    directory = mkdtempSync(join(tmpdir(), "cloche-streams-"));
+    record = new Recorder((batch) => setImmediate(() => record.recorded(batch)));
+    const notices = { asked: () => {}, unasked: () => {}, unanswered: () => {} };
+    const gate = new Gate({ rules: [], answering: true }, record, notices);
+    const leaves = await Leaves.create(await makeAuthority());
+    await leaves.for("a.example");
+    streams = new Streams({ name: "t", gate, secrets: [] } as unknown as Task, leaves);
+    await new Promise<void>((resolve) => server.listen(join(directory, "s"), resolve));
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+  });
+  afterEach(async () => {
+    vi.useRealTimers();
+    for (const guest of guests.splice(0)) guest.destroy();
+    await new Promise((resolve) => server.close(resolve));
+    rmSync(directory, { recursive: true });
+  });
+
+  async function guest(bytes: string) {
+    // one that ends nothing by itself
+    const socket = createConnection({ path: join(directory, "s"), allowHalfOpen: true });
+    guests.push(socket);
+    const seen = { socket, text: "", over: false };
+    const over = () => {
+      seen.over = true;
+    };
+    socket.on("error", over).on("end", over);
+    socket.on("data", (chunk) => {
+      seen.text += chunk;
+    });
+    socket.write(bytes, "latin1");
+    await delivered();
+    return seen;
+  }
+  /** what was written has arrived on the other side and been read there */
+  const delivered = async () => {
+    for (let at = 0; at < 20; at++) await turn();
+  };
+  const answered = async (one: { text: string }, status: number) => {
+    for (let at = 0; at < 500 && one.text === ""; at++) await delivered();
+    expect(one.text).toContain(`HTTP/1.1 ${status} `);
+  };
+  const elapse = async (ms: number) => {
+    await vi.advanceTimersByTimeAsync(ms);
+    await delivered();
+  };
+
+  it.each([
+    ["a first line", FIRST_LINE_MS, "connect a.exa"],
+    ["a first byte", FIRST_BYTE_MS, "connect a.example 443\n"],
+    ["a handshake", HANDSHAKE_MS, "connect a.example 443\n\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"],
+    ["a request by a program that was led here", HEAD_MS, "connect a.example 80\nGET / HTTP/1.1\r\nHost: a.exa"],
+    ["a request by a program that knows of a proxy", HEAD_MS, "proxy\nGET http://a.exa"],
+    ["any request", HEAD_MS, "proxy\n"],
+    ["the end of what is no request", HEAD_MS, "proxy\n\x00\x00"],
+  ])("ends, however slowly its bytes go on coming: %s", async (_, ms, bytes) => {
+    const half = await guest(bytes);
+    for (let at = 1; at < 10; at++) {
+      await elapse(ms / 10);
+      if (!/[\n\0]$/.test(bytes)) half.socket.write("a");
+      await delivered();
+      expect(streams.open).toBe(1);
+    }
+    await elapse(ms / 10);
+    expect([streams.open, half.over]).toEqual([0, true]);
+  });
+
+  it("after an answer ends with the time that a kept connection has, half a request or none; one under way ends only with its answer", async () => {
+    const [kept, half] = [await guest("proxy\nTRACE / HTTP/1.1\r\n\r\n"), await guest("proxy\nTRACE / HTTP/1.1\r\n\r\n")];
+    const held = await guest("connect a.example 80\nGET / HTTP/1.1\r\nHost: a.example\r\n\r\n");
+    for (const one of [kept, half]) await answered(one, 400);
+    await elapse(KEEP_ALIVE_MS - 1);
+    half.socket.write("GET http://a.exa");
+    await delivered();
+    expect(streams.open).toBe(3);
+    await elapse(1);
+    expect([kept.over, half.over, held.over, streams.open]).toEqual([true, true, false, 1]);
+    expect(held.text).toBe("");
+    await elapse(ASK_MS - KEEP_ALIVE_MS);
+    await answered(held, 403);
+    expect(held.over).toBe(false);
+    await elapse(KEEP_ALIVE_MS);
+    expect(streams.open).toBe(0);
   });
 });
 

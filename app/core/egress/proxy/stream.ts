@@ -44,11 +44,18 @@ export function parseFirstLine(line: string): { proxy: true } | Named | undefine
   return host && port <= 65_535 ? { host: host.host, port } : undefined;
 }
 
+/** A stream on which the head of a request is waited for, while none is under way. */
+interface Awaited {
+  underWay: number;
+  late: NodeJS.Timeout;
+}
+
 export class Streams {
   readonly #task: Task;
   readonly #leaves: Leaves;
   readonly #http: Server;
   readonly #connections = new WeakMap<Duplex, Connection>();
+  readonly #awaited = new WeakMap<Duplex, Awaited>();
   readonly #open = new Set<Socket>();
   /** requests since the process began */
   requests = 0;
@@ -146,7 +153,20 @@ export class Streams {
 
   #speakHttp1(stream: Duplex, connection: Connection): void {
     this.#connections.set(stream, connection);
+    this.#awaited.set(stream, { underWay: 0, late: setTimeout(() => stream.destroy(), HEAD_MS) });
+    stream.once("close", () => clearTimeout(this.#awaited.get(stream)?.late));
     this.#http.emit("connection", stream);
+  }
+
+  /** A request's head is there, or what takes the stream over is; answers with what to call when it is over. */
+  #arrived(stream: Duplex): () => void {
+    const awaited = this.#awaited.get(stream);
+    if (!awaited) return () => {};
+    awaited.underWay++;
+    clearTimeout(awaited.late);
+    return () => {
+      if (--awaited.underWay === 0 && !stream.destroyed) awaited.late = setTimeout(() => stream.destroy(), KEEP_ALIVE_MS);
+    };
   }
 
   #speakHttp2(tls: TLSSocket, connection: Connection): void {
@@ -167,8 +187,9 @@ export class Streams {
   #serveHttp1(): Server {
     const server = createServer({
       maxHeaderSize: MAX_HEAD,
-      headersTimeout: HEAD_MS,
-      requestTimeout: 0, // an upload takes as long as it takes
+      // Node's own deadlines are of servers that listen: here they would end nothing
+      headersTimeout: 0,
+      requestTimeout: 0,
       keepAliveTimeout: KEEP_ALIVE_MS,
       insecureHTTPParser: false,
       requireHostHeader: false, // said in our words
@@ -178,6 +199,7 @@ export class Streams {
     server.maxHeadersCount = 0; // bounded by size; beyond a count Node would drop them silently
     const answer = (request: IncomingMessage, response: ServerResponse, waits: boolean) => {
       this.requests++;
+      response.once("close", this.#arrived(request.socket));
       void handle(this.#task, this.#connectionOf(request), new Http1Exchange(request, response, waits));
     };
     server.on("request", (request, response) => answer(request, response, false));
@@ -185,6 +207,7 @@ export class Streams {
     server.on("checkExpectation", (_request, response) => response.writeHead(417).end());
     server.on("upgrade", (request, socket, head) => {
       this.requests++;
+      this.#arrived(socket);
       void handleUpgrade(this.#task, this.#connectionOf(request), request, socket, head);
     });
     server.on("connect", (request, socket, head) => this.#connect(request, socket, head));
@@ -215,6 +238,7 @@ export class Streams {
     if (this.#connectionOf(request).named !== undefined || !named || named.port === 0) {
       return void socket.end("HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
     }
+    this.#arrived(socket);
     socket.write("HTTP/1.1 200 Connection established\r\n\r\n");
     if (head.length > 0) socket.unshift(head);
     this.#connected(socket, named).catch(() => socket.destroy());
