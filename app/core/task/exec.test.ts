@@ -1,6 +1,6 @@
 /** Commands against an ssh server that answers as fast as it can: the keeper must not miss how they ended. */
 import { once } from "node:events";
-import { createConnection, createServer, type Socket } from "node:net";
+import { createConnection, createServer, Socket } from "node:net";
 import ssh2 from "ssh2";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { Frame, FrameDecoder } from "../../contract/index.ts";
@@ -17,6 +17,7 @@ const server = new ssh2.Server({ hostKeys: [keys.hostPrivate] }, (client) => {
       const socket = (client as unknown as { _sock: Socket })._sock;
       socket.cork();
       const channel = acceptExec();
+      if (command.includes("broken")) return void socket.destroy();
       if (command.includes("killed")) channel.exit("KILL", false, "");
       else channel.exit(3);
       channel.end();
@@ -24,17 +25,27 @@ const server = new ssh2.Server({ hostKeys: [keys.hostPrivate] }, (client) => {
     });
   });
 });
+const connected = () => SshConnection.connect(createConnection((server.address() as { port: number }).port, "127.0.0.1"), keys, "you");
 let ssh: SshConnection;
 
 beforeAll(async () => {
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
-  ssh = await SshConnection.connect(createConnection((server.address() as { port: number }).port, "127.0.0.1"), keys, "you");
+  ssh = await connected();
 });
 afterAll(() => {
   ssh.end();
   server.close();
 });
+const ask = (word: string) => ({
+  argv: [Buffer.from(word)],
+  workingDirectory: "/",
+  makeWorkingDirectory: false,
+  env: {},
+  terminal: undefined,
+  timeoutMs: undefined,
+});
+const output = { append() {} } as unknown as OutputLog;
 
 test.each([
   ["fast", { status: 3 }],
@@ -50,16 +61,16 @@ test.each([
   user.on("data", (chunk: Buffer) => {
     for (const { type } of decoder.push(chunk)) frames.push(type);
   });
-  const request = {
-    argv: [Buffer.from(word)],
-    workingDirectory: "/",
-    makeWorkingDirectory: false,
-    env: {},
-    terminal: undefined,
-    timeoutMs: undefined,
-  };
-  await expect(runExec(ssh, request, client, { append() {} } as unknown as OutputLog)).resolves.toEqual(expected);
+  await expect(runExec(ssh, ask(word), client, output)).resolves.toEqual(expected);
   await once(user, "close");
   expect(frames).toEqual([Frame.exit]);
   listener.close();
+});
+
+test("a guest whose service breaks off is told of as that, and not as a mistake of ours", async () => {
+  const other = await connected();
+  const client = new Socket();
+  await expect(runExec(other, ask("broken"), client, output)).rejects.toMatchObject({ problem: { code: "guest.ssh" } });
+  client.destroy();
+  other.end();
 });

@@ -4,7 +4,16 @@
  */
 import type { Socket } from "node:net";
 import type { ClientChannel } from "ssh2";
-import { encodeFrame, Frame, FrameDecoder, framesOf, MAX_FRAME_PAYLOAD, type Problem, toProblem } from "../../contract/index.ts";
+import {
+  encodeFrame,
+  Frame,
+  FrameDecoder,
+  framesOf,
+  MAX_FRAME_PAYLOAD,
+  type Problem,
+  ProblemError,
+  toProblem,
+} from "../../contract/index.ts";
 import { commandLine, resizeChannel, type SshConnection, signalChannel } from "../guest/index.ts";
 import type { OutputLog } from "./output.ts";
 
@@ -143,6 +152,14 @@ function serveInput(client: Socket, channel: ClientChannel): void {
   else client.once("close", leave);
 }
 
+/** The guest's end of it is gone, and the machine may not be: what the guest runs in its place is a guess. */
+const brokenOff = () =>
+  new ProblemError({
+    code: "guest.ssh",
+    message: "The guest's ssh service, through which commands run, broke off before it told how the command ended.",
+    next: ["Run the command again: it gets a new connection.", "Look at `cloche logs TASK --console`."],
+  });
+
 function pump(channel: ClientChannel, client: Socket, output: OutputLog): Promise<ExecResult> {
   return new Promise((resolve, reject) => {
     let result: ExecResult | undefined;
@@ -175,7 +192,7 @@ function pump(channel: ClientChannel, client: Socket, output: OutputLog): Promis
     channel.once("close", (status?: number | null, signal?: string) => {
       ended(status, signal);
       if (result) resolve(result);
-      else reject(new Error("the channel closed without an exit status"));
+      else reject(brokenOff());
     });
   });
 }

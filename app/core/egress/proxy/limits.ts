@@ -12,6 +12,9 @@ export const FIRST_LINE_MS = 10_000;
 export const FIRST_BYTE_MS = 10_000;
 export const HANDSHAKE_MS = 20_000;
 
+/** Requests of one HTTP/1 connection whose answers are not over: apt sends ten ahead, others one. */
+export const MAX_PIPELINED = 32;
+
 /** Of a request: line and headers. */
 export const MAX_HEAD = 32 * 1024;
 export const MAX_HEADERS = 256;

@@ -10,7 +10,17 @@ import { Leaves, makeAuthority } from "./certificates.ts";
 import type { Exchange } from "./exchange.ts";
 import { Cut, Gate, type Live } from "./gate.ts";
 import { check, type Refused, type Task } from "./http.ts";
-import { ASK_MS, FIRST_BYTE_MS, FIRST_LINE_MS, HANDSHAKE_MS, HEAD_MS, KEEP_ALIVE_MS, MAX_UNTOLD, RECORD_MS } from "./limits.ts";
+import {
+  ASK_MS,
+  FIRST_BYTE_MS,
+  FIRST_LINE_MS,
+  HANDSHAKE_MS,
+  HEAD_MS,
+  KEEP_ALIVE_MS,
+  MAX_PIPELINED,
+  MAX_UNTOLD,
+  RECORD_MS,
+} from "./limits.ts";
 import { NotRecorded, Recorder } from "./record.ts";
 import { parseFirstLine, Streams } from "./stream.ts";
 import { Upstream, UpstreamFault } from "./upstream.ts";
@@ -390,6 +400,17 @@ describe("a stream on which something never comes", () => {
     expect(held.over).toBe(false);
     await elapse(KEEP_ALIVE_MS);
     expect(streams.open).toBe(0);
+  });
+
+  it("ends where that is the end of its requests: as many as clients send ahead are taken, and answered in turn (control)", async () => {
+    const ahead = (requests: number) => guest(`connect a.example 80\n${"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n".repeat(requests)}`);
+    const [honest, greedy] = [await ahead(MAX_PIPELINED), await ahead(2_000)];
+    expect([honest.over, greedy.over, streams.open]).toEqual([false, true, 1]);
+    await elapse(ASK_MS);
+    await answered(honest, 403);
+    await delivered();
+    expect(honest.text.match(/HTTP\/1.1 403/g)).toHaveLength(MAX_PIPELINED);
+    expect(honest.over).toBe(false);
   });
 });
 

@@ -22,6 +22,7 @@ import {
   MAX_HEAD,
   MAX_HEADERS,
   MAX_HTTP2_STREAMS,
+  MAX_PIPELINED,
   MAX_STREAMS,
 } from "./limits.ts";
 import { opaqueRequest, passOn } from "./opaque.ts";
@@ -158,11 +159,11 @@ export class Streams {
     this.#http.emit("connection", stream);
   }
 
-  /** A request's head is there, or what takes the stream over is; answers with what to call when it is over. */
-  #arrived(stream: Duplex): () => void {
+  /** A request's head is there, or what takes the stream over is; answers with what to call when it is over, unless it is one too many. */
+  #arrived(stream: Duplex): (() => void) | undefined {
     const awaited = this.#awaited.get(stream);
-    if (!awaited) return () => {};
-    awaited.underWay++;
+    if (!awaited || stream.destroyed) return;
+    if (++awaited.underWay > MAX_PIPELINED) return void stream.destroy();
     clearTimeout(awaited.late);
     return () => {
       if (--awaited.underWay === 0 && !stream.destroyed) awaited.late = setTimeout(() => stream.destroy(), KEEP_ALIVE_MS);
@@ -199,7 +200,9 @@ export class Streams {
     server.maxHeadersCount = 0; // bounded by size; beyond a count Node would drop them silently
     const answer = (request: IncomingMessage, response: ServerResponse, waits: boolean) => {
       this.requests++;
-      response.once("close", this.#arrived(request.socket));
+      const over = this.#arrived(request.socket);
+      if (!over) return;
+      response.once("close", over);
       void handle(this.#task, this.#connectionOf(request), new Http1Exchange(request, response, waits));
     };
     server.on("request", (request, response) => answer(request, response, false));
