@@ -5,7 +5,7 @@ import ssh2 from "ssh2";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { Frame, FrameDecoder } from "../../contract/index.ts";
 import { makeKeys, SshConnection } from "../guest/index.ts";
-import { runExec } from "./exec.ts";
+import { runExec, sendProblem } from "./exec.ts";
 import type { OutputLog } from "./output.ts";
 
 const keys = await makeKeys();
@@ -45,17 +45,23 @@ const ask = (word: string) => ({
   terminal: undefined,
   timeoutMs: undefined,
 });
+/** A client's stream, as the client and as the keeper have it. */
+async function stream(): Promise<{ user: Socket; client: Socket }> {
+  const listener = createServer({ pauseOnConnect: true });
+  listener.listen(0, "127.0.0.1");
+  await once(listener, "listening");
+  const user = createConnection((listener.address() as { port: number }).port, "127.0.0.1");
+  const [client] = (await once(listener, "connection")) as [Socket];
+  listener.close();
+  return { user, client };
+}
 const output = { append() {} } as unknown as OutputLog;
 
 test.each([
   ["fast", { status: 3 }],
   ["killed", { status: 137, signal: "KILL" }],
 ])("how a %s command ended is told, though it ended before anybody listened", async (word, expected) => {
-  const listener = createServer();
-  listener.listen(0, "127.0.0.1");
-  await once(listener, "listening");
-  const user = createConnection((listener.address() as { port: number }).port, "127.0.0.1");
-  const [client] = (await once(listener, "connection")) as [Socket];
+  const { user, client } = await stream();
   const frames: number[] = [];
   const decoder = new FrameDecoder();
   user.on("data", (chunk: Buffer) => {
@@ -64,7 +70,6 @@ test.each([
   await expect(runExec(ssh, ask(word), client, output)).resolves.toEqual(expected);
   await once(user, "close");
   expect(frames).toEqual([Frame.exit]);
-  listener.close();
 });
 
 test("a guest whose service breaks off is told of as that, and not as a mistake of ours", async () => {
@@ -73,4 +78,13 @@ test("a guest whose service breaks off is told of as that, and not as a mistake 
   await expect(runExec(other, ask("broken"), client, output)).rejects.toMatchObject({ problem: { code: "guest.ssh" } });
   client.destroy();
   other.end();
+});
+
+test("a client that is refused before its command began is gone when it goes, whatever it had sent", async () => {
+  const { user, client } = await stream();
+  user.write("input that no command takes");
+  sendProblem(client, { code: "guest.ssh", message: "Refused.", next: [] });
+  await once(user.resume(), "end");
+  user.destroy();
+  await once(client, "close");
 });

@@ -110,6 +110,7 @@ export function sendProblem(client: Socket, problem: Problem): void {
   }
   client.write(encodeFrame(Frame.problem, bytes));
   client.end();
+  client.resume(); // where no command read it, nobody else would notice that the client has gone
 }
 
 /** The client's frames into the channel. A client that is gone takes its command along: nobody could read it any more. */
