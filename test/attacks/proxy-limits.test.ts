@@ -1,4 +1,6 @@
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import type { ClientHttp2Session } from "node:http2";
 import type { Socket } from "node:net";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import type { RuleDraft } from "../../app/contract/index.ts";
@@ -70,6 +72,39 @@ describe("a guest that takes all of its proxy", () => {
       await proxy.close();
     }
   });
+
+  it("E22: bodies that wait for their origin on ever more HTTP/2 connections are held up to a bound; once few are left the next one is as fast as ever", async () => {
+    const dead = "dead.fixture.example";
+    await internet.dns({ [dead]: "silent" });
+    const proxy = await ProxyUnderTest.start(internet, { rules: rulesOf(allow(dead), allow(api)) });
+    const memory = () => Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${proxy.process.pid}/status`, "latin1"))?.[1]) / 1024;
+    const sessions: ClientHttp2Session[] = [];
+    try {
+      const before = memory();
+      for (let at = 0; at < 60; at++) {
+        const session = await proxy.session(dead);
+        session.on("error", () => {});
+        sessions.push(session);
+        for (let n = 0; n < 4; n++) {
+          const stream = session.request({ ":method": "POST", ":path": "/up", ":authority": dead }, { endStream: false });
+          stream.on("error", () => {});
+          stream.resume().write(Buffer.alloc(2 << 20));
+        }
+      }
+      await proxy.until(240, "decided");
+      await proxy.until(240, "ended"); // the name was not answered for, and until then nothing of a body was read
+      expect(memory() - before).toBeLessThan(100);
+    } finally {
+      for (const session of sessions) session.destroy();
+    }
+    try {
+      const body = Buffer.alloc(32 << 20, "x");
+      const sent = await proxy.http2(`https://${api}/up`, { method: "PUT", body });
+      expect(JSON.parse(sent.text)).toMatchObject({ bodyBytes: body.length });
+    } finally {
+      await proxy.close();
+    }
+  }, 40_000);
 
   it("L05: a killed proxy takes its connections with it, and nothing leaves", async () => {
     const proxy = await ProxyUnderTest.start(internet, { rules: rulesOf(allow(api)) });

@@ -26,8 +26,11 @@ export const QUIET_MS = 900_000;
 /** For the rest of a refused request's body to arrive: the client reads its refusal meanwhile. */
 export const DRAIN_MS = 10_000;
 export const MAX_HTTP2_STREAMS = 128;
-/** What may be under way unread on one HTTP/2 stream. */
-export const HTTP2_WINDOW = 1024 * 1024;
+/** What may be under way unread on one HTTP/2 stream. Node takes all that a connection's own window would hold back, so this is the bound. */
+export const HTTP2_WINDOW = 256 * 1024;
+/** The same on connections beyond the first MAX_WIDE_HTTP2 that are open: 64 KiB is the protocol's own. */
+export const HTTP2_NARROW_WINDOW = 65_535;
+export const MAX_WIDE_HTTP2 = 8;
 
 export const LOOKUP_MS = 10_000;
 /** For this computer's own resolver to know a name that an outgoing proxy resolves. */

@@ -16,6 +16,7 @@ import {
   FIRST_LINE_MS,
   HANDSHAKE_MS,
   HEAD_MS,
+  HTTP2_NARROW_WINDOW,
   HTTP2_WINDOW,
   KEEP_ALIVE_MS,
   MAX_FIRST_LINE,
@@ -24,6 +25,7 @@ import {
   MAX_HTTP2_STREAMS,
   MAX_PIPELINED,
   MAX_STREAMS,
+  MAX_WIDE_HTTP2,
 } from "./limits.ts";
 import { opaqueRequest, passOn } from "./opaque.ts";
 import { NotRecorded } from "./record.ts";
@@ -58,6 +60,8 @@ export class Streams {
   readonly #connections = new WeakMap<Duplex, Connection>();
   readonly #awaited = new WeakMap<Duplex, Awaited>();
   readonly #open = new Set<Socket>();
+  /** HTTP/2 connections with a wide window */
+  #wide = 0;
   /** requests since the process began */
   requests = 0;
 
@@ -171,12 +175,18 @@ export class Streams {
   }
 
   #speakHttp2(tls: TLSSocket, connection: Connection): void {
+    const wide = this.#wide < MAX_WIDE_HTTP2;
+    const initialWindowSize = wide ? HTTP2_WINDOW : HTTP2_NARROW_WINDOW;
     const session = performServerHandshake(tls, {
-      settings: { maxConcurrentStreams: MAX_HTTP2_STREAMS, initialWindowSize: HTTP2_WINDOW, maxHeaderListSize: MAX_HEAD },
+      settings: { maxConcurrentStreams: MAX_HTTP2_STREAMS, initialWindowSize, maxHeaderListSize: MAX_HEAD },
       maxHeaderListPairs: MAX_HEADERS,
       maxSessionMemory: 64,
     });
-    session.setLocalWindowSize(4 * HTTP2_WINDOW);
+    if (wide) {
+      this.#wide++;
+      session.once("close", () => this.#wide--);
+      session.setLocalWindowSize(4 * HTTP2_WINDOW);
+    }
     session.on("error", () => tls.destroy());
     session.setTimeout(KEEP_ALIVE_MS, () => session.close());
     session.on("stream", (stream, _headers, _flags, rawHeaders: unknown) => {
