@@ -10,6 +10,7 @@ import { rm } from "node:fs/promises";
 import { createServer, type Server, type Socket } from "node:net";
 import type { EgressEntry, EgressRequest } from "../../contract/index.ts";
 import { ProblemError } from "../../contract/index.ts";
+import { forStreams } from "../guest/index.ts";
 import { Program } from "../process/index.ts";
 import {
   type BoundSecret,
@@ -84,7 +85,7 @@ export class Gateway {
     const gateway = new Gateway(path, options);
     await new Promise<void>((resolve, reject) => {
       gateway.#server.once("error", reject);
-      gateway.#server.listen(path, resolve);
+      gateway.#server.listen(forStreams(path), resolve);
     });
     return gateway;
   }

@@ -2,4 +2,4 @@
 export { Agent } from "./agent.ts";
 export { commandLine, quote } from "./command.ts";
 export { type MachineKeys, makeKeys, resizeChannel, SshConnection, signalChannel } from "./ssh.ts";
-export { choosePorts, dialGuest, FirstConnection } from "./streams.ts";
+export { choosePorts, dialGuest, FirstConnection, forStreams } from "./streams.ts";

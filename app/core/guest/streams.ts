@@ -6,6 +6,12 @@ import { readFirstLine } from "../../contract/node/index.ts";
 
 const CONNECT_DEADLINE_MS = 10_000;
 
+/**
+ * How a socket listens at which a guest's streams arrive. The vsock device stands still with all streams of its machine while a listen
+ * queue is full, so there is room for what a guest opens while this process is busy; a kernel that allows less takes less.
+ */
+export const forStreams = (path: string) => ({ path, backlog: 4096 });
+
 /** `n` different ports, chosen anew for each machine: fixed ones have collided on Windows. */
 export function choosePorts(n: number): number[] {
   const ports = new Set<number>();
@@ -53,7 +59,7 @@ export class FirstConnection {
     });
     await new Promise<void>((resolve, reject) => {
       server.once("error", reject);
-      server.listen(path, resolve);
+      server.listen(forStreams(path), resolve);
     });
     chmodSync(path, 0o600);
     return new FirstConnection(server, connection);

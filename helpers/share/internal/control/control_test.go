@@ -7,12 +7,14 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -591,4 +593,99 @@ func TestAConnectionMayFollowAnother(t *testing.T) {
 	if stats["connections"] != float64(3) || stats["fids"] != float64(0) {
 		t.Errorf("stats: %v", stats)
 	}
+}
+
+// ends says whether the other side closes the connection, within a bound.
+func ends(conn net.Conn) bool {
+	_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_, err := conn.Read(make([]byte, 1))
+	return err != nil && !errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// dial gives n connections; none may have to wait for one before it to be taken.
+func (f fixture) dial(t *testing.T, n int) []net.Conn {
+	t.Helper()
+	all := make([]net.Conn, n)
+	for i := range all {
+		var err error
+		// this process's connect does not block: it fails where a vsock device's would wait
+		if all[i], err = net.Dial("unix", f.socket); err != nil {
+			t.Fatalf("connection %d of %d: %v", i, n, err)
+		}
+		t.Cleanup(func() { all[i].Close() })
+	}
+	return all
+}
+
+func TestHoweverManyConnectionsComeBesideTheOneThatIsServedNoneWaitsButTheNewest(t *testing.T) {
+	f := newFixture(t, "root")
+	p := start(t, nil)
+	if answer := p.call("serve", f.serve("rw")); code(answer) != "" {
+		t.Fatal(answer)
+	}
+	c := f.mount(t)
+	if m := p.line(); m["method"] != "attached" {
+		t.Fatal(m)
+	}
+	surplus := f.dial(t, 2000)
+	for i, conn := range surplus[:len(surplus)-1] {
+		if !ends(conn) {
+			t.Fatalf("surplus connection %d of %d is kept", i, len(surplus))
+		}
+	}
+	must(t, c.Walk(1, 2, "file")) // the one that is served has seen nothing of it
+	stats := p.call("stats", map[string]any{})["result"].(map[string]any)
+	if stats["connections"] != float64(1) {
+		t.Errorf("stats: %v", stats)
+	}
+	// the control: the newest, which may be a remount's, is served when the one before it has ended
+	c.Close()
+	if m := p.line(); m["method"] != "detached" {
+		t.Fatal(m)
+	}
+	newest := ninetest.New(surplus[len(surplus)-1])
+	must(t, newest.Attach(1))
+	must(t, newest.Walk(1, 2, "file"))
+}
+
+func TestWithoutADescriptorLeftConnectionsAreStillClosedAtOnceAndTheFolderIsServed(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("IGNORED: another process's descriptors are counted by root alone")
+	}
+	f := newFixture(t, "root")
+	p := start(t, nil)
+	if answer := p.call("serve", f.serve("ro")); code(answer) != "" {
+		t.Fatal(answer)
+	}
+	c := f.mount(t)
+	if m := p.line(); m["method"] != "attached" {
+		t.Fatal(m)
+	}
+	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.serving()))
+	must(t, err)
+	highest := 0
+	for _, one := range open {
+		number, err := strconv.Atoi(one.Name())
+		must(t, err)
+		highest = max(highest, number)
+	}
+	var before unix.Rlimit
+	must(t, unix.Prlimit(p.serving(), unix.RLIMIT_NOFILE, nil, &before))
+	must(t, unix.Prlimit(p.serving(), unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(highest + 1), Max: before.Max}, nil))
+	kept := 0
+	for _, conn := range f.dial(t, 100) {
+		_ = conn.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
+		if _, err := conn.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
+			kept++
+		}
+	}
+	if kept > 1 {
+		t.Errorf("%d connections were neither served nor closed", kept)
+	}
+	if answer := p.call("stats", map[string]any{}); code(answer) != "" {
+		t.Error(answer)
+	}
+	// the control: with descriptors it goes on as before
+	must(t, unix.Prlimit(p.serving(), unix.RLIMIT_NOFILE, &before, nil))
+	must(t, c.Walk(1, 2, "file"))
 }

@@ -87,6 +87,9 @@ func (f *folder) describe() (filesystem string, readOnly bool, err error) {
 	return name, s.Flags&unix.ST_RDONLY != 0, nil
 }
 
+// listenQueue is for a burst of a guest's while this process does not get to run; a kernel that allows less takes less.
+const listenQueue = 4096
+
 // listen binds path with mode 0600 from its first moment. An existing path is left alone and refused.
 func listen(path string) (int, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -97,7 +100,7 @@ func listen(path string) (int, error) {
 	err = unix.Bind(fd, &unix.SockaddrUnix{Name: path})
 	unix.Umask(old)
 	if err == nil {
-		err = unix.Listen(fd, 4) // one is served; the next one, of a remount, waits here
+		err = unix.Listen(fd, listenQueue)
 	}
 	if err != nil {
 		unix.Close(fd)

@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -24,7 +25,7 @@ import (
 	"cloche/share/internal/versions"
 )
 
-// serving accepts the guest's connections, one after the other, and answers stats.
+// serving accepts the guest's connections, serves one after the other, and answers stats.
 type serving struct {
 	folder *served
 	server *ninep.Server // nil when the folder could not be opened, which serve's answer says
@@ -33,6 +34,12 @@ type serving struct {
 
 	answered atomic.Bool // serve has been answered
 	refusals refusals
+
+	turn struct {
+		sync.Mutex
+		taken bool // a connection is served
+		next  *int // the newest of those that came meanwhile
+	}
 }
 
 func (s *serving) stats(raw json.RawMessage) (any, error) {
@@ -202,17 +209,73 @@ func (s *serving) nothingKept(json.RawMessage) (any, error) {
 	return nil, contract.Errorf("protocol.order", "This folder is served without a layer and a store, so there is nothing to list, apply or restore.")
 }
 
-// accept serves until the listening socket fails, which it does only with the process.
+// accept takes each connection at once, whatever becomes of it, until the listening socket fails, which it does only with the process.
+// One that nobody took would fill the listen queue, and the guest's vsock device stands still with all of its streams while that is full.
 func (s *serving) accept() error {
+	spare := openSpare()
 	for {
 		fd, _, err := unix.Accept4(s.listen, unix.SOCK_CLOEXEC)
-		if errors.Is(err, unix.EINTR) || errors.Is(err, unix.ECONNABORTED) {
-			continue
-		}
-		if err != nil {
+		switch {
+		case err == nil:
+			s.admit(fd)
+		case errors.Is(err, unix.EINTR), errors.Is(err, unix.ECONNABORTED):
+		case errors.Is(err, unix.EMFILE) && spare >= 0:
+			// What the guest has open took every descriptor: this connection gets the one that was kept for it, to be closed by.
+			unix.Close(spare)
+			if fd, _, err := unix.Accept4(s.listen, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK); err == nil {
+				unix.Close(fd)
+			}
+			spare = openSpare()
+		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOMEM), errors.Is(err, unix.ENOBUFS):
+			time.Sleep(acceptAgain)
+			spare = openSpare()
+		default:
 			return err
 		}
+	}
+}
+
+// acceptAgain is how long connections wait while there is no descriptor or memory to take them with.
+const acceptAgain = 10 * time.Millisecond
+
+// openSpare gives a descriptor that stands for nothing, or -1.
+func openSpare() int {
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	if err != nil {
+		return -1
+	}
+	return fd
+}
+
+// admit serves a connection, one at a time. Of those that come meanwhile the newest is kept, as it may be the remount whose predecessor
+// is about to end, and the one before it is closed.
+func (s *serving) admit(fd int) {
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	switch {
+	case !s.turn.taken:
+		s.turn.taken = true
+		go s.serve(fd)
+	case s.turn.next != nil:
+		unix.Close(*s.turn.next)
+		fallthrough
+	default:
+		s.turn.next = &fd
+	}
+}
+
+// serve serves a connection, and then the one that came last meanwhile.
+func (s *serving) serve(fd int) {
+	for {
 		s.one(stream.New(fd))
+		s.turn.Lock()
+		next := s.turn.next
+		s.turn.next, s.turn.taken = nil, next != nil
+		s.turn.Unlock()
+		if next == nil {
+			return
+		}
+		fd = *next
 	}
 }
 
