@@ -385,6 +385,18 @@ export const mutants = [
     red: { file: credentials("prepare.test.ts"), tests: "a credential that is not the task's stand-in" },
   },
   {
+    name: "an address that is a key passes",
+    promise: "no credential but the task's own leaves",
+    edits: [
+      {
+        file: credentials("prepare.ts"),
+        search: "if (this.#segments && this.#profile?.pathKeys && anyFits(this.#profile.pathKeys, this.#segments)) {",
+        replace: "if (this.#segments && this.#profile?.pathKeys && anyFits([], this.#segments)) {",
+      },
+    ],
+    red: { file: credentials("prepare.test.ts"), tests: "a credential that is not the task's stand-in" },
+  },
+  {
     name: "a foreign key passes behind the stand-in's Basic",
     promise: "no credential but the task's own leaves",
     edits: [

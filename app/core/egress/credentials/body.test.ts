@@ -342,6 +342,15 @@ describe("fields of a body that are credentials at that host", () => {
     expect(own).toMatchObject({ kind: "pass", body: { held: false } });
   });
 
+  it("an alarm's routing key is one, and what it tells is none", () => {
+    const alarm: Given = { host: "events.pagerduty.com", path: "/v2/enqueue", headers: JSON_TYPE };
+    expect(code(send(alarm, '{"routing_key":"x","event_action":"trigger"}'))).toBe("credential.foreign");
+    expect(code(send(alarm, '{"routingKey":"x"}'))).toBe("credential.foreign");
+    expect(ask(alarm, { credentials: "guest" })).toMatchObject({ kind: "pass", body: { kind: "forward" } });
+    const plain = '{"event_action":"trigger","dedup_key":"x"}';
+    expect(send(alarm, plain)).toBe(plain);
+  });
+
   it("a stand-in becomes the key where its binding says so", () => {
     expect(send(at("application/json"), JSON.stringify({ token: form.placeholder, text: "x" }))).toBe(
       JSON.stringify({ token: form.value, text: "x" }),

@@ -29,6 +29,17 @@ export const SERVICES: readonly HostProfile[] = [
     pathKeys: endpoints(["/webhook*/**", "/workflows/**"]),
   },
   { hosts: ["hooks.zapier.com", "maker.ifttt.com", "hook.integromat.com", "hook.*.make.com"], pathKeys: everywhere },
+  { hosts: ["open.feishu.cn", "open.larksuite.com"], pathKeys: endpoints(["/open-apis/bot/hook/*/**", "/open-apis/bot/v2/hook/*/**"]) },
+  { hosts: ["webexapis.com", "api.ciscospark.com"], pathKeys: endpoints(["/v1/webhooks/incoming/*/**"]) },
+  {
+    hosts: ["events.pagerduty.com", "events.eu.pagerduty.com"],
+    pathKeys: endpoints(["/integration/*/**", "/x-ere/*/**"]),
+    bodyKeys: new Set(["routingkey", "servicekey"]),
+  },
+  { hosts: ["*.loggly.com"], pathKeys: endpoints(["/inputs/*/**", "/bulk/*/**"]) },
+  { hosts: ["api.day.app", "sctapi.ftqq.com", "hc-ping.com", "*.quiknode.pro"], pathKeys: endpoints(["/*/**"]) },
+  { hosts: ["*.infura.io"], pathKeys: endpoints(["/v3/*/**", "/ws/v3/*/**"]) },
+  { hosts: ["*.g.alchemy.com"], pathKeys: endpoints(["/v2/*/**", "/v3/*/**", "/nft/*/*/**"]) },
   { hosts: ["chat.googleapis.com"], queryKeys: new Set(["key", "token"]) },
   {
     hosts: ["api.pushover.net", "graph.facebook.com", "api.vk.com", "api.dropboxapi.com", "api.twitter.com", "api.x.com"],

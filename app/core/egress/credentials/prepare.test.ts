@@ -365,6 +365,18 @@ const SPELLINGS: [string, Parameters<typeof request>[0]][] = [
   ["Telegram's bot path, encoded", { host: "api.telegram.org", method: "POST", path: "/%62ot123:abc/sendMessage" }],
   ["Discord's hook", { host: "discord.com", method: "POST", path: "/api/webhooks/123/abc" }],
   ["Discord's hook of a version", { host: "discord.com", method: "POST", path: "/api/v10/webhooks/123/abc" }],
+  ["Telegram's bot path at another server", { path: `/bot${FOREIGN_KEYS.telegram}/getMe` }],
+  ["Slack's hook through a relay", { method: "POST", path: "/to/services/T0FIXTURE/B0FIXTURE/fixtureFIXTUREfixture012" }],
+  ["Slack's hook through a relay, encoded", { path: "/to/T0FIXTURE%2fB0FIXTURE%2FfixtureFIXTUREfixture012" }],
+  ["Slack's hook in a parameter", { query: "to=https%3A%2F%2Frelay.example.com%2FT0FIXTURE%2FB0FIXTURE%2FfixtureFIXTUREfixture012" }],
+  ["Discord's hook through a relay", { method: "POST", path: `/api/webhooks/12345678901234567/${"aB3_".repeat(17)}` }],
+  ["Lark's hook", { host: "open.larksuite.com", method: "POST", path: "/open-apis/bot/v2/hook/abc" }],
+  ["Webex's hook", { host: "webexapis.com", method: "POST", path: "/v1/webhooks/incoming/abc" }],
+  ["PagerDuty's integration", { host: "events.pagerduty.com", method: "POST", path: "/integration/abc/enqueue" }],
+  ["Loggly's input", { host: "logs-01.loggly.com", method: "POST", path: "/inputs/abc/tag/x/" }],
+  ["a check's address", { host: "hc-ping.com", path: "/abc/fail" }],
+  ["Infura's key", { host: "mainnet.infura.io", method: "POST", path: "/v3/abc" }],
+  ["Alchemy's key", { host: "eth-mainnet.g.alchemy.com", method: "POST", path: "/v2/abc" }],
   ["a parameter in the path", { path: "/v1/things;access_token=abcdef/x" }],
   ["Slack's upload", { host: "files.slack.com", method: "POST", path: "/upload/v1/abcdef" }],
   [
@@ -386,6 +398,16 @@ describe("a credential that is not the task's stand-in is refused at every allow
     // control: the same passes under a rule that lets the guest use its own
     passedOrStandIn(given);
   });
+
+  it.each<Parameters<typeof request>[0]>([
+    { host: "events.pagerduty.com", method: "POST", path: "/v2/enqueue" },
+    { host: "open.larksuite.com", path: "/open-apis/bot/v2/info" },
+    { host: "hc-ping.com", path: "/" },
+    { host: "mainnet.infura.io", path: "/status" },
+    { path: "/to/services/T0FIXTURE/B0FIXTURE/short" },
+    { path: "/api/webhooks/12345678901234567/deliveries" },
+    { path: "/robot1234567890/AA" },
+  ])("an address of their hosts that is no key passes: %j", (given) => expect(ask(given).kind).toBe("pass"));
 
   it("that are more than two hundred spellings", () => expect(SPELLINGS.length).toBeGreaterThan(200));
 

@@ -85,7 +85,8 @@ const SHAPES: readonly KeyShape[] = [
   shape("NRA[KA]-", "[A-Z0-9]{20}"),
   shape("phx_|phc_", "[A-Za-z0-9]{24}"),
   shape("dapi", "[0-9a-f]{32}"),
-  shape("[0-9]{8,10}:AA", "[\\w-]{32}"),
+  // in an address it stands right behind "bot", at servers of its user's own too
+  shape("(?:bot)?[0-9]{8,10}:AA", "[\\w-]{32}"),
   shape("[MNO][\\w-]{22,28}\\.[\\w-]{6}\\.", "[\\w-]{27}"),
   shape("CFPAT-", "[\\w-]{24}"),
   shape("pat[A-Za-z0-9]{14}\\.", "[0-9a-f]{24}"),
@@ -95,9 +96,12 @@ const SHAPES: readonly KeyShape[] = [
   shape("eyJ", "[\\w-]{8,1024}\\.[\\w-]{4}"),
 ];
 
+/** Ends of addresses that are a key as a whole, whichever relay of its owner's they go through. */
+const KEY_ADDRESSES = ["T[A-Z0-9]{8,12}/B[A-Z0-9]{8,12}/[A-Za-z0-9]{24}", "webhooks/[0-9]{17,20}/[\\w-]{60}"];
+
 const BORDER = "(?<![A-Za-z0-9])";
 const ANY_KEY = new RegExp(
-  `${BORDER}(?:${SHAPES.map(({ lead, rest }) => `(?:${lead})${rest}`).join("|")})|-----BEGIN [A-Z ]{0,32}PRIVATE KEY`,
+  `${BORDER}(?:${[...SHAPES.map(({ lead, rest }) => `(?:${lead})${rest}`), ...KEY_ADDRESSES].join("|")})|-----BEGIN [A-Z ]{0,32}PRIVATE KEY`,
 );
 const LEADS = SHAPES.map(({ lead }) => new RegExp(`^(?:${lead})`));
 
