@@ -239,8 +239,9 @@ export function show(result, { quietOutput = false } = {}) {
   if (result.failed && !quietOutput) process.stderr.write(`${result.output.trimEnd()}\n\n`);
 }
 
-/** Names each failure, with at most 2,000 characters of what it said. */
+/** Tells each failure with at most 2,000 characters of what it said; then all of them by name, a line each. */
 export function showFailures(results) {
+  const names = results.flatMap(({ name, failures }) => failures.map((failure) => `${name}: ${failure.name}`));
   for (const { name, failures } of results) {
     for (const failure of failures) {
       const message = failure.message.trim();
@@ -249,6 +250,7 @@ export function showFailures(results) {
       );
     }
   }
+  if (names.length > 0) process.stderr.write(`\n${names.map((name) => `FAILED  ${name}\n`).join("")}`);
 }
 
 /** Runs jobs with at most `width` at once: two cores do not get faster with more. */

@@ -14,6 +14,8 @@ export default defineConfig({
           root: new URL("..", import.meta.url).pathname,
           include: ["app/**/*.test.ts", "app/**/*.test.tsx", "helpers/**/*.test.ts", "build/**/*.test.ts", "test/structure/**/*.test.ts"],
           testTimeout: 10_000,
+          // half of these files wait for programs that they started: one worker, the default on two cores, leaves one idle
+          maxWorkers: 2,
         },
       },
       {
