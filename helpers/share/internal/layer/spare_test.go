@@ -39,6 +39,10 @@ func TestAFileThatComesWhereAnotherWentIsEmptyNewAndUnderANumberOfItsOwn(t *test
 	seen := map[uint64]bool{}
 	renewed := 0
 	for i := range 5 * maxSpare {
+		// at first beside the sweeps, as a guest works; then after each, so that there is something to use again
+		if i >= 4*maxSpare {
+			l.sweeps.Wait()
+		}
 		ready := kept(l)
 		comesAndGoes(t, l, i)
 		if kept(l) < ready {
