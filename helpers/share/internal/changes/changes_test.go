@@ -42,6 +42,8 @@ type rig struct {
 	write      *writeback.Folder
 	set        *changes.Set
 	crash      func(string)
+	// descriptors of the folder that is served, which a process has to its end
+	served []int
 }
 
 func newRig(t testing.TB) *rig {
@@ -71,7 +73,8 @@ func (r *rig) open() {
 	t := r.t
 	t.Helper()
 	r.close()
-	lower, err := hostfs.New(hostfs.Options{Root: r.dir(r.root), Proc: r.dir("/proc/self/fd"), ReadOnly: true, UID: 1000, GID: 1000})
+	r.served = []int{r.dir(r.root), r.dir("/proc/self/fd")}
+	lower, err := hostfs.New(hostfs.Options{Root: r.served[0], Proc: r.served[1], ReadOnly: true, UID: 1000, GID: 1000})
 	must(t, err)
 	root := lower.Root().(view.Object)
 	defer root.Drop()
@@ -104,6 +107,10 @@ func (r *rig) close() {
 		r.write.Close()
 		r.write = nil
 	}
+	for _, fd := range r.served {
+		unix.Close(fd)
+	}
+	r.served = nil
 }
 
 func (r *rig) host(path string) string { return filepath.Join(r.root, path) }
