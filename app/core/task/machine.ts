@@ -160,8 +160,6 @@ export class Machine {
     const [controlPort = 0, sshPort = 0, egressPort = 0] = choosePorts(3);
     this.#sshPort = sshPort;
     this.#egressPort = egressPort;
-    const verified = progress.step("image", "the kernel and initramfs to match their hashes", () => verifyBootFiles(image, signal));
-    const shared = this.folders.serveAll();
     const disk = progress.step("disk", "the task's own disk", () => this.#prepareDisk());
     const helper = progress.step("helper", "the helper program", async () => {
       this.#helper = await Helper.spawn(this.#options.programs, paths.task(task.id).hostLog, {
@@ -172,19 +170,20 @@ export class Machine {
       return this.#helper;
     });
     const control = FirstConnection.listen(`${this.#place.streams}_${controlPort}`);
-    // each is awaited where its result is needed; a failure before that is no unhandled one
-    const network = progress.step("egress", "the way out, and the keys that go with it", () => this.#openNetwork());
-    for (const making of [verified, shared, disk, helper, control, network]) {
-      this.#making.push(making);
-      making.catch(() => {});
-    }
+    this.#make(disk, helper, control);
     this.#control = await control;
     await disk;
     const running = await helper;
     signal.throwIfAborted();
-    await progress.step("boot", "the guest's kernel", () =>
+    const boot = progress.step("boot", "the guest's kernel", () =>
       this.#boot(running, [controlPort, egressPort, ...this.folders.ports], controlPort),
     );
+    // All of this takes its time of the thread that asks for the boot, and is needed only when the guest has called: it comes after.
+    const verified = progress.step("image", "the kernel and initramfs to match their hashes", () => verifyBootFiles(image, signal));
+    const shared = this.folders.serveAll();
+    const network = progress.step("egress", "the way out, and the keys that go with it", () => this.#openNetwork());
+    this.#make(boot, verified, shared, network);
+    await boot;
     this.#keys = await makeKeys(); // while the guest's kernel boots
     const agent = await progress.step("agent", "the agent in the guest to call", () => this.#greet());
     const [opened] = await Promise.all([network, verified, running.closePort(controlPort)]);
@@ -197,6 +196,14 @@ export class Machine {
     });
     await progress.step("ready", "the guest's ssh service", () => connected);
     this.#clock = setInterval(() => void this.pushTime(), CLOCK_EVERY_MS);
+  }
+
+  /** Each is awaited where its result is needed; a failure before that is no unhandled one. */
+  #make(...parts: Promise<unknown>[]): void {
+    for (const making of parts) {
+      this.#making.push(making);
+      making.catch(() => {});
+    }
   }
 
   async #prepareDisk(): Promise<void> {
