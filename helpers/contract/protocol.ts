@@ -7,7 +7,7 @@ import { z } from "zod";
 
 export const HELPER_PROTOCOL = 1;
 export const SHARE_PROTOCOL = 3;
-export const AGENT_PROTOCOL = 5;
+export const AGENT_PROTOCOL = 6;
 
 /** Longest line of any of the three protocols, newline included, in bytes. */
 export const MAX_LINE_BYTES = 1_048_576;
@@ -524,6 +524,22 @@ export const agent = {
       result: nothing,
     })),
     setEnvironment: method(() => ({ params: z.strictObject({ environment }), result: nothing })),
+    /**
+     * The one request that does not come on the control stream: a session of the ssh service has it as its subsystem, `command@cloche`, a
+     * space and the params. The session is its answer.
+     */
+    command: method(() => ({
+      params: z.strictObject({
+        /** program and arguments, each as base64 of its bytes, of which none is NUL; no shell reads them */
+        argv: z.array(base64(262_144)).min(1).max(4096),
+        directory: text(1024).regex(/^\/[^\0]*$/),
+        /** make the directory when it is not there */
+        make: z.boolean(),
+        /** over the task's own */
+        environment,
+      }),
+      result: nothing,
+    })),
     setTime: method(() => ({ params: z.strictObject({ timeUnixNs: unixNs }), result: z.strictObject({ steppedMs: z.int() }) })),
     stats: method(() => ({
       params: nothing,
@@ -564,6 +580,7 @@ export type MachineConfig = z.infer<(typeof helper.requests.start)["params"]>;
 export type ExitedNotice = z.infer<typeof helper.notifications.exited>;
 export type ProbeResult = z.infer<(typeof helper.requests.probe)["result"]>;
 export type AgentHello = z.infer<typeof agent.notifications.hello>;
+export type CommandParams = z.infer<(typeof agent.requests.command)["params"]>;
 export type GuestConfig = z.infer<(typeof agent.requests.configure)["params"]>;
 export type ServeParams = z.infer<(typeof share.requests.serve)["params"]>;
 export type ShareChange = z.infer<typeof shareChange>;

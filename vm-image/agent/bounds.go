@@ -23,6 +23,8 @@ const (
 	maxGraceMs       = 60_000
 	maxCertificate   = 8192
 	maxPEMLine       = 76
+	maxWords         = 4096
+	maxWordText      = 262_144
 
 	lower   = "abcdefghijklmnopqrstuvwxyz"
 	upper   = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const protocolVersion = 5
+const protocolVersion = 6
 
 // agent is all that the requests share. Each part guards itself.
 type agent struct {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"io"
 	"os"
 	"strings"
@@ -94,26 +95,36 @@ func (x *session) answer(r *ssh.Request) (run func()) {
 		}
 	case "shell":
 		path := x.s.shell()
-		run = x.start(path, []string{"-" + path[strings.LastIndexByte(path, '/')+1:]})
+		run = x.start(x.fromHome(path, []string{"-" + path[strings.LastIndexByte(path, '/')+1:]}, x.environment())...)
 		ok = run != nil
 	case "exec":
 		var m struct{ Line string }
 		if ssh.Unmarshal(r.Payload, &m) == nil {
 			// bash whatever the user's shell: the host quotes for bash
-			run = x.start("/bin/bash", []string{"bash", "-c", m.Line})
+			run = x.start(x.fromHome("/bin/bash", []string{"bash", "-c", m.Line}, x.environment())...)
 			ok = run != nil
 		}
 	case "subsystem":
 		var m struct{ Name string }
-		if ssh.Unmarshal(r.Payload, &m) == nil && m.Name == "sftp" && x.terminal == nil {
+		if x.child != nil || x.terminal != nil || ssh.Unmarshal(r.Payload, &m) != nil {
+			break
+		}
+		if m.Name == "sftp" {
 			for _, path := range sftpServers {
 				if _, err := os.Stat(path); err == nil {
-					run = x.start(path, []string{path})
+					run = x.start(x.fromHome(path, []string{path}, x.environment())...)
 					break
 				}
 			}
-			ok = run != nil
+		} else if params, is := strings.CutPrefix(m.Name, commandSubsystem); is {
+			w, err := parseCommand(json.RawMessage(params))
+			if err != nil {
+				logf("ssh: a command was refused: %v", err)
+				break
+			}
+			run = x.startCommand(w)
 		}
+		ok = run != nil
 	}
 	// agent forwarding and X11 among the refused: the guest gets no way to what the host's user can do
 	_ = r.Reply(ok, nil)
@@ -160,12 +171,25 @@ func (x *session) closeOurs() {
 	}
 }
 
-// start runs a program as the user; nil when it could not be started or the session has one already.
-func (x *session) start(path string, args []string) (run func()) {
+// way is one of the ways to start what a session asks for.
+type way struct {
+	path string
+	args []string
+	env  []string
+	dir  string
+}
+
+// fromHome is how a program starts as under sshd: in the user's home, and in / when that is gone or closed.
+func (x *session) fromHome(path string, args, env []string) []way {
+	return []way{{path, args, env, x.s.user.home()}, {path, args, env, "/"}}
+}
+
+// start runs a program as the user, in the first of the ways that works; nil when none did or the session has one already.
+func (x *session) start(ways ...way) (run func()) {
 	if x.child != nil {
 		return nil
 	}
-	c := command{path: path, args: args, env: x.environment(), group: x.s.group(), dir: x.s.user.home(), user: x.s.credential()}
+	c := command{group: x.s.group(), user: x.s.credential()}
 	var theirs []*os.File
 	defer func() {
 		for _, f := range theirs {
@@ -192,14 +216,16 @@ func (x *session) start(path string, args []string) (run func()) {
 		}
 	}
 	x.s.ready()
-	began, err := x.s.procs.start(c)
-	if err == unix.ENOENT || err == unix.EACCES || err == unix.ENOTDIR {
-		// a home that is gone or closed: as sshd, in / then
-		c.dir = "/"
-		began, err = x.s.procs.start(c)
+	var began *child
+	var err error
+	for _, w := range ways {
+		c.path, c.args, c.env, c.dir = w.path, w.args, w.env, w.dir
+		if began, err = x.s.procs.start(c); err == nil {
+			break
+		}
 	}
 	if err != nil {
-		logf("ssh: %s cannot be started: %v", path, err)
+		logf("ssh: %s cannot be started: %v", c.path, err)
 		if x.terminal == nil {
 			x.closeOurs()
 			x.ours = nil

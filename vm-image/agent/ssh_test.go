@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"io"
@@ -11,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -272,6 +275,127 @@ func TestSSH_AProcessLeftBehindWithTheOutput_KeepsTheSession(t *testing.T) {
 		t.Errorf("%q after %v", got, time.Since(began))
 	} else {
 		output(t, client, "kill "+got)
+	}
+}
+
+// commandName is the subsystem of a command; bytes of the words are kept.
+func commandName(directory string, makeIt bool, env map[string]string, argv ...string) string {
+	p := commandParams{Argv: []string{}, Directory: directory, Make: makeIt, Environment: env}
+	if env == nil {
+		p.Environment = map[string]string{}
+	}
+	for _, word := range argv {
+		p.Argv = append(p.Argv, base64.StdEncoding.EncodeToString([]byte(word)))
+	}
+	raw, _ := json.Marshal(p)
+	return commandSubsystem + string(raw)
+}
+
+// runCommand gives what a command wrote, its errors and its status; -1 where the request was refused.
+func runCommand(t *testing.T, client *ssh.Client, name string) (out, problems string, status int) {
+	t.Helper()
+	channel, requests, err := client.OpenChannel("session", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer channel.Close()
+	statuses := make(chan int, 1)
+	go func() {
+		defer close(statuses)
+		for r := range requests {
+			var m struct{ Status uint32 }
+			if r.Type == "exit-status" && ssh.Unmarshal(r.Payload, &m) == nil {
+				statuses <- int(m.Status)
+			}
+		}
+	}()
+	if ok, err := channel.SendRequest("subsystem", true, ssh.Marshal(struct{ Name string }{name})); err != nil || !ok {
+		return "", "", -1
+	}
+	_ = channel.CloseWrite()
+	stderr := make(chan []byte, 1)
+	go func() { b, _ := io.ReadAll(channel.Stderr()); stderr <- b }()
+	stdout, _ := io.ReadAll(channel)
+	return string(stdout), string(<-stderr), <-statuses
+}
+
+func TestSSH_Command_EveryByteOfEveryWordArrives(t *testing.T) {
+	client := newSSHServer(t, nil).client(t)
+	every := make([]byte, 255)
+	for i := range every {
+		every[i] = byte(i + 1)
+	}
+	want := []string{"", "a b", "$HOME `id` $(id) 'x' \"y\" \\", "*", "-n", "\n", string(every), "\xff\xfe"}
+	out, problems, status := runCommand(t, client, commandName("/", false, nil, append([]string{"printf", "%s\\0"}, want...)...))
+	if got := strings.Split(strings.TrimSuffix(out, "\x00"), "\x00"); status != 0 || !slices.Equal(got, want) {
+		t.Errorf("%d %s\n%q\n%q", status, problems, got, want)
+	}
+}
+
+func TestSSH_Command_StartsWithoutAShellWhereItCanAndWithOneWhereItCannot(t *testing.T) {
+	client := newSSHServer(t, map[string]string{"TASK": "task", "BOTH": "task"}).client(t)
+	place := t.TempDir()
+	write := func(name, text string, mode os.FileMode) {
+		if err := os.WriteFile(filepath.Join(place, name), []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("hashbang", "#!/bin/sh\necho here $0 $1", 0o755)
+	write("bare", "echo bare $1", 0o755)
+	write("closed", "echo closed", 0o644)
+	if err := os.Mkdir(filepath.Join(place, "folder"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for what, c := range map[string]struct {
+		env    map[string]string
+		dir    string
+		make   bool
+		argv   []string
+		out    string
+		status int
+	}{
+		"a program of the path, with no shell's variable about": {nil, place, false, []string{"sh", "-c", `echo $PWD; tr '\0' '\n' </proc/$$/environ | grep -c ^SHLVL=`}, place + "\n0\n", 1},
+		"the task's variables under the command's":              {map[string]string{"BOTH": "mine $x"}, "/", false, []string{"sh", "-c", `echo "$TASK|$BOTH"`}, "task|mine $x\n", 0},
+		"a program of the directory":                            {nil, place, false, []string{"./hashbang", "a  b"}, "here ./hashbang a b\n", 0},
+		"its own status":                                        {nil, "/", false, []string{"sh", "-c", "exit 125"}, "", 125},
+		"a script that does not name its shell":                 {nil, place, false, []string{"./bare", "x"}, "bare x\n", 0},
+		"a program that may not be run":                         {nil, place, false, []string{"./closed"}, "", 126},
+		"a folder":                                              {nil, place, false, []string{"./folder"}, "", 126},
+		"a program that is not there":                           {nil, place, false, []string{"no-such-program-here"}, "", 127},
+		"a path that is not there":                              {nil, place, false, []string{"/no/such"}, "", 127},
+		"an empty word":                                         {nil, place, false, []string{""}, "", 127},
+		"a word of the shell's":                                 {nil, place, false, []string{"echo x; true"}, "", 127},
+		"a path relative to the directory":                      {map[string]string{"PATH": "."}, place, false, []string{"hashbang", "x"}, "here " + place + "/hashbang x\n", 0},
+		"no directory":                                          {nil, place + "/none", false, []string{"true"}, "", 125},
+		"a file for a directory":                                {nil, place + "/bare", true, []string{"true"}, "", 125},
+		"a directory to make":                                   {nil, place + "/made/deep", true, []string{"/bin/pwd"}, place + "/made/deep\n", 0},
+		"a directory that is there":                             {nil, place, true, []string{"/bin/pwd"}, place + "\n", 0},
+		"a directory like an option":                            {nil, place + "/-P", true, []string{"/bin/pwd"}, place + "/-P\n", 0},
+	} {
+		out, problems, status := runCommand(t, client, commandName(c.dir, c.make, c.env, c.argv...))
+		if out != c.out || status != c.status {
+			t.Errorf("%s: %d %q %q, wanted %d %q", what, status, out, problems, c.status, c.out)
+		}
+		if status > 125 && problems == "" {
+			t.Errorf("%s: no word of why", what)
+		}
+	}
+}
+
+func TestSSH_Command_WhatIsNoneIsRefused(t *testing.T) {
+	client := newSSHServer(t, nil).client(t)
+	good := commandName("/", false, nil, "true")
+	if _, _, status := runCommand(t, client, good); status != 0 {
+		t.Fatalf("the control ends with %d", status)
+	}
+	for _, name := range []string{
+		"", "command@cloche", commandSubsystem, commandSubsystem + "true", commandSubsystem + "{}", good + "{}", strings.ToUpper(good), "x" + good,
+		commandName("relative", false, nil, "true"), commandName("/", false, nil), commandName("/", false, map[string]string{"A B": ""}, "true"),
+		commandName("/", false, nil, "tr\x00ue"),
+	} {
+		if out, problems, status := runCommand(t, client, name); status != -1 {
+			t.Errorf("%.60q: %d %q %q", name, status, out, problems)
+		}
 	}
 }
 

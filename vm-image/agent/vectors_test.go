@@ -22,6 +22,7 @@ func parsers() map[string]contract.Handler {
 		"mount":          only(func(raw json.RawMessage) error { _, err := parseMount(raw); return err }),
 		"unmount":        only(func(raw json.RawMessage) error { _, err := parseUnmount(raw); return err }),
 		"setEnvironment": only(func(raw json.RawMessage) error { _, err := parseSetEnvironment(raw); return err }),
+		"command":        only(func(raw json.RawMessage) error { _, err := parseCommand(raw); return err }),
 		"setTime":        only(func(raw json.RawMessage) error { _, err := parseSetTime(raw); return err }),
 		"shutdown":       only(func(raw json.RawMessage) error { _, err := parseShutdown(raw); return err }),
 		"stats":          noParamsOnly, "ping": noParamsOnly, "sync": noParamsOnly,
