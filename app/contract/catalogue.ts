@@ -79,6 +79,7 @@ export const CATALOGUE = {
   "guest.ssh": "the guest's ssh service failed",
   "guest.corrupt-root": "a root layer does not match its hash",
   "exec.ticket": "a stream ticket that the keeper does not know",
+  "exec.too-long": "a command whose words are more than one can carry",
   "exec.timeout": "the workload ran longer than allowed",
   "copy.failed": "a copy into or out of a task failed",
   "web.forbidden": "a request to the web page without its token, Origin or Host",

@@ -1,6 +1,6 @@
 import { execFileSync } from "node:child_process";
 import { describe, expect, it } from "vitest";
-import { commandLine, quote } from "./command.ts";
+import { commandLine, commandSubsystem, quote } from "./command.ts";
 
 const bytes = (text: string) => Buffer.from(text, "latin1");
 /** What a real bash makes of the line: its arguments, NUL-separated. */
@@ -44,5 +44,41 @@ describe("a command's arguments reach the guest's shell byte for byte", () => {
       }
     };
     expect([status("/no/such/program"), status("/etc/passwd")]).toEqual([127, 126]);
+  });
+});
+
+describe("a command by its words", () => {
+  const command = { argv: ["true"].map(bytes), workingDirectory: "/home/you/files", env: {} };
+  const said = (subsystem: string | undefined) => JSON.parse((subsystem ?? "").slice("command@cloche ".length));
+
+  it("carries every byte but NUL, the directory and the variables, in ASCII", () => {
+    const every = String.fromCharCode(...Array.from({ length: 255 }, (_, n) => n + 1));
+    const subsystem = commandSubsystem({ ...command, argv: ["x", "", every].map(bytes), makeWorkingDirectory: true, env: { A: "$x\n" } });
+    expect(subsystem).toMatch(/^command@cloche \{[\x20-\x7e]+\}$/);
+    expect(said(subsystem)).toEqual({
+      argv: ["x", "", every].map((word) => bytes(word).toString("base64")),
+      directory: "/home/you/files",
+      make: true,
+      environment: { A: "$x\n" },
+    });
+  });
+
+  it("is left to the shell for a login shell, and in a directory that is relative to home", () => {
+    expect(commandSubsystem({ workingDirectory: "/", env: {} })).toBeUndefined();
+    expect(commandSubsystem({ ...command, workingDirectory: "work" })).toBeUndefined();
+  });
+
+  it("an argument with NUL is refused", () => {
+    expect(() => commandSubsystem({ ...command, argv: [Buffer.from([0])] })).toThrow(RangeError);
+  });
+
+  it("more than one request carries is refused, by words and as a line; a little less is not", () => {
+    const refused = expect.objectContaining({ problem: expect.objectContaining({ code: "exec.too-long" }) });
+    const long = { ...command, argv: ["echo", "x".repeat(250_000)].map(bytes) };
+    expect(() => commandSubsystem(long)).toThrow(refused);
+    expect(() => commandLine(long)).toThrow(refused);
+    const shorter = { ...command, argv: ["echo", "x".repeat(180_000)].map(bytes) };
+    expect(said(commandSubsystem(shorter)).argv).toHaveLength(2);
+    expect(commandLine(shorter)).toContain("xxx");
   });
 });

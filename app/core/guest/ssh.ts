@@ -7,6 +7,7 @@ import type { Socket } from "node:net";
 import type ssh2 from "ssh2";
 import type { ClientChannel, ConnectConfig } from "ssh2";
 import { ProblemError } from "../../contract/index.ts";
+import { commandLine, commandSubsystem, type GuestCommand } from "./command.ts";
 
 /** Read when a machine is made and not before: a keeper answers its first request 25 ms sooner, and the guest's boot leaves the time. */
 const library = async (): Promise<typeof ssh2> => (await import("ssh2")).default;
@@ -61,6 +62,12 @@ const ALGORITHMS: NonNullable<ConnectConfig["algorithms"]> = {
   cipher: ["chacha20-poly1305@openssh.com", "aes128-gcm@openssh.com"],
   compress: ["none"],
 };
+
+interface Terminal {
+  readonly columns: number;
+  readonly rows: number;
+  readonly term: string;
+}
 
 export class SshConnection {
   readonly #client: ssh2.Client;
@@ -134,8 +141,21 @@ export class SshConnection {
     return connection;
   }
 
+  /** Opens a channel and runs the command there, through a shell only where one is wanted. */
+  async command(command: GuestCommand, terminal: Terminal | undefined): Promise<ClientChannel> {
+    const subsystem = terminal ? undefined : commandSubsystem(command);
+    if (subsystem === undefined) return this.exec(commandLine(command), terminal);
+    return new Promise((resolve, reject) => {
+      this.#client.subsys(subsystem, (error, channel) => {
+        if (channel) return resolve(channel);
+        // ssh2's own words repeat the request, with all variables
+        reject(sshProblem(error?.message.startsWith("Unable to start subsystem") ? "the guest's agent refused the command" : error));
+      });
+    });
+  }
+
   /** Opens a channel and runs a line in bash there. */
-  exec(line: string, terminal: { columns: number; rows: number; term: string } | undefined): Promise<ClientChannel> {
+  exec(line: string, terminal: Terminal | undefined): Promise<ClientChannel> {
     const pty = terminal && { cols: terminal.columns, rows: terminal.rows, term: terminal.term, width: 0, height: 0 };
     return new Promise((resolve, reject) => {
       this.#client.exec(line, pty ? { pty } : {}, (error, channel) => (error ? reject(sshProblem(error)) : resolve(channel)));

@@ -14,7 +14,7 @@ import {
   ProblemError,
   toProblem,
 } from "../../contract/index.ts";
-import { commandLine, resizeChannel, type SshConnection, signalChannel } from "../guest/index.ts";
+import { resizeChannel, type SshConnection, signalChannel } from "../guest/index.ts";
 import type { OutputLog } from "./output.ts";
 
 export interface ExecRequest {
@@ -70,10 +70,9 @@ export function commandText(argv: readonly Uint8Array[] | undefined): string {
 /** Runs the command and serves `client` until both are done. Resolves with the result; rejects when there is none. */
 export async function runExec(ssh: SshConnection, request: ExecRequest, client: Socket, output: OutputLog): Promise<ExecResult> {
   const { argv, workingDirectory, makeWorkingDirectory, env } = request;
-  const line = commandLine({ ...(argv ? { argv } : {}), workingDirectory, makeWorkingDirectory, env });
   let channel: ClientChannel;
   try {
-    channel = await ssh.exec(line, request.terminal);
+    channel = await ssh.command({ ...(argv ? { argv } : {}), workingDirectory, makeWorkingDirectory, env }, request.terminal);
   } catch (error) {
     sendProblem(client, toProblem(error));
     throw error;
