@@ -603,7 +603,7 @@ export const mutants = [
   {
     name: "a rule opens a metadata service",
     promise: "no private address is dialled",
-    edits: [{ file: policy("address.ts"), search: "!isIn(METADATA, bytes) && ", replace: "" }],
+    edits: [{ file: policy("address.ts"), search: "!isIn(METADATA(), bytes) && ", replace: "" }],
     red: { file: policy("properties.test.ts"), tests: "a range opens its own addresses" },
   },
   {

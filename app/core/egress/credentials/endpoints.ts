@@ -25,16 +25,14 @@ export function looseSegments(path: string): string[] | undefined {
 
 /** A pattern of segments: `*` is one, `**` any number of them; inside a segment `*` is any text. */
 export class Endpoint {
-  readonly #pattern: RegExp;
+  readonly #text: string;
+  /** made at the first path that may fit: there are some hundreds, and most are never asked */
+  #pattern: RegExp | undefined;
   /** the last segment, where it has no star */
   readonly #last: string | undefined;
 
   constructor(pattern: string) {
-    const parts = pattern
-      .split("/")
-      .slice(1)
-      .map((part) => (part === "**" ? "(?:/[^/]+)*" : `/${part.replaceAll(/[.+?^${}()|[\]\\]/g, "\\$&").replaceAll("*", "[^/]*")}`));
-    this.#pattern = new RegExp(`^${parts.join("")}$`);
+    this.#text = pattern;
     const last = pattern.slice(pattern.lastIndexOf("/") + 1);
     this.#last = last.includes("*") ? undefined : last;
   }
@@ -42,8 +40,17 @@ export class Endpoint {
   fits(segments: readonly string[]): boolean {
     // most end otherwise, which is told without reading the whole
     if (this.#last !== undefined && segments.at(-1) !== this.#last) return false;
+    this.#pattern ??= expression(this.#text);
     return this.#pattern.test(segments.map((segment) => `/${segment.replaceAll("/", "%2f")}`).join(""));
   }
+}
+
+function expression(pattern: string): RegExp {
+  const parts = pattern
+    .split("/")
+    .slice(1)
+    .map((part) => (part === "**" ? "(?:/[^/]+)*" : `/${part.replaceAll(/[.+?^${}()|[\]\\]/g, "\\$&").replaceAll("*", "[^/]*")}`));
+  return new RegExp(`^${parts.join("")}$`);
 }
 
 /** Words of a text, so that a long list reads as one. */

@@ -12,7 +12,16 @@ const v4 = (cidr: string, what: string): Range => {
   return [bytesOf(address) ?? [], Number(bits), what];
 };
 
-const SPECIAL_V4: readonly Range[] = [
+/** Read at the first question: a keeper starts for many that never ask one. */
+function lazily<T>(make: () => T): () => T {
+  let made: T | undefined;
+  return () => {
+    made ??= make();
+    return made;
+  };
+}
+
+const SPECIAL_V4 = lazily((): readonly Range[] => [
   v4("0.0.0.0/8", "this network"),
   v4("10.0.0.0/8", "a private network"),
   v4("100.64.0.0/10", "a provider's private network"),
@@ -29,26 +38,26 @@ const SPECIAL_V4: readonly Range[] = [
   v4("203.0.113.0/24", "a range for documentation"),
   v4("224.0.0.0/4", "multicast"),
   v4("240.0.0.0/4", "reserved"),
-];
+]);
 
-const SPECIAL_V6: readonly Range[] = [
+const SPECIAL_V6 = lazily((): readonly Range[] => [
   v4("2001::/23", "a protocol's own range"),
   v4("2001:db8::/32", "a range for documentation"),
   v4("2002::/16", "an IPv4 address in an IPv6 one"),
   v4("3fff::/20", "a range for documentation"),
-];
+]);
 /** Where clouds give keys to whoever asks from within. No rule opens them. */
-const METADATA: readonly Range[] = [
+const METADATA = lazily((): readonly Range[] => [
   v4("169.254.0.0/16", ""),
   v4("168.63.129.16/32", ""),
   v4("192.0.0.192/32", ""),
   v4("100.100.100.200/32", ""),
   v4("fd00:ec2::/32", ""),
   v4("fd20:ce::254/128", ""),
-];
+]);
 
 /** What a rule's `private` may lie in: networks that a person has. */
-const OWNABLE: readonly Range[] = [
+const OWNABLE = lazily((): readonly Range[] => [
   v4("10.0.0.0/8", ""),
   v4("100.64.0.0/10", ""),
   v4("127.0.0.0/8", ""),
@@ -56,11 +65,11 @@ const OWNABLE: readonly Range[] = [
   v4("192.168.0.0/16", ""),
   v4("::1/128", ""),
   v4("fc00::/7", ""),
-];
+]);
 
-const GLOBAL_V6: Range = v4("2000::/3", "");
+const GLOBAL_V6 = lazily(() => v4("2000::/3", ""));
 /** NAT64's own prefix: on networks that have nothing but IPv6, public IPv4 hosts resolve to it. The address within decides. */
-const NAT64: Range = v4("64:ff9b::/96", "");
+const NAT64 = lazily(() => v4("64:ff9b::/96", ""));
 
 export type AddressClass = { readonly public: true } | { readonly public: false; readonly what: string };
 
@@ -70,10 +79,10 @@ export function addressClass(ip: string, own: ReadonlySet<string>): AddressClass
   if (!bytes) return { public: false, what: "no address" };
   for (const one of own) if (same(bytesOf(one), bytes)) return { public: false, what: "this computer" };
   if (bytes.length === 4) return classV4(bytes);
-  if (within(bytes, NAT64)) return classNat64(bytes.slice(12), own);
-  const special = SPECIAL_V6.find((range) => within(bytes, range));
+  if (within(bytes, NAT64())) return classNat64(bytes.slice(12), own);
+  const special = SPECIAL_V6().find((range) => within(bytes, range));
   if (special) return { public: false, what: special[2] };
-  if (within(bytes, GLOBAL_V6) && !isIsatap(bytes)) return { public: true };
+  if (within(bytes, GLOBAL_V6()) && !isIsatap(bytes)) return { public: true };
   return { public: false, what: whatV6(bytes) };
 }
 
@@ -85,7 +94,7 @@ export function refuseAddress(ip: string, own: ReadonlySet<string>, range?: stri
   const kind = addressClass(ip, own);
   if (kind.public) return undefined;
   const bytes = bytesOf(ip);
-  const opened = range !== undefined && bytes !== undefined && isIn(OWNABLE, bytes) && !isIn(METADATA, bytes) && inRange(ip, range);
+  const opened = range !== undefined && bytes !== undefined && isIn(OWNABLE(), bytes) && !isIn(METADATA(), bytes) && inRange(ip, range);
   return opened ? undefined : kind.what;
 }
 
@@ -93,7 +102,7 @@ export function refuseAddress(ip: string, own: ReadonlySet<string>, range?: stri
 export function checkPrivate(cidr: string): string | undefined {
   const range = parseCidr(cidr);
   if (!range) return `${JSON.stringify(cidr)} is no range of addresses such as 10.1.2.0/24.`;
-  const inside = OWNABLE.some((wide) => wide[0].length === range[0].length && wide[1] <= range[1] && within(range[0], wide));
+  const inside = OWNABLE().some((wide) => wide[0].length === range[0].length && wide[1] <= range[1] && within(range[0], wide));
   return inside ? undefined : `${cidr} does not lie within a range of private addresses.`;
 }
 
@@ -101,7 +110,7 @@ const isIn = (ranges: readonly Range[], bytes: readonly number[]) =>
   ranges.some((range) => range[0].length === bytes.length && within(bytes, range));
 
 function classV4(bytes: readonly number[]): AddressClass {
-  const special = SPECIAL_V4.find((range) => within(bytes, range));
+  const special = SPECIAL_V4().find((range) => within(bytes, range));
   return special ? { public: false, what: special[2] } : { public: true };
 }
 
