@@ -61,7 +61,7 @@ func TestQEMU_IsHardened(t *testing.T) {
 }
 
 func TestQEMU_AcceleratorAndProcessor(t *testing.T) {
-	for accelerator, want := range map[Accelerator][2]string{TCG: {"tcg,thread=single,tb-size=96", "max"}, KVM: {"kvm", "host"}} {
+	for accelerator, want := range map[Accelerator][2]string{TCG: {"tcg,thread=single,tb-size=56", "max"}, KVM: {"kvm", "host"}} {
 		c := good()
 		c.Accelerator = accelerator
 		q := PlanQEMU(c, host)
