@@ -53,6 +53,9 @@ describe("G14: a service in the guest that is not what it should be", () => {
     return socket;
   }
 
+  /** the keeper's end of the last stream */
+  let keeperEnd: Socket | undefined;
+
   /** One that speaks ssh with the right key, lets the keeper in, and does what `behave` says with each command. */
   async function scripted(behave: (channel: ServerChannel, connection: Connection) => void): Promise<SshConnection> {
     const keys = await makeKeys();
@@ -64,6 +67,7 @@ describe("G14: a service in the guest that is not what it should be", () => {
       });
       server.injectSocket(socket);
     });
+    keeperEnd = sock;
     return SshConnection.connect(sock, keys, "you");
   }
   /** Writes without an end, as fast as the other side takes it. */
@@ -170,6 +174,38 @@ describe("G14: a service in the guest that is not what it should be", () => {
     clearInterval(asking);
   }, 40_000);
 
+  it("an honest one may end a command whose input it has not read yet: the connection stays for the others (control)", async () => {
+    let serverEnd: Socket | undefined;
+    let end = () => {};
+    const connection = await scripted((channel, server) => {
+      if (serverEnd) {
+        channel.exit(7);
+        channel.end();
+        return;
+      }
+      serverEnd = (server as unknown as { _sock: Socket })._sock;
+      serverEnd.pause();
+      end = () => {
+        channel.exit(0);
+        channel.end();
+        (channel as unknown as Inside)._client._protocol.channelClose((channel as unknown as Inside).outgoing.id);
+      };
+    });
+    const channel = await connection.exec("true", undefined);
+    channel.on("error", () => {});
+    channel.write(Buffer.alloc(1_900_000));
+    await expect.poll(() => keeperEnd?.writableLength).toBeGreaterThan(1 << 20);
+    const closed = once(channel.resume(), "close");
+    end();
+    expect(await closed).toEqual([0]);
+    expect(keeperEnd?.writableLength, "it did have to wait").toBeGreaterThan(1 << 20);
+    expect(connection.alive).toBe(true);
+    serverEnd?.resume();
+    const next = await connection.exec("true", undefined);
+    expect(await once(next.resume(), "close")).toEqual([7]);
+    connection.end();
+  }, 40_000);
+
   it("that offers a window without an end and does not read gets no more than an honest one's", async () => {
     const connection = await scripted((channel, server) => {
       const { _client, outgoing } = channel as unknown as Inside;
@@ -195,6 +231,7 @@ interface Inside {
       channelData(id: number, data: Buffer, type: number): void;
       channelExtData(id: number, data: Buffer, type: number): void;
       channelWindowAdjust(id: number, amount: number): void;
+      channelClose(id: number): void;
     };
   };
 }

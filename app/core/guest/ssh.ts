@@ -96,12 +96,16 @@ export class SshConnection {
       greeting += chunk.length;
       if (greeting > MAX_HANDSHAKE_BYTES) end("it greets without an end");
     };
+    // whose input may wait to be written: what a command left unread when it ended goes out all the same
+    const writing = new Set<OpenChannel>();
     const look = () => {
       const channels = openChannels(this.#client);
+      if (sock.writableLength <= MAX_UNSENT_BYTES) writing.clear();
+      for (const channel of channels) writing.add(channel);
       for (const { outgoing } of channels) outgoing.window = Math.min(outgoing.window, WINDOW_BYTES);
       if (channels.some((channel) => channel.readableLength + channel.stderr.readableLength > MAX_UNREAD_BYTES))
         end("it sent more than it was given room for");
-      if (sock.writableLength > MAX_UNSENT_BYTES + channels.length * WINDOW_BYTES) end("it does not read what it is answered");
+      if (sock.writableLength > MAX_UNSENT_BYTES + writing.size * WINDOW_BYTES) end("it does not read what it is answered");
     };
     sock.on("data", greeted);
     // from here on after ssh2's own listener: a window that the guest just gave is cut before anything is written into it
