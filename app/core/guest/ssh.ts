@@ -18,8 +18,13 @@ const READY_DEADLINE_MS = 30_000;
 const WINDOW_BYTES = 2 << 20;
 /** Unread data of one channel: of an honest service at most a window under way, and ssh2's buffers of its two outputs. */
 const MAX_UNREAD_BYTES = 4 * WINDOW_BYTES;
-/** What waits to be written to the guest beside a window of input for each channel: answers to what it asks. */
+/** What waits to be written to the guest beside the input of its channels: answers to what it asks. */
 const MAX_UNSENT_BYTES = 64 << 10;
+/**
+ * Input of one channel that waits so: what is just being written counts until the last byte of it is, and for what of it has arrived an
+ * honest service may have given room already.
+ */
+const MAX_UNSENT_INPUT_BYTES = 2 * (WINDOW_BYTES + MAX_UNSENT_BYTES);
 
 /** All that comes until the keeper is let in: a few KB of an honest service. ssh2 reads greetings without an end. */
 const MAX_HANDSHAKE_BYTES = 1 << 20;
@@ -105,7 +110,7 @@ export class SshConnection {
       for (const { outgoing } of channels) outgoing.window = Math.min(outgoing.window, WINDOW_BYTES);
       if (channels.some((channel) => channel.readableLength + channel.stderr.readableLength > MAX_UNREAD_BYTES))
         end("it sent more than it was given room for");
-      if (sock.writableLength > MAX_UNSENT_BYTES + writing.size * WINDOW_BYTES) end("it does not read what it is answered");
+      if (sock.writableLength > MAX_UNSENT_BYTES + writing.size * MAX_UNSENT_INPUT_BYTES) end("it does not read what it is answered");
     };
     sock.on("data", greeted);
     // from here on after ssh2's own listener: a window that the guest just gave is cut before anything is written into it
