@@ -1,4 +1,5 @@
 /** Hung guests, hung hypervisors, starts that make no progress, requests that cross each other, and time that jumps. */
+import { spawn } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -93,6 +94,39 @@ describe("stop works", () => {
     await cloche.ok(["start", "t"]);
     expect((await cloche.ok(["exec", "t", "--", "sh", "-c", "cat ~/late"])).stdout).toBe("late\n");
     await cloche.ok(["stop", "t"]);
+  });
+});
+
+describe("a pause", () => {
+  it("while the task writes into its folder without a break and the host is busy: it goes on and answers, ten times", async () => {
+    await cloche.ok(["start", "t"]);
+    const busy = spawn("sh", ["-c", "while :; do :; done"]);
+    try {
+      const writes = cloche.start([
+        "exec",
+        "t",
+        "--",
+        "sh",
+        "-c",
+        "echo here; n=0; while :; do n=$((n + 1)); echo $n > counter; head -c 200000 /dev/zero > large$((n % 10)); done",
+      ]);
+      await writes.saw("here");
+      const counted = () => Number(readFileSync(join(folder, "counter"), "utf8"));
+      for (let n = 0; n < 10; n++) {
+        await until("its next files", () => counted() > 0, 20_000);
+        await cloche.ok(["pause", "t"]);
+        const before = readFileSync(join(folder, "counter"), "utf8");
+        await new Promise((resolve) => setTimeout(resolve, 200));
+        expect(readFileSync(join(folder, "counter"), "utf8"), "paused, it writes nothing").toBe(before);
+        await cloche.ok(["resume", "t"]);
+        const { ms } = await cloche.ok(["exec", "t", "--", "sh", "-c", ": > counter"]);
+        expect(ms).toBeLessThan(15_000);
+      }
+      await cloche.ok(["stop", "t"]);
+      await writes.finished;
+    } finally {
+      busy.kill("SIGKILL");
+    }
   });
 });
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -148,6 +149,51 @@ func (p *Process) Kill() {
 	if p.process != nil {
 		_ = p.process.Kill()
 	}
+}
+
+// haltPatience is how long a child may take until all its threads stand still: one may be in the middle of a write to a slow disk.
+const haltPatience = 5 * time.Second
+
+// Halt has the child stand still, with all its threads, until Continue. It may be called twice. A child that does not within haltPatience
+// goes on.
+func (p *Process) Halt() error {
+	if err := p.send(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	for until := time.Now().Add(haltPatience); ; time.Sleep(time.Millisecond) {
+		halted, err := p.halted()
+		if halted || err != nil {
+			return err
+		}
+		if time.Now().After(until) {
+			_ = p.send(syscall.SIGCONT)
+			return fmt.Errorf("%s did not stand still within %s", p.Role, haltPatience)
+		}
+	}
+}
+
+// Continue lets a halted child go on. It may be called twice.
+func (p *Process) Continue() error { return p.send(syscall.SIGCONT) }
+
+func (p *Process) send(signal syscall.Signal) error {
+	p.lock.Lock()
+	defer p.lock.Unlock()
+	if p.process == nil {
+		return os.ErrProcessDone
+	}
+	return p.process.Signal(signal)
+}
+
+// halted asks without taking the answer away, so that it can be asked again.
+func (p *Process) halted() (bool, error) {
+	p.lock.Lock()
+	defer p.lock.Unlock()
+	if p.process == nil {
+		return false, os.ErrProcessDone
+	}
+	var info unix.Siginfo
+	err := unix.Waitid(unix.P_PID, p.Pid, &info, unix.WSTOPPED|unix.WNOWAIT|unix.WNOHANG, nil)
+	return err == nil && info.Signo == int32(unix.SIGCHLD), err
 }
 
 // End is how a child ended: by an exit status or by a signal.

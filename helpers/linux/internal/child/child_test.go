@@ -1,6 +1,7 @@
 package child
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -121,6 +122,41 @@ func TestEnd_StatusAndSignal(t *testing.T) {
 		t.Errorf("%+v", p.End())
 	}
 	p.Kill() // twice, and after the end
+}
+
+func TestHalt_StandsStillUntilContinued_AndCanBeKilledMeanwhile(t *testing.T) {
+	state := func(p *Process) string {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, rest, _ := strings.Cut(string(stat), ") ")
+		return rest[:1]
+	}
+	p := start(t, Confinement{}, nil, "role=sleep")
+	for range 2 {
+		if err := p.Halt(); err != nil || state(p) != "T" || !p.Alive() {
+			t.Errorf("%v, state %s", err, state(p))
+		}
+	}
+	for range 2 {
+		if err := p.Continue(); err != nil || state(p) == "T" {
+			t.Errorf("%v, state %s", err, state(p))
+		}
+	}
+	if err := p.Halt(); err != nil {
+		t.Error(err)
+	}
+	p.Kill()
+	finished(t, p)
+	if p.End().Signal != "SIGKILL" {
+		t.Errorf("%+v", p.End())
+	}
+	for _, err := range []error{p.Halt(), p.Continue()} {
+		if !errors.Is(err, os.ErrProcessDone) {
+			t.Errorf("after the end: %v", err)
+		}
+	}
 }
 
 func TestStart_NoSuchProgram_IsAnError(t *testing.T) {

@@ -173,8 +173,30 @@ func TestMachine_RunsPausesResumesAndIsTerminated(t *testing.T) {
 		if err := step.act(); err != nil {
 			t.Fatal(err)
 		}
-		if state, bytes, _ := f.Status(); state != step.want || bytes == 0 {
+		state, bytes, _ := f.Status()
+		if state != step.want || bytes == 0 {
 			t.Errorf("%s after %d bytes, not %s", state, bytes, step.want)
+		}
+		if step.want != Paused {
+			continue
+		}
+		time.Sleep(300 * time.Millisecond)
+		before := bytes
+		time.Sleep(300 * time.Millisecond) // the fake writes every 10 ms
+		if _, after, _ := f.Status(); after != before {
+			t.Errorf("paused, the machine wrote %d bytes", after-before)
+		}
+		if err := f.Balloon(128); code(err) != "helper.not-running" {
+			t.Errorf("a balloon while paused: %v", err)
+		}
+	}
+	_, halted, _ := f.Status()
+	for until := time.Now().Add(5 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if _, now, _ := f.Status(); now > halted {
+			break
+		}
+		if time.Now().After(until) {
+			t.Fatal("a resumed machine writes nothing")
 		}
 	}
 	if got := code(f.Powerdown()); got != "helper.unsupported" {
