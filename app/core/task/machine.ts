@@ -195,7 +195,8 @@ export class Machine {
       await this.folders.mountAll(running, agent, () => progress.mark());
     });
     await progress.step("ready", "the guest's ssh service", () => connected);
-    this.#clock = setInterval(() => void this.pushTime(), CLOCK_EVERY_MS);
+    // a paused guest would set its clock by what it hears when it goes on
+    this.#clock = setInterval(() => void (this.#paused ?? this.pushTime()), CLOCK_EVERY_MS);
   }
 
   /** Each is awaited where its result is needed; a failure before that is no unhandled one. */

@@ -108,7 +108,7 @@ describe("a pause", () => {
         "--",
         "sh",
         "-c",
-        "echo here; n=0; while :; do n=$((n + 1)); echo $n > counter; head -c 200000 /dev/zero > large$((n % 10)); done",
+        "echo 0 > counter; echo here; n=0; while :; do n=$((n + 1)); echo $n > counter; head -c 200000 /dev/zero > large$((n % 10)); done",
       ]);
       await writes.saw("here");
       const counted = () => Number(readFileSync(join(folder, "counter"), "utf8"));
