@@ -866,7 +866,7 @@ export const mutants = [
     edits: [
       {
         file: guest("ssh.ts"),
-        search: "if (sock.writableLength > MAX_UNSENT_BYTES + channels.length * WINDOW_BYTES)",
+        search: "if (sock.writableLength > MAX_UNSENT_BYTES + writing.size * MAX_UNSENT_INPUT_BYTES)",
         replace: "if (sock.writableLength < 0)",
       },
     ],
