@@ -223,6 +223,17 @@ func (n *node) copyUp(keep int64) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	if keep < 0 { // a write sets its own time; a rename keeps the one that the guest saw
+		mtime := was.MtimeNs
+		if e := n.entry(s); e != nil && e.MtimeSet {
+			mtime = e.MtimeNs
+		}
+		if err := layer.SetMtime(content, mtime); err != nil {
+			content.Close()
+			t.layer.DropContent(number)
+			return nil, err
+		}
+	}
 	// The graph must not say that the task has bytes of its own before they are on the disk: after a power failure they would
 	// look like its work, and be applied over the folder's.
 	if size > 0 {

@@ -2,7 +2,13 @@
 
 package view
 
-import "cloche/share/internal/layer"
+import (
+	"errors"
+	"strings"
+	"syscall"
+
+	"cloche/share/internal/layer"
+)
 
 // What the task did in the place of something of the folder's. What was deleted is known file by file: below a directory that was
 // removed, below what was made or moved to its place since, however often. So an apply knows what to take away, and a discard what to give back.
@@ -167,4 +173,118 @@ func (t *Tree) removalBelow(id layer.ID) []layer.Op {
 		ops = append(ops, t.removal(e.ID)...)
 	}
 	return ops
+}
+
+// deletedAt tells whether something is known of what was deleted in the folder's directory at a place. A file of the folder's that is moved there
+// could not carry that: its node stands for what it was made from, below which nothing lies.
+func (t *Tree) deletedAt(dest *place) bool {
+	return dest.entry != nil && dest.isIts(dest.entry) && t.layer.HasChildren(dest.entry.ID)
+}
+
+// ownFirst is a file that needs a content of its own before it can be renamed. It is held.
+type ownFirst struct{ node *node }
+
+func (*ownFirst) Error() string { return "a file that is not the task's own yet" }
+
+// renameTries is how often a rename finds another file in the place of the one that it copied.
+const renameTries = 8
+
+// renaming runs do, which renames, with names locked. What it needs a content of is copied up before, with names free, and nobody makes
+// that the folder's again until the rename is done.
+func (t *Tree) renaming(do func(own *node) error) error {
+	var own *node
+	letGo := func() {
+		if own != nil {
+			own.copying.Unlock()
+			own.Drop()
+			own = nil
+		}
+	}
+	defer letGo()
+	for range renameTries {
+		if err := t.turn(); err != nil {
+			return err
+		}
+		err := do(own)
+		t.names.Unlock()
+		var first *ownFirst
+		if !errors.As(err, &first) {
+			return err
+		}
+		letGo()
+		own = first.node
+		own.copying.Lock()
+		if _, err := own.copyUp(-1); err != nil {
+			return err
+		}
+	}
+	return syscall.EAGAIN
+}
+
+// makeOwn makes a file or link of the folder's one that the task made, which is the same for the guest, and a deletion where the folder has it.
+// It is a change of its own: the guest sees the same before and after it.
+func (t *Tree) makeOwn(from *place, moved, own *node) error {
+	if e := t.layer.Get(moved.now().id); e != nil && !stillLower(e) {
+		return nil
+	}
+	if s := moved.now(); moved.kind() == layer.File && s.low == nil && moved.content.Load() == nil {
+		if e := t.layer.Get(s.id); e == nil || e.Content == 0 {
+			return nil // the folder has its bytes no more: there is nothing to make one of
+		}
+	}
+	if moved.kind() == layer.File && moved != own {
+		moved.Hold()
+		return &ownFirst{moved}
+	}
+	e, err := moved.ensure()
+	if err != nil {
+		return err
+	}
+	switch {
+	case e.Kind == layer.File && e.Content == 0:
+		return syscall.EIO
+	case e.Kind == layer.Link && e.Target == "":
+		if e.Target, err = moved.Readlink(); err != nil {
+			return err
+		}
+		if !e.MtimeSet {
+			e.MtimeNs, e.MtimeSet = e.Base.MtimeNs, true
+		}
+	}
+	if !e.ModeSet {
+		e.Mode, e.ModeSet = e.Base.Mode, true
+	}
+	if e.Xattrs, err = moved.allXattrs(); err != nil {
+		return err
+	}
+	var ops []layer.Op
+	if e.Base.Path != from.lowerPath() {
+		ops, e.Base = t.reallyGone(e), e.Over
+	}
+	e.Made, e.Over = true, nil
+	if err := t.change(append(ops, layer.Put(e))...); err != nil {
+		return err
+	}
+	from.entry = t.layer.Get(e.ID)
+	return nil
+}
+
+// allXattrs are a file's attributes, whether the folder's or the task's.
+func (n *node) allXattrs() (map[string][]byte, error) {
+	list, err := n.ListXattr()
+	if err != nil || len(list) == 0 {
+		return nil, err
+	}
+	all, size := map[string][]byte{}, 0
+	for _, name := range strings.Split(strings.TrimSuffix(string(list), "\x00"), "\x00") {
+		value, err := n.GetXattr(name)
+		if err != nil {
+			return nil, err
+		}
+		if size += len(name) + len(value); size > maxXattrs {
+			return nil, syscall.ENOSPC
+		}
+		all[name] = append([]byte{}, value...)
+	}
+	return all, nil
 }

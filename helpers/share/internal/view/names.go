@@ -603,15 +603,11 @@ func (n *node) Rename(name string, to ninep.Node, newName string) error {
 	if !ok || target.tree != n.tree {
 		return syscall.EXDEV
 	}
-	t := n.tree
-	if err := t.turn(); err != nil {
-		return err
-	}
-	defer t.names.Unlock()
-	return n.rename(name, target, newName)
+	return n.tree.renaming(func(own *node) error { return n.rename(name, target, newName, own) })
 }
 
-func (n *node) rename(name string, to *node, newName string) error {
+// rename moves a name; own is a file that has a content of its own already, should it need one (see renaming).
+func (n *node) rename(name string, to *node, newName string, own *node) error {
 	t := n.tree
 	from, err := n.place(name)
 	if err != nil {
@@ -679,6 +675,11 @@ func (n *node) rename(name string, to *node, newName string) error {
 		return syscall.EXDEV
 	case !fromLayer && t.options.Layered != nil:
 		return t.carryUp(from, dest, moved, replaced)
+	}
+	if !directory && t.deletedAt(dest) {
+		if err := t.makeOwn(from, moved, own); err != nil {
+			return err
+		}
 	}
 	return t.renameInLayer(from, dest, moved, replaced)
 }
@@ -971,16 +972,13 @@ func (n *node) RenameTo(to ninep.Node, newName string) error {
 	if !ok || target.tree != n.tree {
 		return syscall.EXDEV
 	}
-	t := n.tree
-	if err := t.turn(); err != nil {
-		return err
-	}
-	defer t.names.Unlock()
-	parent, name, err := n.whereabouts()
-	if err != nil {
-		return err
-	}
-	return parent.rename(name, target, newName)
+	return n.tree.renaming(func(own *node) error {
+		parent, name, err := n.whereabouts()
+		if err != nil {
+			return err
+		}
+		return parent.rename(name, target, newName, own)
+	})
 }
 
 // whereabouts gives the node's directory and name if the guest still sees the node there.
