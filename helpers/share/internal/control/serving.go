@@ -89,6 +89,8 @@ func serveStage() error {
 	for _, fd := range []int{confine.ListenFD, confine.RootFD, confine.ProcFD} {
 		unix.CloseOnExec(fd)
 	}
+	// Go's poller takes its descriptors at the first timer; had the guest used them all up by then, it would end the process.
+	time.AfterFunc(0, func() {})
 	measures := append(h.Measures, confine.Seal(h.Plan.ReadOnly))
 	sealed(h)
 	s := &serving{listen: confine.ListenFD}
