@@ -532,7 +532,7 @@ export const agent = {
       params: z.strictObject({
         /** program and arguments, each as base64 of its bytes, of which none is NUL; no shell reads them */
         argv: z.array(base64(262_144)).min(1).max(4096),
-        directory: text(1024).regex(/^\/[^\0]*$/),
+        directory: guestPath,
         /** make the directory when it is not there */
         make: z.boolean(),
         /** over the task's own */

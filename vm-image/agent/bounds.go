@@ -105,6 +105,17 @@ func parseBase64(name, text string, max int) ([]byte, error) {
 	return b, nil
 }
 
+// checkGuestPath: ^\/[^\0]*$ of at most 1024
+func checkGuestPath(name, path string) error {
+	if err := checkLength(name, path, maxGuestPath); err != nil {
+		return err
+	}
+	if !strings.HasPrefix(path, "/") || strings.IndexByte(path, 0) >= 0 {
+		return contract.BadParams("%s is not absolute, or holds NUL", name)
+	}
+	return nil
+}
+
 // checkPEMCertificate: ^-----BEGIN CERTIFICATE-----\n([A-Za-z0-9+/=]{1,76}\n)+-----END CERTIFICATE-----\n?$
 func checkPEMCertificate(name, text string) error {
 	if err := checkLength(name, text, maxCertificate); err != nil {

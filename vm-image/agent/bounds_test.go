@@ -32,7 +32,7 @@ func TestBounds_AreThoseOfTheProtocol(t *testing.T) {
 		`params: z.strictObject({ guestPath, again: z.boolean().optional(), dead: z.boolean().optional() })`,
 		`AGENT_PROTOCOL = 6;`,
 		`argv: z.array(base64(262_144)).min(1).max(4096)`,
-		`directory: text(1024).regex(/^\/[^\0]*$/)`,
+		`directory: guestPath,`,
 		`egress: z.strictObject({ port: vsockPort, certificate: pemCertificate }).optional()`,
 		`pemCertificate = text(8192).regex(/^-----BEGIN CERTIFICATE-----\n([A-Za-z0-9+/=]{1,76}\n)+-----END CERTIFICATE-----\n?$/)`,
 		`log: z.strictObject({ level: z.enum(["info", "warning", "error"]), message: text(4096) })`,

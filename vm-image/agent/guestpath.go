@@ -14,11 +14,8 @@ var systemFolders = []string{
 
 // splitGuestPath checks where a folder may appear, and gives the path's components.
 func splitGuestPath(path, home string) ([]string, error) {
-	if err := checkLength("guestPath", path, maxGuestPath); err != nil {
+	if err := checkGuestPath("guestPath", path); err != nil {
 		return nil, err
-	}
-	if !strings.HasPrefix(path, "/") || strings.Contains(path, "\x00") {
-		return nil, contract.BadParams("guestPath is not absolute, or holds NUL")
 	}
 	refuse := func(why string) ([]string, error) {
 		return nil, contract.Errorf("agent.path", "a folder cannot appear at %q: %s", path, why)

@@ -95,13 +95,13 @@ func (x *session) answer(r *ssh.Request) (run func()) {
 		}
 	case "shell":
 		path := x.s.shell()
-		run = x.start(x.fromHome(path, []string{"-" + path[strings.LastIndexByte(path, '/')+1:]}, x.environment())...)
+		run = x.startFromHome(path, []string{"-" + path[strings.LastIndexByte(path, '/')+1:]})
 		ok = run != nil
 	case "exec":
 		var m struct{ Line string }
 		if ssh.Unmarshal(r.Payload, &m) == nil {
 			// bash whatever the user's shell: the host quotes for bash
-			run = x.start(x.fromHome("/bin/bash", []string{"bash", "-c", m.Line}, x.environment())...)
+			run = x.startFromHome("/bin/bash", []string{"bash", "-c", m.Line})
 			ok = run != nil
 		}
 	case "subsystem":
@@ -112,7 +112,7 @@ func (x *session) answer(r *ssh.Request) (run func()) {
 		if m.Name == "sftp" {
 			for _, path := range sftpServers {
 				if _, err := os.Stat(path); err == nil {
-					run = x.start(x.fromHome(path, []string{path}, x.environment())...)
+					run = x.startFromHome(path, []string{path})
 					break
 				}
 			}
@@ -175,21 +175,24 @@ func (x *session) closeOurs() {
 type way struct {
 	path string
 	args []string
-	env  []string
 	dir  string
 }
 
 // fromHome is how a program starts as under sshd: in the user's home, and in / when that is gone or closed.
-func (x *session) fromHome(path string, args, env []string) []way {
-	return []way{{path, args, env, x.s.user.home()}, {path, args, env, "/"}}
+func (x *session) fromHome(path string, args []string) []way {
+	return []way{{path, args, x.s.user.home()}, {path, args, "/"}}
+}
+
+func (x *session) startFromHome(path string, args []string) (run func()) {
+	return x.start(x.environment(), x.fromHome(path, args)...)
 }
 
 // start runs a program as the user, in the first of the ways that works; nil when none did or the session has one already.
-func (x *session) start(ways ...way) (run func()) {
+func (x *session) start(env []string, ways ...way) (run func()) {
 	if x.child != nil {
 		return nil
 	}
-	c := command{group: x.s.group(), user: x.s.credential()}
+	c := command{env: env, group: x.s.group(), user: x.s.credential()}
 	var theirs []*os.File
 	defer func() {
 		for _, f := range theirs {
@@ -219,7 +222,7 @@ func (x *session) start(ways ...way) (run func()) {
 	var began *child
 	var err error
 	for _, w := range ways {
-		c.path, c.args, c.env, c.dir = w.path, w.args, w.env, w.dir
+		c.path, c.args, c.dir = w.path, w.args, w.dir
 		if began, err = x.s.procs.start(c); err == nil {
 			break
 		}

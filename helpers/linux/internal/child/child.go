@@ -143,13 +143,7 @@ func (p *Process) Alive() bool {
 }
 
 // Kill ends the child at once. It may be called twice and after the end.
-func (p *Process) Kill() {
-	p.lock.Lock()
-	defer p.lock.Unlock()
-	if p.process != nil {
-		_ = p.process.Kill()
-	}
-}
+func (p *Process) Kill() { _ = p.send(syscall.SIGKILL) }
 
 // haltPatience is how long a child may take until all its threads stand still: one may be in the middle of a write to a slow disk.
 const haltPatience = 5 * time.Second
