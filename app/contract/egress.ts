@@ -115,7 +115,8 @@ export type AskView = z.infer<typeof askView>;
 export const secretUse = z.union([z.enum(["bearer", "x-api-key", "basic"]), z.string().regex(/^header:[A-Za-z0-9-]{1,64}$/)]);
 export type SecretUse = z.infer<typeof secretUse>;
 
-export const secretName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, "a key's name is made of letters, digits, dots, - and _");
+const SECRET_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
+export const secretName = z.string().regex(SECRET_NAME, "a key's name is made of letters, digits, dots, - and _");
 
 /** Where the value of a key is: with the system's keychain, in the keeper's memory only, or read at each use. */
 export const secretSource = z.lazy(() =>
@@ -220,3 +221,80 @@ export const egressEntry = z.lazy(() =>
   }),
 );
 export type EgressEntry = z.infer<typeof egressEntry>;
+
+/** Entries of one record. */
+export const MAX_ENTRIES = 200;
+
+const oneByOne = z.lazy(() => z.array(egressEntry).min(1).max(MAX_ENTRIES));
+
+/** Many a second: what fits at the first look is not taken apart. The schema has the last word on everything else. */
+export const egressEntries = z.lazy(() =>
+  z.custom<EgressEntry[]>().superRefine((value, context) => {
+    if (fitAtFirstLook(value)) return;
+    for (const issue of oneByOne.safeParse(value).error?.issues ?? []) context.addIssue({ ...issue });
+  }),
+);
+
+/** @returns true only for what the schema takes as it is */
+export function fitAtFirstLook(value: unknown): boolean {
+  return Array.isArray(value) && value.length > 0 && value.length <= MAX_ENTRIES && value.every(isPlainEntry);
+}
+
+const isPlain = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && Object.getPrototypeOf(value) === Object.prototype;
+const isText = (value: unknown, most: number): boolean => typeof value === "string" && value.length <= most;
+const isCount = (value: unknown, least = 0, most = Number.MAX_SAFE_INTEGER): boolean =>
+  Number.isSafeInteger(value) && (value as number) >= least && (value as number) <= most;
+
+function isPlainEntry(entry: unknown): boolean {
+  if (!isPlain(entry)) return false;
+  for (const name in entry) if (!isPlainField(name, entry[name])) return false;
+  return "id" in entry && "at" in entry && "what" in entry && "request" in entry;
+}
+
+function isPlainField(name: string, value: unknown): boolean {
+  switch (name) {
+    case "id":
+      return isCount(value, 1);
+    case "at":
+    case "sentBytes":
+    case "receivedBytes":
+    case "ms":
+      return isCount(value);
+    case "what":
+      return value === "decided" || value === "ended";
+    case "request":
+      return isPlainRequest(value);
+    case "decision":
+      return value === "allow" || value === "deny";
+    case "rule":
+    case "address":
+      return isText(value, 64);
+    case "reason":
+      return isText(value, 1024);
+    case "secret":
+      return typeof value === "string" && SECRET_NAME.test(value);
+    case "resolution":
+      return value === "host" || value === "upstream";
+    case "status":
+      return isCount(value, 0, 999);
+    case "fault":
+      return isText(value, 256);
+    default:
+      return false;
+  }
+}
+
+function isPlainRequest(request: unknown): boolean {
+  if (!isPlain(request) || Object.keys(request).length !== 6) return false;
+  const { scheme, host, port, method, path, upgrade } = request;
+  return (
+    (scheme === "https" || scheme === "http" || scheme === "opaque") &&
+    isText(host, 255) &&
+    host !== "" &&
+    isCount(port, 1, 65_535) &&
+    isText(method, 32) &&
+    isText(path, 2048) &&
+    typeof upgrade === "boolean"
+  );
+}

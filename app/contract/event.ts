@@ -1,7 +1,7 @@
 /** The event envelope. The keeper is the only writer; capabilities add kinds. */
 import { z } from "zod";
 import { fileActivity, folderId, opaque, roomQuestion, roomRefusal } from "./change.ts";
-import { egressEntry, egressRequest, networkPreset, outgoingProxy, rule, ruleScope, secretBinding, secretName } from "./egress.ts";
+import { egressEntries, egressRequest, networkPreset, outgoingProxy, rule, ruleScope, secretBinding, secretName } from "./egress.ts";
 import { problemSchema } from "./problem.ts";
 import { startStep } from "./task.ts";
 
@@ -76,8 +76,8 @@ export const eventData = {
   "changes.undone": carries(() => ({ ...inFolder, apply: opaque, restored: count, refused: count, remaining: count })),
   "files.restored": carries(() => ({ ...inFolder, restored: count, refused: count, remaining: count })),
   /** what the task's proxy decided before it let anything out, and how what it let out ended */
-  "egress.decided": carries(() => ({ entries: z.array(egressEntry).min(1).max(200) })),
-  "egress.ended": carries(() => ({ entries: z.array(egressEntry).min(1).max(200) })),
+  "egress.decided": carries(() => ({ entries: egressEntries })),
+  "egress.ended": carries(() => ({ entries: egressEntries })),
   /** the proxy had ended and another one takes its connections; those under way are gone */
   "egress.restarted": carries(() => ({ why: z.string().max(1024) })),
   "ask.opened": carries(() => ({ ask: z.string().max(16), request: egressRequest, held: z.boolean() })),

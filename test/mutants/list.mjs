@@ -705,7 +705,9 @@ export const mutants = [
   {
     name: "a decision that was never written down counts after a while",
     promise: "everything is seen",
-    edits: [{ file: proxy("record.ts"), search: "if (error) reject(error);", replace: "if (false) reject(error);" }],
+    edits: [
+      { file: proxy("record.ts"), search: "decision.reject(new NotRecorded(", replace: "if (false) decision.reject(new NotRecorded(" },
+    ],
     red: { file: proxyTests, tests: "not written down in time fails" },
   },
   {

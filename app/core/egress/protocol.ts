@@ -10,13 +10,11 @@
  * Proxy-Authorization. 3: 2026-11-26, `recorded` has no answer: it comes with each batch, and nobody waited for one.
  */
 import { z } from "zod";
-import { egressEntry, egressRequest, MAX_RULES, method, rule, secretBinding, secretName } from "../../contract/index.ts";
+import { egressEntries, egressRequest, MAX_RULES, method, rule, secretBinding, secretName } from "../../contract/index.ts";
 
 export const PROXY_PROTOCOL = 3;
 /** Batches of activity that may be under way unrecorded: with one more than the keeper writes, neither side waits for the other. */
 export const MAX_BATCHES = 2;
-/** Entries of one batch. */
-export const MAX_ENTRIES = 200;
 
 const nothing = z.strictObject({});
 const pem = z.string().max(8192);
@@ -96,7 +94,7 @@ export const proxyProtocol = {
     })),
   },
   notifications: {
-    activity: z.strictObject({ batch: z.int().min(1), entries: z.array(egressEntry).min(1).max(MAX_ENTRIES) }),
+    activity: z.strictObject({ batch: z.int().min(1), entries: egressEntries }),
     /** A request is held. `ask` is the proxy's own number for `release`. */
     asked: z.strictObject({ ask: z.int().min(1), request: egressRequest, rule: z.string().max(64), reason: z.string().max(1024) }),
     /** It is held no longer: its client left, or it waited too long and was refused. */

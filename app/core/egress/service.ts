@@ -23,7 +23,7 @@ import { makePlaceholder } from "./credentials/index.ts";
 import { type Authority, Gateway } from "./gateway.ts";
 import { refuseUnfit, SharedRules, TaskNetwork } from "./network.ts";
 import { Outgoing } from "./outgoing.ts";
-import { decide, exportSettings, importSettings, narrowestRule, networkWords, parseUrl, presetRules } from "./policy/index.ts";
+import { decide, exportSettings, idleKeys, importSettings, narrowestRule, networkWords, parseUrl, presetRules } from "./policy/index.ts";
 import type { UpstreamProxy } from "./protocol.ts";
 import { newPolicy, writePolicy } from "./store.ts";
 
@@ -100,10 +100,12 @@ export class Networks {
     });
   }
 
-  /** The part of the wall's sentence that is about network and keys. */
-  words(taskId: string): string {
-    const network = this.#network(taskId);
-    return networkWords(network.rules, this.view(taskId).secrets, new Date(), this.#proxy(taskId));
+  /** What the wall's sentence says of network and keys: what may be reached, and the keys that have no place to go to. */
+  words(taskId: string): { reaches: string; idleKeys: string[] } {
+    const { rules } = this.#network(taskId);
+    const { secrets } = this.view(taskId);
+    const now = new Date();
+    return { reaches: networkWords(rules, secrets, now, this.#proxy(taskId)), idleKeys: idleKeys(rules, secrets, now) };
   }
 
   /** The outgoing proxy of the task's machine, or of its next one. A setting that cannot be read is told at the start that it refuses. */

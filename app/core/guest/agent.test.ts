@@ -59,7 +59,7 @@ const METHODS = [keeperProtocol, helper, share, agent, proxyProtocol].flatMap(({
 ]);
 
 describe("a guest on its control stream", () => {
-  it("has no power: whatever method of ours it calls ends the connection, unanswered", async () => {
+  it("C08: has no power: whatever method of ours it calls ends the connection, unanswered", async () => {
     expect(METHODS.length).toBeGreaterThan(100);
     for (const method of [...new Set(METHODS)]) {
       const { reason, answered } = await comesOf(line({ id: 1, method, params: {} }));

@@ -20,6 +20,24 @@ describe("the wall in one sentence", () => {
     [[share("Docs", "ro")], "This task can read Docs, reach api.example.com, and nothing else."],
     [[], "This task can reach api.example.com, and nothing else: it sees none of your folders."],
   ])("%j and a host", (shares, sentence) => {
-    expect(wallSentence(shares, "reach api.example.com")).toBe(sentence);
+    expect(wallSentence(shares, { reaches: "reach api.example.com", idleKeys: [] })).toBe(sentence);
+  });
+
+  it.each([
+    [[], "", ["work"], "This task sees none of your folders, has no network, and your key work can go nowhere."],
+    [
+      [share("Docs", "ro")],
+      "",
+      ["a", "b"],
+      "This task can read Docs, and nothing else: it has no network, your keys a and b can go nowhere.",
+    ],
+    [
+      [share("Docs", "ro")],
+      "reach api.example.com",
+      ["work"],
+      "This task can read Docs, reach api.example.com, and nothing else: your key work can go nowhere.",
+    ],
+  ])("%j, %j and keys %j that no host is reached for: it does not say that there are none", (shares, reaches, idleKeys, sentence) => {
+    expect(wallSentence(shares, { reaches, idleKeys })).toBe(sentence);
   });
 });

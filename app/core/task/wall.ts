@@ -4,18 +4,31 @@
  */
 import type { ShareView } from "../../contract/index.ts";
 
-/** @param network what it may reach and with which keys, as the policy words it; empty: nothing */
-export function wallSentence(shares: readonly Pick<ShareView, "name" | "mode">[], network = ""): string {
+/** What the policy says of a task's network. */
+export interface NetworkWords {
+  /** what it may reach and with which keys; empty: nothing */
+  readonly reaches: string;
+  /** names of the keys it was given for hosts that it may not reach */
+  readonly idleKeys: readonly string[];
+}
+
+export function wallSentence(
+  shares: readonly Pick<ShareView, "name" | "mode">[],
+  { reaches, idleKeys }: NetworkWords = { reaches: "", idleKeys: [] },
+): string {
   const named = (mode: ShareView["mode"]) => shares.filter((share) => share.mode === mode).map((share) => share.name);
   const parts: string[] = [];
   if (named("review").length > 0) parts.push(`propose changes in ${list(named("review"))}`);
   if (named("rw").length > 0) parts.push(`change files directly in ${list(named("rw"))}`);
   if (named("ro").length > 0) parts.push(`read ${list(named("ro"))}`);
-  if (network !== "") parts.push(network);
-  if (parts.length === 0) return "This task sees none of your folders, has no network and no keys.";
-  const lacks = [shares.length === 0 ? "it sees none of your folders" : "", network === "" ? "it has no network and no keys" : ""].filter(
-    Boolean,
-  );
+  if (reaches !== "") parts.push(reaches);
+  const idle = idleKeys.length === 0 ? "" : `your ${idleKeys.length === 1 ? "key" : "keys"} ${list(idleKeys)} can go nowhere`;
+  if (parts.length === 0) return `This task sees none of your folders, has no network${idle === "" ? " and no keys" : `, and ${idle}`}.`;
+  const lacks = [
+    shares.length === 0 ? "it sees none of your folders" : "",
+    reaches === "" ? `it has no network${idle === "" ? " and no keys" : ""}` : "",
+    idle,
+  ].filter(Boolean);
   return `This task can ${parts.join(", ")}, and nothing else${lacks.length > 0 ? `: ${lacks.join(", ")}` : ""}.`;
 }
 

@@ -68,8 +68,7 @@ const keyOf = ({ scheme, host, port, method, path, upgrade }: EgressRequest) => 
 
 /** Pure. What was allowed is left out last: a flood of refused names must not hide where something went. */
 export function withEntries(before: Reached, entries: readonly EgressEntry[]): Reached {
-  const sites = new Map(before.sites.map((site) => [site.domain, site]));
-  const fresh: string[] = [];
+  const sites = new Map(before.sites.toReversed().map((site) => [site.domain, site])); // oldest first, and new ones come last
   let { forgotten } = before;
   for (const entry of entries) {
     const domain = domainOf(entry.request.host);
@@ -78,17 +77,15 @@ export function withEntries(before: Reached, entries: readonly EgressEntry[]): R
       if (site) sites.set(domain, withEnd(site, entry));
       continue;
     }
-    if (!site) fresh.push(domain);
     sites.set(domain, withDecision(site ?? { domain, rows: [], allowed: 0, refused: 0, forgotten: 0 }, entry));
     if (sites.size > MAX_SITES) {
-      // the oldest stand last in `before` and first in `fresh`
-      const byAge = [...before.sites.map((one) => one.domain).toReversed(), ...fresh].filter((one) => one !== domain && sites.has(one));
-      sites.delete(byAge.find((one) => sites.get(one)?.allowed === 0) ?? byAge[0] ?? domain);
+      const others = [...sites.values()].filter((one) => one !== sites.get(domain));
+      const left = others.find((one) => one.allowed === 0) ?? others[0];
+      sites.delete(left?.domain ?? domain);
       forgotten++;
     }
   }
-  const order = [...fresh.toReversed(), ...before.sites.map(({ domain }) => domain)];
-  return { sites: [...new Set(order)].flatMap((domain) => sites.get(domain) ?? []), forgotten };
+  return { sites: [...sites.values()].toReversed(), forgotten };
 }
 
 function withDecision(site: Site, entry: EgressEntry): Site {

@@ -52,7 +52,7 @@ const MODELS: Record<string, Given> = {
 };
 const message = (content: unknown) => ({ model: "m", max_tokens: 1, messages: [{ role: "user", content }] });
 
-describe("what makes a model API fetch, call or run something for the guest is refused", () => {
+describe("E02: what makes a model API fetch, call or run something for the guest is refused", () => {
   it.each<[string, unknown]>([
     ["anthropic", { ...message("x"), mcp_servers: [{ type: "url", url: "https://evil.example" }] }],
     ["anthropic", { ...message("x"), mcp_servers: [] }],

@@ -6,7 +6,6 @@
  * everything, and so does a request that is not in the strict form in which it was to be decided.
  */
 import type { EgressDecision, EgressRequest, Rule } from "../../../contract/index.ts";
-import { parseHost } from "./names.ts";
 import { isDecided, normalPath } from "./path.ts";
 import { differs, hostAndPort, NEVER, type Ready, ready, refuses } from "./rules.ts";
 
@@ -29,10 +28,10 @@ export function decide(request: EgressRequest, rules: readonly Rule[], now: Date
   if (!unread && (NEVER.has(request.method) || !/^[A-Z]{1,32}$/.test(request.method))) {
     return { decision: "deny", rule: "method", reason: `The method ${request.method.slice(0, 32)} is never passed on.` };
   }
-  if (parseHost(request.host)?.host !== request.host || !(unread || isDecided(request.path))) {
+  const here = all.about(request.host);
+  if (!here || !(unread || isDecided(request.path))) {
     return { decision: "deny", rule: "form", reason: `The request's ${unread ? "host" : "host or path"} is not in its strict form.` };
   }
-  const here = all.about(request.host);
   const denied = here.find((one) => one.rule.decision === "deny" && !isOver(one, now) && refuses(one, request));
   if (denied) return verdict(denied.rule, request);
   let near = "";

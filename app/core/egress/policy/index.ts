@@ -6,4 +6,4 @@ export { fitsPaths, normalPath, type RequestPath } from "./path.ts";
 export { presetRules } from "./presets.ts";
 export { allowLine, checkDraft, hostAndPort, narrowestRule } from "./rules.ts";
 export { exportSettings, importSettings } from "./settings.ts";
-export { networkWords } from "./words.ts";
+export { idleKeys, networkWords } from "./words.ts";

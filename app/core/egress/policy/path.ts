@@ -35,12 +35,19 @@ export function normalPath(target: string): RequestPath | undefined {
   if (target.length > MAX_TARGET || !/^\/[\x21-\x7e]*$/.test(target) || target.includes("#")) return undefined;
   const mark = target.indexOf("?");
   const query = mark === -1 ? "" : target.slice(mark);
-  const path = normalise(mark === -1 ? target : target.slice(0, mark))
-    ?.replace(/\/(\.\/)+/g, "/")
-    .replace(/\/\.$/, "/");
-  if (path === undefined || path.split("/").some(isUnclear)) return undefined;
+  const path = withoutDots(mark === -1 ? target : target.slice(0, mark));
+  if (path === undefined) return undefined;
   const decided = decidedPath(path, query);
   return decided.length > MAX_PATH ? undefined : { path, query, decided };
+}
+
+/** The path in its normal form and without segments of one dot; nothing where it is unclear which segments it has. */
+function withoutDots(raw: string): string | undefined {
+  const plain = PLAIN.test(raw);
+  // no segment begins with a dot, and none has a piece that does
+  if (plain && !raw.includes("/.") && !raw.includes(";")) return raw;
+  const path = (plain ? raw : normalise(raw))?.replace(/\/(\.\/)+/g, "/").replace(/\/\.$/, "/");
+  return path?.split("/").some(isUnclear) ? undefined : path;
 }
 
 /** Some servers cut a segment at an escaped slash or at parameters (`..;x`) before they look for dots. */
@@ -49,7 +56,6 @@ const isUnclear = (segment: string) =>
 
 /** Escapes of unreserved characters are undone, other escapes are in capitals, other characters are escaped (RFC 3986, section 6.2.2). */
 function normalise(raw: string): string | undefined {
-  if (PLAIN.test(raw)) return raw;
   if (/\\|%(?![0-9A-Fa-f]{2})|%(?:[01][0-9A-Fa-f]|7[Ff]|5[Cc])/.test(raw)) return undefined;
   try {
     decodeURIComponent(raw);

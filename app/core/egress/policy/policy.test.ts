@@ -6,6 +6,7 @@ import {
   checkDraft,
   decide,
   exportSettings,
+  idleKeys,
   importSettings,
   inRange,
   narrowestRule,
@@ -541,6 +542,21 @@ describe("the wall's words", () => {
   ] as [Rule[], { name: string; hosts: string[] }[], string][])("%#", (rules, secrets, words) =>
     expect(networkWords(rules, secrets)).toBe(words),
   );
+
+  it("name the keys that have no place to go to: refused, or passed on unread", () => {
+    const keys = [
+      { name: "here", hosts: ["a.example.com"] },
+      { name: "unread", hosts: ["db.example.com"] },
+      { name: "there", hosts: ["b.example.com"] },
+    ];
+    const rules = [
+      rule({ host: "a.example.com" }),
+      rule({ host: "db.example.com", port: 5432, opaque: true }),
+      rule({ host: "b.example.com", decision: "deny" }),
+    ];
+    expect(idleKeys(rules, keys)).toEqual(["unread", "there"]);
+    expect(idleKeys([], keys)).toEqual(["here", "unread", "there"]);
+  });
 
   it("name the outgoing proxy, where something is reached through it", () => {
     const proxy = { host: "proxy.example.com", port: 3128, secret: "corp" };

@@ -69,10 +69,11 @@ class ReadyRules {
     this.#all = all;
   }
 
-  /** Those whose pattern stands for a canonical host, in their order. */
-  about(host: string): readonly Ready[] {
+  /** Those whose pattern stands for a host, in their order; nothing where it is not in its canonical form. */
+  about(host: string): readonly Ready[] | undefined {
     const known = this.#byHost.get(host);
     if (known) return known;
+    if (parseHost(host)?.host !== host) return undefined;
     const here = this.#all.filter((one) => matchesHost(one.host, host));
     if (this.#byHost.size === MAX_HOSTS) this.#byHost.clear();
     this.#byHost.set(host, here);

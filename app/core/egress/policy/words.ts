@@ -34,6 +34,13 @@ export function networkWords(rules: readonly Rule[], secrets: readonly Key[], no
   return `reach ${list(parts)}${through ? ` through your proxy ${proxy.host}:${proxy.port}` : ""}`;
 }
 
+/** Names of the keys that have no place to go to: no host that they are bound to is reached where requests are read. */
+export function idleKeys(rules: readonly Rule[], secrets: readonly Key[], now = new Date()): string[] {
+  const lets = (key: Key) => (rule: Rule) =>
+    rule.decision === "allow" && !rule.opaque && reaches(key, [rule]) && isReached(rule, rules, now);
+  return secrets.filter((key) => !rules.some(lets(key))).map(({ name }) => name);
+}
+
 function isReached(rule: Rule, rules: readonly Rule[], now: Date): boolean {
   for (const request of examples(rule)) if (decide(request, rules, now).decision === "allow") return true;
   return false;

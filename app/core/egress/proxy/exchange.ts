@@ -21,7 +21,8 @@ export interface Exchange {
   /** Sends the head; the body is written to what it answers with. */
   respond(status: number, rawHeaders: string[], options?: { trailers: boolean }): Writable;
   readonly responded: boolean;
-  finish(trailers?: string[]): void;
+  /** @param last goes with the end, and with a head that has not gone */
+  finish(trailers: string[], last?: Buffer): void;
   /** Answers whole, and lets what is left of the request's body go by. */
   answer(status: number, rawHeaders: string[], body: Buffer): void;
   /** Breaks off, so that the client sees that its answer is not whole. */
@@ -80,9 +81,10 @@ export class Http1Exchange implements Exchange {
     return this.#response;
   }
 
-  finish(): void {
+  finish(_trailers: string[], last?: Buffer): void {
     clearImmediate(this.#alone);
-    this.#response.end();
+    if (last && last.length > 0) this.#response.end(last);
+    else this.#response.end();
     if (this.body && !this.#request.complete) this.#drain();
   }
 
@@ -151,9 +153,10 @@ export class Http2Exchange implements Exchange {
     return stream;
   }
 
-  finish(trailers: string[] = []): void {
+  finish(trailers: string[], last?: Buffer): void {
     this.#trailers = trailers;
-    this.#stream.end();
+    if (last && last.length > 0) this.#stream.end(last);
+    else this.#stream.end();
     this.#drain();
   }
 

@@ -60,6 +60,8 @@ export class Gate {
   /** what rules with a budget let through since this process began */
   readonly #spent = new Map<string, { requests: number; bytes: number }>();
   #policy: EffectivePolicy;
+  /** the last verdict, with all that it was made of: `decide` is pure */
+  #last: { readonly request: EgressRequest; readonly policy: EffectivePolicy; readonly at: number; readonly verdict: Verdict } | undefined;
   #nextId = 1;
   /** an outgoing proxy of the user's resolves names, but for those that a rule lets resolve to private addresses */
   proxied = false;
@@ -87,7 +89,13 @@ export class Gate {
         reason: `The task's network rules cannot be used, so nothing passes: ${this.#policy.broken}`,
       };
     }
-    return decide(request, this.#policy.rules, new Date(), (rule) => this.#of(rule));
+    const now = new Date();
+    const last = this.#last;
+    // what was judged is opened in the same moment, most often
+    if (last?.request === request && last.policy === this.#policy && last.at === now.getTime()) return last.verdict;
+    const verdict = decide(request, this.#policy.rules, now, (rule) => this.#of(rule));
+    this.#last = { request, policy: this.#policy, at: now.getTime(), verdict };
+    return verdict;
   }
 
   /** The verdict on a request, reached by asking where no rule has one. Rejects with Left when its client does not wait. */
@@ -245,6 +253,7 @@ export class Gate {
 
   #spend(rule: Rule, requests: number, bytes: number): void {
     if (rule.requests === undefined && rule.bytes === undefined) return;
+    this.#last = undefined;
     const had = this.#of(rule);
     this.#spent.set(rule.id, { requests: had.requests + requests, bytes: had.bytes + bytes });
   }

@@ -105,7 +105,9 @@ function read(
   if (rawHeaders.length / 2 > MAX_HEADERS) return no(431, "request.form", `The request has more than ${MAX_HEADERS} headers.`);
   if (authorities.length === 0 || (version === 1 && authorities.length > 1))
     return no(400, "request.form", "The request has to name its host exactly once.");
-  const hosts = [...authorities.map((text) => hostAndPort(text, usual)), ...(own ? [own] : [])];
+  // the most usual one is read without taking it apart: `where` is in its canonical form
+  const plain = (text: string) => (text === where.host && where.port === usual ? where : hostAndPort(text, usual));
+  const hosts = [...authorities.map(plain), ...(own ? [own] : [])];
   const differs = hosts.find((one) => one?.host !== where.host || one.port !== where.port);
   if (differs !== undefined || hosts.includes(undefined)) {
     const other = differs ? `${differs.host}:${differs.port}` : "another host";
@@ -276,13 +278,14 @@ async function sendBack(task: Task, outgoing: Outgoing, response: UpstreamRespon
   const { live, passed, stopBody } = outgoing;
   const { signal } = live.control;
   const { status, rawHeaders, body } = response;
-  Object.assign(live, { status, ...(response.address === undefined ? {} : { address: response.address }) });
+  live.status = status;
+  if (response.address !== undefined) live.address = response.address;
   const unsafe = passed.values.length > 0 ? unsearchable(status, rawHeaders) : undefined;
   if (unsafe !== undefined) {
     response.destroy();
     throw new Refused(refusal(502, "credential.unsearchable", unsafe, { rule: live.matched.id }), live.request);
   }
-  const trailers = exchange.version === 2 && valuesOf(rawHeaders, "content-type").some((type) => /^application\/grpc/i.test(type));
+  const trailers = exchange.version === 2 && isGrpc(rawHeaders);
   const to = exchange.respond(status, answerHeaders(rawHeaders, live, passed), { trailers });
   const scrubber = passed.values.length > 0 ? new ResponseScrubber(passed.values) : undefined;
   const cut = () => {
@@ -291,12 +294,17 @@ async function sendBack(task: Task, outgoing: Outgoing, response: UpstreamRespon
   };
   signal.addEventListener("abort", cut, { once: true });
   try {
-    await pump(body, to, { count: (bytes) => task.gate.count(live, 0, bytes), ...(scrubber ? { change: scrubber } : {}) });
+    const count = (bytes: number) => task.gate.count(live, 0, bytes);
+    let last = response.rest();
+    if (last) {
+      count(last.length);
+      if (scrubber) last = Buffer.concat([scrubber.push(last), scrubber.end()]);
+    } else await pump(body, to, { count, ...(scrubber ? { change: scrubber } : {}) });
     if (signal.aborted) throw signal.reason;
     if (!response.whole) throw new UpstreamFault("reset", "The origin broke its answer off.");
     // an answer that is whole may come before the request is
     stopBody();
-    exchange.finish(trailers ? scrubHeaders(response.trailers(), passed.values) : []);
+    exchange.finish(trailers ? scrubHeaders(response.trailers(), passed.values) : [], last);
     await sent(to);
     if (signal.aborted) throw signal.reason;
   } finally {
@@ -371,27 +379,36 @@ const HOP_BY_HOP = new Set(
 /** By these an origin sends clients to other places and other protocols, past their next request's decision. */
 const STEERING = new Set(["alt-svc", "alt-used", "origin-trial-alt-svc"]);
 
-const listed = (rawHeaders: readonly string[]): Set<string> =>
-  new Set(valuesOf(rawHeaders, "connection").flatMap((value) => value.toLowerCase().split(/[\s,]+/)));
+/** What a message says is for its connection only; framing is ours: without its length, a body that leaves is chunked. */
+function listed(rawHeaders: readonly string[]): ReadonlySet<string> {
+  const values = valuesOf(rawHeaders, "connection");
+  if (values.length === 0) return NONE;
+  const names = new Set(values.flatMap((value) => value.toLowerCase().split(/[\s,]+/)));
+  names.delete("content-length");
+  return names;
+}
+const NONE: ReadonlySet<string> = new Set();
+
+const isGrpc = (rawHeaders: readonly string[]): boolean =>
+  valuesOf(rawHeaders, "content-type").some((type) => /^application\/grpc/i.test(type));
 
 /** A request's headers as they are decided and sent. */
 export function ordinaryHeaders({ rawHeaders, version, target }: Exchange): string[] {
   const dropped = listed(rawHeaders);
   // to an explicit proxy; on other connections it is looked at as any credential
-  if (version === 1 && !target.startsWith("/")) dropped.add("proxy-authorization");
-  // framing is ours: without its length, a body that leaves is chunked
-  dropped.delete("content-length");
-  const grpc = valuesOf(rawHeaders, "content-type").some((type) => /^application\/grpc/i.test(type));
+  const explicit = version === 1 && !target.startsWith("/");
+  const grpc = version === 2 && isGrpc(rawHeaders);
   return filterHeaders(
     rawHeaders,
-    (name, value) => (grpc && version === 2 && name === "te" && value === "trailers") || !(HOP_BY_HOP.has(name) || dropped.has(name)),
+    (name, value) =>
+      (grpc && name === "te" && value === "trailers") ||
+      !(HOP_BY_HOP.has(name) || dropped.has(name) || (explicit && name === "proxy-authorization")),
   );
 }
 
 /** An answer's headers as the guest gets them. */
 export function answerHeaders(rawHeaders: readonly string[], live: Live, passed: Passed): string[] {
   const dropped = listed(rawHeaders);
-  dropped.delete("content-length");
   const kept = filterHeaders(rawHeaders, (name) => !HOP_BY_HOP.has(name) && !STEERING.has(name) && !dropped.has(name));
   return scrubHeaders(withoutLogins(kept, { credentials: live.matched.credentials }), passed.values);
 }

@@ -2,8 +2,8 @@
  * What is told to the keeper: decisions before anything of them leaves, ends after. Entries go in batches, a few at a time unrecorded,
  * so under load the cost of being written down is one round trip for all that waits.
  */
-import type { EgressEntry } from "../../../contract/index.ts";
-import { MAX_BATCHES, MAX_ENTRIES } from "../protocol.ts";
+import { type EgressEntry, MAX_ENTRIES } from "../../../contract/index.ts";
+import { MAX_BATCHES } from "../protocol.ts";
 import { MAX_UNTOLD, RECORD_MS } from "./limits.ts";
 
 /** Characters of one batch: as JSON it must fit a line, and a character may become two there. */
@@ -14,15 +14,25 @@ const ENDED_DELAY_MS = 50;
 /** The keeper did not write a decision down in time, or too many wait for it. */
 export class NotRecorded extends Error {}
 
+interface Decision {
+  /** when it is too late to write it down */
+  readonly by: number;
+  readonly resolve: () => void;
+  readonly reject: (error: NotRecorded) => void;
+}
+
 interface Waiting {
   readonly entry: EgressEntry;
-  readonly done?: (error?: NotRecorded) => void;
+  readonly decision?: Decision;
 }
 
 export class Recorder {
   readonly #send: (batch: number, entries: EgressEntry[]) => void;
   #waiting: Waiting[] = [];
   #untold = 0;
+  /** those that somebody waits for, oldest first */
+  readonly #awaited = new Set<Decision>();
+  #late: NodeJS.Timeout | undefined;
   readonly #underWay = new Map<number, Waiting[]>();
   #batch = 0;
   #flushing: "soon" | "later" | undefined;
@@ -37,18 +47,25 @@ export class Recorder {
     if (this.#untold >= MAX_UNTOLD) return Promise.reject(new NotRecorded("too many decisions wait to be written down"));
     this.#untold++;
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => done(new NotRecorded(`no decision was written down within ${RECORD_MS / 1000} s`)), RECORD_MS);
-      let over = false;
-      const done = (error?: NotRecorded) => {
-        if (over) return;
-        over = true;
-        clearTimeout(timer);
-        if (error) reject(error);
-        else resolve();
-      };
-      this.#waiting.push({ entry, done });
+      const decision = { by: performance.now() + RECORD_MS, resolve, reject };
+      this.#awaited.add(decision);
+      if (!this.#late) this.#endLate(RECORD_MS);
+      this.#waiting.push({ entry, decision });
       this.#soon();
     });
+  }
+
+  /** One timer, for the oldest, so that a decision costs none. */
+  #endLate(afterMs: number): void {
+    this.#late = setTimeout(() => {
+      this.#late = undefined;
+      const now = performance.now();
+      for (const decision of this.#awaited) {
+        if (decision.by - now >= 1) return this.#endLate(decision.by - now);
+        this.#awaited.delete(decision);
+        decision.reject(new NotRecorded(`no decision was written down within ${RECORD_MS / 1000} s`));
+      }
+    }, afterMs);
   }
 
   /** The end of something that was recorded as decided: there are no more of them than of those. */
@@ -65,10 +82,11 @@ export class Recorder {
     for (const [number, entries] of this.#underWay) {
       if (number > batch) break;
       this.#underWay.delete(number);
-      for (const { done } of entries) {
-        if (!done) continue;
+      for (const { decision } of entries) {
+        if (!decision) continue;
         this.#untold--;
-        done();
+        this.#awaited.delete(decision);
+        decision.resolve(); // without effect on one that was too late
       }
     }
     // ends alone go on waiting for company

@@ -51,6 +51,8 @@ export function parseFirstLine(line: string): { proxy: true } | Named | undefine
 interface Awaited {
   underWay: number;
   late: NodeJS.Timeout;
+  /** the first one has come */
+  begun: boolean;
 }
 
 export class Streams {
@@ -158,7 +160,7 @@ export class Streams {
 
   #speakHttp1(stream: Duplex, connection: Connection): void {
     this.#connections.set(stream, connection);
-    this.#awaited.set(stream, { underWay: 0, late: setTimeout(() => stream.destroy(), HEAD_MS) });
+    this.#awaited.set(stream, { underWay: 0, begun: false, late: setTimeout(() => stream.destroy(), HEAD_MS) });
     stream.once("close", () => clearTimeout(this.#awaited.get(stream)?.late));
     this.#http.emit("connection", stream);
   }
@@ -168,9 +170,14 @@ export class Streams {
     const awaited = this.#awaited.get(stream);
     if (!awaited || stream.destroyed) return;
     if (++awaited.underWay > MAX_PIPELINED) return void stream.destroy();
-    clearTimeout(awaited.late);
+    if (!awaited.begun) {
+      clearTimeout(awaited.late);
+      awaited.begun = true;
+      // one for all the requests that follow, each of which has it begin anew with its end
+      awaited.late = setTimeout(() => awaited.underWay === 0 && stream.destroy(), KEEP_ALIVE_MS);
+    }
     return () => {
-      if (--awaited.underWay === 0 && !stream.destroyed) awaited.late = setTimeout(() => stream.destroy(), KEEP_ALIVE_MS);
+      if (--awaited.underWay === 0 && !stream.destroyed) awaited.late.refresh();
     };
   }
 
@@ -201,7 +208,9 @@ export class Streams {
       // Node's own deadlines are of servers that listen: here they would end nothing
       headersTimeout: 0,
       requestTimeout: 0,
-      keepAliveTimeout: KEEP_ALIVE_MS,
+      keepAliveTimeout: 0,
+      // one without a length and a coding has no body, and none is read
+      optimizeEmptyRequests: true,
       insecureHTTPParser: false,
       requireHostHeader: false, // said in our words
       // the offer to go on in HTTP/2 without TLS is one that a server may leave, as every proxy does
