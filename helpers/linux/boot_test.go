@@ -258,6 +258,35 @@ func TestBoot_ProgressStatusPauseResumeTerminate(t *testing.T) {
 
 func hasVhost() bool { _, err := os.Stat("/dev/vhost-vsock"); return err == nil }
 
+// The memory that the kernel finds is the machine's, below and above 4 GiB, and so are its processors.
+func TestBoot_MemoryAndProcessorsAreThoseOfTheMachine(t *testing.T) {
+	for _, c := range []struct{ memoryMib, cpus, aboveMib int }{{128, 1, 0}, {3072, 2, 0}, {4608, 4, 1536}} {
+		t.Run(fmt.Sprintf("%d MiB, %d CPUs", c.memoryMib, c.cpus), func(t *testing.T) {
+			k := newKeeper(t)
+			k.must("start", map[string]any{
+				"id": "boot-test", "runDir": k.run, "kernel": k.c.Kernel, "initramfs": k.c.Initramfs, "cmdline": loud + " rdinit=/nonexistent init=/nonexistent",
+				"memoryMib": c.memoryMib, "cpus": c.cpus, "disks": []any{}, "streams": filepath.Join(k.run, "s"), "openPorts": []int{},
+				"consoleLog": k.log(), "consoleLimitBytes": 65536, "accelerator": "tcg",
+			})
+			k.exited()
+			log, _ := os.ReadFile(k.log())
+			if want := fmt.Sprintf("Brought up 1 node, %d CPU", c.cpus); !strings.Contains(string(log), want) {
+				t.Errorf("the kernel does not say %q", want)
+			}
+			low := (c.memoryMib - c.aboveMib) << 20
+			wanted := []string{fmt.Sprintf("[mem 0x0000000000100000-0x%016x] usable", low-1)}
+			if c.aboveMib > 0 {
+				wanted = append(wanted, fmt.Sprintf("[mem 0x0000000100000000-0x%016x] usable", 1<<32+c.aboveMib<<20-1))
+			}
+			for _, want := range wanted {
+				if !strings.Contains(string(log), want) {
+					t.Errorf("the kernel does not say %q", want)
+				}
+			}
+		})
+	}
+}
+
 // A kernel without a root or init panics, and panic=-1 resets: the machine goes off, fast.
 func TestBoot_GuestResets_GuestOff(t *testing.T) {
 	k := newKeeper(t)

@@ -23,6 +23,7 @@ const maxPendingBytes = 1 << 20
 type Log struct {
 	count atomic.Int64
 	first chan struct{} // closed at the first byte
+	more  chan struct{} // a token when bytes came since the last was taken
 	done  chan struct{} // closed when everything is written
 
 	lock    sync.Mutex // guards pending, dropped and ended
@@ -51,7 +52,7 @@ func Create(path string) (*os.File, error) {
 // Keep reads source until it ends and keeps its newest bytes in file, which it closes. file may be nil: then bytes are
 // only counted.
 func Keep(source io.Reader, file *os.File, limit int64) *Log {
-	l := &Log{first: make(chan struct{}), done: make(chan struct{}), limit: limit, file: file}
+	l := &Log{first: make(chan struct{}), more: make(chan struct{}, 1), done: make(chan struct{}), limit: limit, file: file}
 	l.wake = sync.NewCond(&l.lock)
 	go l.read(source)
 	go l.write()
@@ -64,6 +65,9 @@ func (l *Log) Bytes() int64 { return l.count.Load() }
 // First is closed at the first byte.
 func (l *Log) First() <-chan struct{} { return l.first }
 
+// More gives a token when bytes came since the last one was taken.
+func (l *Log) More() <-chan struct{} { return l.more }
+
 // Done is closed when the source has ended and all that is kept is in the file.
 func (l *Log) Done() <-chan struct{} { return l.done }
 
@@ -74,6 +78,10 @@ func (l *Log) read(source io.Reader) {
 		if n > 0 {
 			if l.count.Add(int64(n)) == int64(n) {
 				close(l.first)
+			}
+			select {
+			case l.more <- struct{}{}:
+			default:
 			}
 			l.lock.Lock()
 			l.pending = append(l.pending, buffer[:n]...)

@@ -314,18 +314,17 @@ func (m *Machine) progress() {
 	case <-m.gone:
 		return
 	}
-	ticker := time.NewTicker(tick)
-	defer ticker.Stop()
-	last := int64(0)
-	for {
+	for { // no ticker: an idle guest's helper sleeps
 		select {
 		case <-m.gone:
 			return
-		case <-ticker.C:
-			if now := m.console.Bytes(); now != last {
-				last = now
-				m.listener.Progress(now)
-			}
+		case <-m.console.More():
+		}
+		m.listener.Progress(m.console.Bytes())
+		select {
+		case <-m.gone:
+			return
+		case <-time.After(tick):
 		}
 	}
 }

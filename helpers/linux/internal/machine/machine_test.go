@@ -14,6 +14,7 @@ import (
 	"cloche/contract"
 	"cloche/helper/internal/plan"
 	"cloche/helper/internal/probe"
+	"cloche/helper/internal/pvh/pvhtest"
 )
 
 // heard records what a machine says of itself.
@@ -72,10 +73,14 @@ func fixtureFor(t *testing.T, qemuIs, vsockIs string) *fixture {
 	if err := os.Mkdir(run, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"kernel", "initramfs", "layer", "data"} {
+	for _, name := range []string{"initramfs", "layer", "data"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(name), 0o600); err != nil {
 			t.Fatal(err)
 		}
+	}
+	kernel := pvhtest.Kernel(0x100_0000, pvhtest.Segment{At: 0x100_0000, Bytes: []byte("text")})
+	if err := os.WriteFile(filepath.Join(dir, "kernel"), kernel, 0o600); err != nil {
+		t.Fatal(err)
 	}
 	h := &heard{exited: make(chan struct{})}
 	f := &fixture{New(programs, h, t.Logf), h, run, plan.Config{
@@ -290,6 +295,12 @@ func TestStart_Failures_SayWhy_LeaveNothing_AndMayBeTriedAgain(t *testing.T) {
 		{"the vsock device ends at once", "runs", "broken", nil, "helper.start-failed", "panicked"},
 		{"no kernel", "runs", "ready", func(f *fixture) { f.config.Kernel += "x" }, "helper.start-failed", ""},
 		{"the kernel is a folder", "runs", "ready", func(f *fixture) { f.config.Kernel = f.dir }, "helper.start-failed", ""},
+		{"the kernel is none", "runs", "ready", func(f *fixture) { f.config.Kernel = f.config.Initramfs }, "helper.start-failed", ""},
+		{"the initramfs does not fit", "runs", "ready", func(f *fixture) {
+			f.config.Initramfs += "-large"
+			_ = os.WriteFile(f.config.Initramfs, nil, 0o600)
+			_ = os.Truncate(f.config.Initramfs, 128<<20)
+		}, "helper.start-failed", ""},
 		{"no disk", "runs", "ready", func(f *fixture) { f.config.Disks[1].Path += "x" }, "helper.start-failed", ""},
 		{"a disk is a FIFO", "runs", "ready", func(f *fixture) { f.config.Disks[0].Path += "p"; _ = syscall.Mkfifo(f.config.Disks[0].Path, 0o600) }, "helper.start-failed", ""},
 		{"six disks", "runs", "ready", func(f *fixture) { f.config.Disks = make([]plan.Disk, 6) }, "helper.unsupported", ""},

@@ -3,6 +3,7 @@ package machine
 import (
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"cloche/contract"
@@ -27,9 +28,11 @@ func (m *Machine) Probe(p probe.Params) (probe.Result, error) {
 	}
 	defer release()
 	for _, path := range []string{p.Kernel, p.Initramfs} {
-		if err := readable(path); err != nil {
+		file, err := openRegular(path, os.O_RDONLY)
+		if err != nil {
 			return probe.Result{}, failed(err, "the boot file %s cannot be read", path)
 		}
+		file.Close()
 	}
 	if problem := runnable(m.programs.QEMU); problem != nil {
 		return probe.Result{}, Native(contract.Errorf("helper.hypervisor-missing", "%s cannot be run: %v", m.programs.QEMU, problem), problem)
@@ -76,12 +79,18 @@ func (m *Machine) trialBoot(p probe.Params, accelerator plan.Accelerator, timeou
 	if m.isTerminated() {
 		return 0, "", errors.New("the probe was terminated")
 	}
-	planned := plan.PlanQEMU(plan.Config{
+	config := plan.Config{
 		ID: "probe-" + string(accelerator), Kernel: p.Kernel, Initramfs: p.Initramfs, Cmdline: probeCmdline,
 		MemoryMib: probeMemoryMib, CPUs: 1, Accelerator: accelerator,
-	}, plan.Host{QEMU: m.programs.QEMU, Transport: plan.NoVsock})
+	}
+	planned := plan.PlanQEMU(config, plan.Host{QEMU: m.programs.QEMU, Transport: plan.NoVsock})
 	s := &start{m: m}
 	defer s.closeFiles()
+	memory, err := newMemory(config, planned.Cmdline)
+	if err != nil {
+		return 0, "", err
+	}
+	s.files = append(s.files, memory.file, memory.rom)
 	qmpEnd, err := s.pair()
 	if err != nil {
 		return 0, "", err
@@ -105,7 +114,7 @@ func (m *Machine) trialBoot(p probe.Params, accelerator plan.Accelerator, timeou
 	told := make(chan error, 1)
 	go func() {
 		client, err := qemu.Connect(qmpEnd.ours, func(qemu.Event) {})
-		if err == nil {
+		if err == nil && memory.wait() == nil {
 			err = client.Execute("cont", nil, nil)
 		}
 		told <- err
@@ -117,6 +126,9 @@ func (m *Machine) trialBoot(p probe.Params, accelerator plan.Accelerator, timeou
 		case <-q.Done():
 			return 0, q.Messages(), fmt.Errorf("QEMU ended before the first console byte (%s)", q.End())
 		case err := <-told:
+			if laid := memory.wait(); laid != nil {
+				return 0, "", laid
+			}
 			var refusal *qemu.Refusal
 			if errors.As(err, &refusal) {
 				return 0, q.Messages(), fmt.Errorf("QEMU refused to run: %w", refusal)

@@ -81,11 +81,6 @@ func (s *start) run() error {
 	if length := len(s.config.Cmdline); length > plan.CmdlineRoom {
 		return contract.Errorf("helper.unsupported", "the kernel's command line has %d bytes; this machine type has room for %d", length, plan.CmdlineRoom)
 	}
-	for _, path := range []string{s.config.Kernel, s.config.Initramfs} {
-		if err := readable(path); err != nil {
-			return failed(err, "the boot file %s cannot be read", path)
-		}
-	}
 	if err := privateFolder(s.config.RunDir); err != nil {
 		return failed(err, "runDir %s is not usable", s.config.RunDir)
 	}
@@ -178,6 +173,12 @@ func (s *start) startQEMU(host plan.Host) error {
 		host.TSCKHz = s.m.clock.KHz()
 	}
 	planned := plan.PlanQEMU(s.config, host)
+	memory, err := newMemory(s.config, planned.Cmdline)
+	if err != nil {
+		return err
+	}
+	s.files = append(s.files, memory.file, memory.rom)
+	defer func() { <-memory.laid }()
 	qmpEnd, err := s.pair()
 	if err != nil {
 		return failed(err, "no socket for QMP")
@@ -191,6 +192,10 @@ func (s *start) startQEMU(host plan.Host) error {
 	var files []*os.File
 	for _, role := range planned.Files {
 		switch role.Kind {
+		case "memory":
+			files = append(files, memory.file)
+		case "rom":
+			files = append(files, memory.rom)
 		case "qmp":
 			files = append(files, qmpEnd.theirs)
 		case "console":
@@ -226,13 +231,16 @@ func (s *start) startQEMU(host plan.Host) error {
 	s.m.log("%s runs as %d: %v", s.hypervisor.Role, s.hypervisor.Pid, s.hypervisor.Held)
 
 	client, err := qemu.Connect(qmpEnd.ours, s.m.event)
-	if err == nil {
-		s.m.lock.Lock()
-		s.m.qmp = client
-		s.m.lock.Unlock()
-		err = client.Execute("cont", nil, nil)
-	}
 	if err != nil {
+		return s.qemuFailed(err)
+	}
+	s.m.lock.Lock()
+	s.m.qmp = client
+	s.m.lock.Unlock()
+	if err := memory.wait(); err != nil {
+		return err
+	}
+	if err := client.Execute("cont", nil, nil); err != nil {
 		return s.qemuFailed(err)
 	}
 	return nil
@@ -363,37 +371,25 @@ func runnable(path string) error {
 	return err
 }
 
-func readable(path string) error {
-	file, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	return regular(file)
-}
-
-func regular(file *os.File) error {
-	info, err := file.Stat()
-	if err != nil {
-		return err
-	}
-	if !info.Mode().IsRegular() {
-		return errors.New("it is not a regular file")
-	}
-	return nil
-}
-
 // openDisk opens a disk as it will be used, so that a layer can never be written to, whatever QEMU becomes.
 func openDisk(d plan.Disk) (*os.File, error) {
-	mode := os.O_RDWR
 	if d.ReadOnly {
-		mode = os.O_RDONLY
+		return openRegular(d.Path, os.O_RDONLY)
 	}
-	file, err := os.OpenFile(d.Path, mode|unix.O_NONBLOCK, 0) // NONBLOCK: a FIFO must not hang us
+	return openRegular(d.Path, os.O_RDWR)
+}
+
+// openRegular opens a regular file and nothing else.
+func openRegular(path string, mode int) (*os.File, error) {
+	file, err := os.OpenFile(path, mode|unix.O_NONBLOCK, 0) // NONBLOCK: a FIFO must not hang us
 	if err != nil {
 		return nil, err
 	}
-	if err := regular(file); err != nil {
+	info, err := file.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = errors.New("it is not a regular file")
+	}
+	if err != nil {
 		file.Close()
 		return nil, err
 	}

@@ -52,7 +52,7 @@ func TestQEMU_IsHardened(t *testing.T) {
 			}
 		}
 		whole := strings.Join(args, " ")
-		for _, never := range []string{"netdev", "-nic", "virtio-net", "-vnc", "-spice", "tcp:", "unix:", "path=", "server", "-usb", "virtfs", "-drive", "-L ", "pidfile", "daemonize"} {
+		for _, never := range []string{"netdev", "-nic", "virtio-net", "-vnc", "-spice", "tcp:", "unix:", ",path=", "server", "-kernel", "-initrd", "-append", "-usb", "virtfs", "-drive", "-L ", "pidfile", "daemonize"} {
 			if strings.Contains(whole, never) {
 				t.Errorf("%s: %q is in %s", accelerator, never, whole)
 			}
@@ -74,9 +74,12 @@ func TestQEMU_AcceleratorAndProcessor(t *testing.T) {
 	}
 }
 
-func TestQEMU_Memory(t *testing.T) {
+func TestQEMU_MemoryAndROMAreDescriptors(t *testing.T) {
 	args := PlanQEMU(good(), host).Args
-	if got := values(args, "-object")[0]; got != "memory-backend-memfd,id=mem,size=1024M,share=on" {
+	if got := values(args, "-object")[0]; got != "memory-backend-file,id=mem,size=1024M,share=on,mem-path=/proc/self/fd/3" {
+		t.Error(got)
+	}
+	if got := values(args, "-bios"); !slices.Equal(got, []string{"/proc/self/fd/4"}) {
 		t.Error(got)
 	}
 	if got := values(args, "-m"); !slices.Equal(got, []string{"1024M"}) {
@@ -84,26 +87,26 @@ func TestQEMU_Memory(t *testing.T) {
 	}
 }
 
-// What QEMU opens by name is the kernel, the initramfs and what belongs to the program: no disk, no socket.
+// What QEMU opens by name is what belongs to the program: no kernel, no disk, no socket.
 func TestQEMU_DisksAndSocketsAreDescriptors(t *testing.T) {
 	q := PlanQEMU(good(), host)
-	wantFiles := []Role{{"qmp", 0}, {"console", 0}, {"vsock", 0}, {"disk", 0}, {"disk", 1}}
+	wantFiles := []Role{{"memory", 0}, {"rom", 0}, {"qmp", 0}, {"console", 0}, {"vsock", 0}, {"disk", 0}, {"disk", 1}}
 	if !slices.Equal(q.Files, wantFiles) {
 		t.Fatalf("files %v", q.Files)
 	}
-	if got := values(q.Args, "-chardev"); !slices.Equal(got, []string{"socket,id=qmp,fd=3", "socket,id=console,fd=4", "socket,id=vsock,fd=5"}) {
+	if got := values(q.Args, "-chardev"); !slices.Equal(got, []string{"socket,id=qmp,fd=5", "socket,id=console,fd=6", "socket,id=vsock,fd=7"}) {
 		t.Errorf("chardevs %q", got)
 	}
-	if got := values(q.Args, "-add-fd"); !slices.Equal(got, []string{"fd=6,set=1", "fd=7,set=2"}) {
+	if got := values(q.Args, "-add-fd"); !slices.Equal(got, []string{"fd=8,set=1", "fd=9,set=2"}) {
 		t.Errorf("descriptors %q", got)
 	}
 	whole := strings.Join(q.Args, " ")
-	for _, path := range []string{"/i/base", "/t/data.raw", "/run/c", "/t/console.log"} {
+	for _, path := range []string{"/i/vmlinux", "/i/initramfs", "/i/base", "/t/data.raw", "/run/c", "/t/console.log"} {
 		if strings.Contains(whole, path) {
 			t.Errorf("%s is on the command line: %s", path, whole)
 		}
 	}
-	if !slices.Equal(q.Confine.Read, []string{"/i/vmlinux", "/i/initramfs"}) || q.Confine.Sockets != nil || !slices.Equal(q.Confine.ReadWrite, []string{"/dev/null"}) {
+	if q.Confine.Read != nil || q.Confine.Sockets != nil || !slices.Equal(q.Confine.ReadWrite, []string{"/dev/null"}) {
 		t.Errorf("confinement %+v", q.Confine)
 	}
 }
@@ -131,13 +134,13 @@ func TestQEMU_DisksAreRawWithTheirSerial(t *testing.T) {
 	if layerFile["locking"] == "off" || dataFile["locking"] == "off" {
 		t.Error("two machines could write one disk")
 	}
-	if !slices.Contains(values(args, "-device"), `{"drive":"disk1","driver":"virtio-blk-device","rerror":"report","serial":"data","werror":"enospc"}`) {
+	if !slices.Contains(values(args, "-device"), `{"bus":"virtio-mmio-bus.5","drive":"disk1","driver":"virtio-blk-device","rerror":"report","serial":"data","werror":"enospc"}`) {
 		t.Errorf("devices %q", values(args, "-device"))
 	}
 }
 
 func TestQEMU_Transports(t *testing.T) {
-	for transport, want := range map[Transport]string{VhostUser: "vhost-user-vsock-device,chardev=vsock", VhostVsock: "vhost-vsock-device,guest-cid=77777,vhostfd=5", NoVsock: ""} {
+	for transport, want := range map[Transport]string{VhostUser: "vhost-user-vsock-device,chardev=vsock,bus=virtio-mmio-bus.7", VhostVsock: "vhost-vsock-device,guest-cid=77777,vhostfd=7,bus=virtio-mmio-bus.7", NoVsock: ""} {
 		args := PlanQEMU(good(), Host{QEMU: "/q", Transport: transport, GuestCID: 77777}).Args
 		var got string
 		for _, d := range values(args, "-device") {
@@ -153,6 +156,8 @@ func TestQEMU_Transports(t *testing.T) {
 
 func TestCmdline_EndsWithWhatBelongsToTheHypervisor(t *testing.T) {
 	c := good()
+	const places = " virtio_mmio.device=512@0xfeb00e00:12 virtio_mmio.device=512@0xfeb00c00:11 virtio_mmio.device=512@0xfeb00a00:10" +
+		" virtio_mmio.device=512@0xfeb00800:9 virtio_mmio.device=512@0xfeb00600:8" // vsock, two disks, rng, balloon
 	for _, x := range []struct {
 		accelerator Accelerator
 		khz         uint64
@@ -163,14 +168,21 @@ func TestCmdline_EndsWithWhatBelongsToTheHypervisor(t *testing.T) {
 		{KVM, 2596117, "console=ttyS0 quiet reboot=t"}, // kvm-clock is better
 	} {
 		c.Accelerator = x.accelerator
-		if got := Cmdline(c, Host{TSCKHz: x.khz}); got != x.want {
+		if got := PlanQEMU(c, Host{Transport: VhostUser, TSCKHz: x.khz}).Cmdline; got != x.want+places {
 			t.Errorf("%q", got)
 		}
 	}
+}
+
+func TestCmdline_ThatJustFitsTheKernelsBound(t *testing.T) {
+	c := good()
 	c.Cmdline = strings.Repeat("x", CmdlineRoom)
 	c.Accelerator = TCG
-	if whole := len(Cmdline(c, Host{TSCKHz: 99_999_999})) + mmioPlaces*mmioArgument; whole != maxKernelCmdline {
-		t.Errorf("a command line that just fits has %d bytes with QEMU's part", whole)
+	c.Disks = make([]Disk, MaxDisks)
+	whole := PlanQEMU(c, Host{Transport: VhostUser, TSCKHz: 99_999_999}).Cmdline
+	const shorter = 5 // interrupts 5 to 9 have a digit less than what CmdlineRoom counts with
+	if len(whole)+shorter != 2047 {
+		t.Errorf("%d bytes: %s", len(whole), whole)
 	}
 }
 

@@ -32,7 +32,7 @@ type Host struct {
 
 // Role names what a descriptor is for.
 type Role struct {
-	Kind string // "qmp", "console", "vsock" or "disk"
+	Kind string // "memory", "rom", "qmp", "console", "vsock" or "disk"
 	Disk int    // index in Config.Disks when Kind is "disk"
 }
 
@@ -42,6 +42,8 @@ type QEMU struct {
 	Args    []string
 	Files   []Role
 	Confine child.Confinement
+	// Cmdline is the kernel's whole command line; internal/pvh puts it into the memory.
+	Cmdline string
 	// PowerButton says whether the guest can be asked to power down by QMP. microvm without ACPI has no such button
 	// (with ACPI one boot in four hangs, see facts.md), so today no plan has one.
 	PowerButton bool
@@ -55,6 +57,12 @@ func PlanQEMU(c Config, host Host) QEMU {
 		return strconv.Itoa(FirstFile + len(q.Files) - 1)
 	}
 	add := func(args ...string) { q.Args = append(q.Args, args...) }
+	var places []string
+	place := func() string {
+		i := mmioPlaces - 1 - len(places)
+		places = append(places, fmt.Sprintf(mmioArgument, mmioAt+i*mmioBytes, mmioLine+i))
+		return fmt.Sprintf("virtio-mmio-bus.%d", i)
+	}
 
 	add("-name", "cloche-"+c.ID)
 	// Nothing that was not asked for: no default devices, no configuration files, no window, no monitor, no reset.
@@ -65,15 +73,15 @@ func PlanQEMU(c Config, host Host) QEMU {
 	// then has no timer at all whenever the kernel distrusts the APIC's, which it does on a busy host: see README "Measured".
 	add("-M", machine)
 	add("-m", fmt.Sprintf("%dM", c.MemoryMib), "-smp", strconv.FormatInt(c.CPUs, 10))
-	// shared, because vhost-user devices map the guest's memory
-	add("-object", fmt.Sprintf("memory-backend-memfd,id=mem,size=%dM,share=on", c.MemoryMib))
+	// Ours, because the kernel is laid out in it (internal/pvh); shared, because vhost-user devices map it too.
+	add("-object", fmt.Sprintf("memory-backend-file,id=mem,size=%dM,share=on,mem-path=/proc/self/fd/%s", c.MemoryMib, file("memory", 0)))
+	add("-bios", "/proc/self/fd/"+file("rom", 0))
 	switch c.Accelerator {
 	case KVM:
 		add("-accel", "kvm", "-cpu", "host") // -cpu max aborts QEMU on an MSR under some hosts' KVM
 	default:
 		add("-accel", "tcg,thread=single,tb-size=56", "-cpu", "max") // one thread: two processors that patch code at once have crashed a guest (int3); tb-size bounds the translation cache, in MiB: a start fills about 50; 96 is no faster and holds 11 MB more at rest, 45 after work, and 48 makes a start 5 % slower
 	}
-	add("-kernel", c.Kernel, "-initrd", c.Initramfs, "-append", Cmdline(c, host))
 
 	add("-chardev", "socket,id=qmp,fd="+file("qmp", 0), "-mon", "chardev=qmp,mode=control")
 	add("-chardev", "socket,id=console,fd="+file("console", 0), "-serial", "chardev:console")
@@ -81,9 +89,9 @@ func PlanQEMU(c Config, host Host) QEMU {
 	add("-global", "virtio-mmio.force-legacy=false") // vhost-user devices speak virtio 1 only
 	switch host.Transport {
 	case VhostUser:
-		add("-chardev", "socket,id=vsock,fd="+file("vsock", 0), "-device", "vhost-user-vsock-device,chardev=vsock")
+		add("-chardev", "socket,id=vsock,fd="+file("vsock", 0), "-device", "vhost-user-vsock-device,chardev=vsock,bus="+place())
 	case VhostVsock:
-		add("-device", fmt.Sprintf("vhost-vsock-device,guest-cid=%d,vhostfd=%s", host.GuestCID, file("vsock", 0)))
+		add("-device", fmt.Sprintf("vhost-vsock-device,guest-cid=%d,vhostfd=%s,bus=%s", host.GuestCID, file("vsock", 0), place()))
 	}
 	for i, d := range c.Disks {
 		set := strconv.Itoa(i + 1)
@@ -91,15 +99,15 @@ func PlanQEMU(c Config, host Host) QEMU {
 		add("-blockdev", blockdev(i, d, "/dev/fdset/"+set))
 		// A full host disk stops the machine as it stands, which ends it (machine.event): told as an error, it would cost the
 		// guest's filesystem blocks that its journal counts on. Other errors are the guest's to see.
-		add("-device", object("driver", "virtio-blk-device", "drive", fmt.Sprintf("disk%d", i), "serial", d.Serial, "werror", "enospc", "rerror", "report"))
+		add("-device", object("driver", "virtio-blk-device", "bus", place(), "drive", fmt.Sprintf("disk%d", i), "serial", d.Serial, "werror", "enospc", "rerror", "report"))
 	}
-	add("-object", "rng-builtin,id=rng", "-device", "virtio-rng-device,rng=rng") // getrandom(2), no file
+	add("-object", "rng-builtin,id=rng", "-device", "virtio-rng-device,rng=rng,bus="+place()) // getrandom(2), no file
 	// Pages that the guest frees go back to the host without anybody asking.
-	add("-device", "virtio-balloon-device,id=balloon,free-page-reporting=on,deflate-on-oom=on")
+	add("-device", "virtio-balloon-device,id=balloon,free-page-reporting=on,deflate-on-oom=on,bus="+place())
+	q.Cmdline = cmdline(c, host) + strings.Join(places, "")
 
 	q.Confine = child.Confinement{
 		ReadExecute: programPaths(host.QEMU),
-		Read:        []string{c.Kernel, c.Initramfs},
 		ReadWrite:   []string{"/dev/null"},
 	}
 	if c.Accelerator == KVM {
@@ -108,18 +116,20 @@ func PlanQEMU(c Config, host Host) QEMU {
 	return q
 }
 
-// maxKernelCmdline is COMMAND_LINE_SIZE of x86 less its end mark; QEMU appends " virtio_mmio.device=512@0xfeb00e00:12"
-// for each of the eight places. What passes it would be cut off, and with it a disk.
+// microvm's places for virtio devices, as hw/i386/microvm.c of QEMU 7.2 has them without ACPI: the kernel hears of each by its command
+// line. Devices are put into them by name, so that both sides count alike.
 const (
-	maxKernelCmdline = 2047
-	mmioPlaces       = 8
-	mmioArgument     = len(" virtio_mmio.device=512@0xfeb00e00:12")
+	mmioPlaces   = 8
+	mmioAt       = 0xfeb0_0000
+	mmioBytes    = 512
+	mmioLine     = 5
+	mmioArgument = " virtio_mmio.device=512@0x%x:%d"
 )
 
-// Cmdline is the keeper's kernel command line and what belongs to this hypervisor, last:
+// cmdline is the keeper's kernel command line and what belongs to this hypervisor:
 // reboot=t, because microvm has no keyboard controller and the kernel's other ways to reset take 2.3 s (measured);
 // under TCG the speed of the time stamp counter, see internal/tsc.
-func Cmdline(c Config, host Host) string {
+func cmdline(c Config, host Host) string {
 	line := c.Cmdline + " reboot=t"
 	if knowsTSC(c, host) {
 		line += fmt.Sprintf(" tsc=reliable tsc_early_khz=%d", host.TSCKHz)
@@ -127,8 +137,9 @@ func Cmdline(c Config, host Host) string {
 	return strings.TrimSpace(line)
 }
 
-// CmdlineRoom is how many bytes the keeper's command line may have.
-const CmdlineRoom = maxKernelCmdline - mmioPlaces*mmioArgument - len(" reboot=t tsc=reliable tsc_early_khz=99999999")
+// CmdlineRoom is how many bytes the keeper's command line may have: what passes COMMAND_LINE_SIZE of x86, less its end mark, would be
+// cut off, and with it a disk.
+const CmdlineRoom = 2047 - mmioPlaces*len(" virtio_mmio.device=512@0xfeb00e00:12") - len(" reboot=t tsc=reliable tsc_early_khz=99999999")
 
 const machine = "microvm,acpi=off,memory-backend=mem"
 
