@@ -55,7 +55,7 @@ func (s *Set) waitAgain() []Refusal {
 	}
 	each(places, func(u *writeback.Unsettled) error {
 		if u.Op == writeback.Move {
-			return s.moveAgain(u)
+			return s.moveAgain(look, u)
 		}
 		return s.putBack(look, u)
 	})
@@ -89,9 +89,30 @@ func (s *Set) placeOf(path string) string {
 	return layer.Join(s.lowerPath(parentOf(path)), path[strings.LastIndexByte(path, '/')+1:])
 }
 
+// returned gives where the folder has what an undone step brought back to a path of the folder's, and where the guest has that place: a
+// directory above it may be elsewhere for the guest, or back where it was before it was moved itself.
+func (s *Set) returned(look *lookout, path string, made *writeback.Identity) (lower, place string) {
+	if now := look.base(path); now != nil && made != nil && now.Inode == made.Inode {
+		return path, s.guestPath(path)
+	}
+	return s.placeOf(path), path
+}
+
+// guestPath is where the guest has the place of what the folder has at a path.
+func (s *Set) guestPath(lower string) string {
+	for above := parentOf(lower); above != ""; above = parentOf(above) {
+		if id := s.options.Layer.Object(above); id != 0 {
+			if path, there := s.options.Layer.Path(id); there {
+				return path + lower[len(above):]
+			}
+		}
+	}
+	return lower
+}
+
 // moveAgain gives what the folder has under its old name again the place that the guest gave it.
-func (s *Set) moveAgain(u *writeback.Unsettled) error {
-	from := s.placeOf(u.To)
+func (s *Set) moveAgain(look *lookout, u *writeback.Unsettled) error {
+	from, _ := s.returned(look, u.To, u.Made)
 	components := layer.Components(u.Path)
 	return s.options.Holder.Again(components, func(parent layer.ID, n *layer.Node, qid uint64) ([]layer.Op, *layer.Node, error) {
 		if n != nil && (n.Whiteout || n.Made || n.Base != nil && n.Base.Path == from) {
@@ -128,7 +149,7 @@ func (s *Set) leftAgain(u *writeback.Unsettled) error {
 	if at == nil || at.Base == nil || at.Made || at.Whiteout {
 		return nil
 	}
-	components := layer.Components(u.To)
+	components := layer.Components(s.guestPath(at.Base.Path))
 	return s.options.Holder.Again(components, func(parent layer.ID, entry *layer.Node, _ uint64) ([]layer.Op, *layer.Node, error) {
 		base := *at.Base
 		base.Content = 0
@@ -160,7 +181,10 @@ func (s *Set) putBack(look *lookout, u *writeback.Unsettled) error {
 	if about.Quiet && (u.Was != nil || u.Made == nil) {
 		return nil
 	}
-	lower := s.placeOf(u.Path)
+	lower, place := s.placeOf(u.Path), u.Path
+	if u.Was == nil {
+		lower, place = s.returned(look, u.Path, u.Made)
+	}
 	made, err := s.nodeOf(look, u, lower)
 	if err != nil {
 		return err
@@ -174,7 +198,7 @@ func (s *Set) putBack(look *lookout, u *writeback.Unsettled) error {
 			}
 		}
 	}()
-	components := layer.Components(u.Path)
+	components := layer.Components(place)
 	return s.options.Holder.Again(components, func(parent layer.ID, entry *layer.Node, qid uint64) ([]layer.Op, *layer.Node, error) {
 		if entry != nil {
 			return s.known(u, entry, made, lower), nil, nil

@@ -129,8 +129,8 @@ func (g *game) guestStep() {
 		if there == nil {
 			return
 		}
-		// One of the folder's directories in the place of another that was emptied: README.md, Limits.
-		if st, err := os.Lstat(g.host(to)); err == nil && st.IsDir() && directory {
+		// One of the folder's directories in the place of another that is elsewhere: README.md, Limits.
+		if directory && g.layer.Object(to) != 0 {
 			if st, err := os.Lstat(g.host(path)); there.QID().Path&(1<<62) == 0 || err == nil && st.IsDir() {
 				return
 			}
@@ -174,8 +174,32 @@ func (g *game) some() changes.What {
 	return what
 }
 
+// discardAll drops every change: the guest sees the folder then.
+func (g *game) discardAll() {
+	folder := g.picture(g.lower)
+	for range 10 {
+		if len(g.list()) == 0 {
+			break
+		}
+		g.note("discarded:\n\t%s", strings.Join(g.lines(), "\n\t"))
+		if _, err := g.set.Discard(g.all()); err != nil {
+			g.fail("a discard: %v", err)
+		}
+	}
+	for _, reopened := range []bool{false, true} {
+		if reopened {
+			g.letGo()
+			g.open()
+		}
+		if saw := g.sees(); saw != folder || g.picture(g.lower) != folder {
+			g.fail("with all discarded, reopened %v, the guest sees\n%s\nand the folder was\n%s", reopened, saw, folder)
+		}
+	}
+}
+
 // TestWhatIsAppliedOrUndoneIsForTheGuestAsItWas: an apply or undo moves files between layer and folder, and the guest, who has no part in
-// it, sees the same tree before and after. Once everything is applied the folder is that tree.
+// it, sees the same tree before and after. Once everything is applied the folder is that tree; once everything is discarded the guest's is
+// the folder's.
 func TestWhatIsAppliedOrUndoneIsForTheGuestAsItWas(t *testing.T) {
 	games := uint64(40)
 	if os.Getenv("CLOCHE_LONG") != "" {
@@ -185,7 +209,7 @@ func TestWhatIsAppliedOrUndoneIsForTheGuestAsItWas(t *testing.T) {
 	if *seedFlag >= 0 {
 		first, games = uint64(*seedFlag), 1
 	}
-	whole := 0
+	whole, discarded := 0, 0
 	for seed := first; seed < first+games; seed++ {
 		g := &game{rig: newRig(t), rand: rand.New(rand.NewPCG(seed, 7))}
 		for i, path := range []string{"a/a/a", "a/b", "b/c", "b/a/b", "c/a/a", "c/a/b"} {
@@ -220,6 +244,13 @@ func TestWhatIsAppliedOrUndoneIsForTheGuestAsItWas(t *testing.T) {
 				same("after another start")
 			}
 		}
+		if seed%4 == 3 {
+			g.discardAll()
+			discarded++
+			g.letGo()
+			g.close()
+			continue
+		}
 		before := g.sees()
 		for range 10 {
 			if len(g.list()) == 0 {
@@ -244,8 +275,8 @@ func TestWhatIsAppliedOrUndoneIsForTheGuestAsItWas(t *testing.T) {
 		g.letGo()
 		g.close() // here and not at the test's end: all games together have more descriptors than there are
 	}
-	t.Logf("%d of %d games ended with everything applied", whole, games)
-	if whole < int(games)/2 {
+	t.Logf("%d of %d games ended with everything applied, %d with everything discarded", whole, games, discarded)
+	if whole < (int(games)-discarded)/2 {
 		t.Error("that is too few")
 	}
 }

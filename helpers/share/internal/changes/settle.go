@@ -216,29 +216,34 @@ func (s *Set) showAbove(id layer.ID) error {
 	if len(above) == 0 {
 		return nil
 	}
-	look := newLookout(s.options.Lower)
-	defer look.close()
 	for i := len(above) - 1; i >= 0; i-- {
-		err := s.hold(above[i], func(bool) error {
-			n := l.Get(above[i])
-			if n == nil || !madeAgain(n) || s.isMovedAway(n.Base.Path) {
-				return nil
-			}
-			now := look.base(n.Base.Path)
-			if now == nil || now.Kind != layer.Directory {
-				return nil
-			}
-			n.Base, n.Made, n.Opaque, n.MtimeSet = now, false, false, false
-			if n.ModeSet = n.ModeSet && n.Mode != now.Mode; !n.ModeSet {
-				n.Mode = 0
-			}
-			return l.Change(layer.Put(n))
-		})
-		if err != nil {
+		if err := s.show(above[i]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// show makes a directory that the task had removed and made again the folder's own, if the folder has it there.
+func (s *Set) show(id layer.ID) error {
+	look := newLookout(s.options.Lower)
+	defer look.close()
+	l := s.options.Layer
+	return s.hold(id, func(bool) error {
+		n := l.Get(id)
+		if n == nil || !madeAgain(n) || s.isMovedAway(n.Base.Path) {
+			return nil
+		}
+		now := look.base(n.Base.Path)
+		if now == nil || now.Kind != layer.Directory {
+			return nil
+		}
+		n.Base, n.Made, n.Opaque, n.MtimeSet = now, false, false, false
+		if n.ModeSet = n.ModeSet && n.Mode != now.Mode; !n.ModeSet {
+			n.Mode = 0
+		}
+		return l.Change(layer.Put(n))
+	})
 }
 
 // madeAgain tells whether a node is a directory in the place of one of the folder's that the task removed.
@@ -422,7 +427,8 @@ func (s *Set) discardPart(p *part) error {
 	if err := s.showAbove(p.node.ID); err != nil {
 		return err
 	}
-	return s.hold(p.node.ID, func(bool) error {
+	var instead *layer.Node
+	err := s.hold(p.node.ID, func(bool) error {
 		n := l.Get(p.node.ID)
 		if n == nil {
 			return nil // went with the directory it lay in
@@ -434,6 +440,7 @@ func (s *Set) discardPart(p *part) error {
 		ops := removal(l, n)
 		if n.Base != nil && !n.Made && !n.Whiteout && n.Elsewhere {
 			ops = append(ops, s.whiteoutOf(n)...)
+			instead = l.StandsAt(n.Base.Path)
 		}
 		if err := l.Change(ops...); err != nil {
 			return err
@@ -441,6 +448,11 @@ func (s *Set) discardPart(p *part) error {
 		l.DropContent(drop...)
 		return nil
 	})
+	if err == nil && instead != nil && madeAgain(instead) {
+		// The folder's directory is back where the task made another one: nothing in it was deleted.
+		err = s.show(instead.ID)
+	}
+	return err
 }
 
 // discardHunks gives the file a content without the chosen hunks.

@@ -91,6 +91,7 @@ func serveStage() error {
 	}
 	// Go's poller takes its descriptors at the first timer; had the guest used them all up by then, it would end the process.
 	time.AfterFunc(0, func() {})
+	fids := fidLimit(ninep.DefaultFids) // the filter has no call that tells
 	measures := append(h.Measures, confine.Seal(h.Plan.ReadOnly))
 	sealed(h)
 	s := &serving{listen: confine.ListenFD}
@@ -104,7 +105,7 @@ func serveStage() error {
 	s.folder = f
 	if problem == nil {
 		watched = activity.Watch(f.tree, s.told, s.failed)
-		s.server = &ninep.Server{Tree: watched, FidLimit: fidLimit(ninep.DefaultFids)}
+		s.server = &ninep.Server{Tree: watched, FidLimit: fids}
 	}
 	handlers := all(folderMethods, s.nothingKept)
 	handlers["hello"], handlers["identify"], handlers["stats"], handlers["secrets"] = answerHello, s.outOfOrder, s.stats, s.secrets

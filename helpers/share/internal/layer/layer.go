@@ -50,7 +50,9 @@ type Layer struct {
 	remembered map[uint64]object
 	// stands are the nodes that stand in the place of something of the folder's: what the task made there, or that it deleted or moved
 	// it, by the path that their Base has.
-	stands   map[string]ID
+	stands map[string]ID
+	// objects are the nodes that are something of the folder's themselves, by the path that it has there.
+	objects  map[string]ID
 	log      *os.File
 	logBytes int64
 	records  int
@@ -83,7 +85,7 @@ type Layer struct {
 // Open reads the layer in a directory, which it owns from then on; an empty directory is a new layer. rootQID is the
 // folder's own, kept for a layer that is new.
 func Open(dir int, root Base, rootQID uint64) (*Layer, error) {
-	l := &Layer{dir: dir, content: -1, nodes: map[ID]*Node{}, children: map[ID]map[string]ID{}, qids: map[object]uint64{}, fresh: map[ID]struct{}{}, named: map[uint64]ID{}, remembered: map[uint64]object{}, stands: map[string]ID{}, spare: spare{sole: map[uint64]bool{}}, nextID: RootID + 1, nextContent: 1}
+	l := &Layer{dir: dir, content: -1, nodes: map[ID]*Node{}, children: map[ID]map[string]ID{}, qids: map[object]uint64{}, fresh: map[ID]struct{}{}, named: map[uint64]ID{}, remembered: map[uint64]object{}, stands: map[string]ID{}, objects: map[string]ID{}, spare: spare{sole: map[uint64]bool{}}, nextID: RootID + 1, nextContent: 1}
 	if err := l.open(root, rootQID); err != nil {
 		l.Close()
 		return nil, err
@@ -94,7 +96,7 @@ func Open(dir int, root Base, rootQID uint64) (*Layer, error) {
 // Empty gives a layer that keeps nothing: it has the root alone and refuses every change with EROFS.
 func Empty(root Base, rootQID uint64) *Layer {
 	root.Path = ""
-	l := &Layer{dir: -1, content: -1, nodes: map[ID]*Node{}, children: map[ID]map[string]ID{}, qids: map[object]uint64{}, fresh: map[ID]struct{}{}, named: map[uint64]ID{}, remembered: map[uint64]object{}, stands: map[string]ID{}, spare: spare{sole: map[uint64]bool{}}, nextID: RootID + 1, nextContent: 1}
+	l := &Layer{dir: -1, content: -1, nodes: map[ID]*Node{}, children: map[ID]map[string]ID{}, qids: map[object]uint64{}, fresh: map[ID]struct{}{}, named: map[uint64]ID{}, remembered: map[uint64]object{}, stands: map[string]ID{}, objects: map[string]ID{}, spare: spare{sole: map[uint64]bool{}}, nextID: RootID + 1, nextContent: 1}
 	l.nodes[RootID] = &Node{ID: RootID, Kind: Directory, QID: rootQID, Base: &root}
 	l.failed = syscall.EROFS
 	return l
@@ -347,8 +349,11 @@ func (l *Layer) take(r *record) {
 		if !n.Whiteout {
 			l.named[n.QID] = n.ID
 		}
-		if n.standsInstead() {
+		switch {
+		case n.standsInstead():
 			l.stands[n.Base.Path] = n.ID
+		case n.Base != nil:
+			l.objects[n.Base.Path] = n.ID
 		}
 		if n.ID != RootID {
 			names := l.children[n.Parent]
@@ -374,8 +379,12 @@ func (l *Layer) unname(n *Node) {
 	if l.named[n.QID] == n.ID {
 		delete(l.named, n.QID)
 	}
-	if n.Base != nil && l.stands[n.Base.Path] == n.ID {
-		delete(l.stands, n.Base.Path)
+	if n.Base != nil {
+		for _, index := range []map[string]ID{l.stands, l.objects} {
+			if index[n.Base.Path] == n.ID {
+				delete(index, n.Base.Path)
+			}
+		}
 	}
 	if names := l.children[n.Parent]; names != nil && names[n.Name] == n.ID {
 		delete(names, n.Name)
@@ -766,6 +775,13 @@ func (l *Layer) StandsAt(path string) *Node {
 		return l.copy(n)
 	}
 	return nil
+}
+
+// Object is the node that is what the folder has at a path, wherever the task has it; 0 when the layer has none.
+func (l *Layer) Object(path string) ID {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.objects[path]
 }
 
 // Children gives copies of a directory's nodes, by name.

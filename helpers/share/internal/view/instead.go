@@ -27,6 +27,19 @@ func (p *place) isIts(e *layer.Node) bool {
 	return e.Base != nil && e.Base.Kind == layer.Directory && e.Base.Path == p.lowerPath() && !(e.Whiteout && e.Moved)
 }
 
+// isAway tells whether something of the folder's is not where the folder has it: in another place, or in a directory that the task made where
+// the folder's own was before it was moved.
+func (p *place) isAway(e *layer.Node) bool {
+	if !stillLower(e) {
+		return false
+	}
+	if e.Base.Path != p.lowerPath() {
+		return true
+	}
+	there := p.dir.tree.layer.StandsAt(e.Base.Path)
+	return there != nil && there.ID != e.ID
+}
+
 // vanish gives the steps by which a name is gone for the guest: a whiteout where the folder has something, else nothing is left.
 func (t *Tree) vanish(p *place) ([]layer.Op, error) {
 	b, err := p.stoodFor()
@@ -37,7 +50,7 @@ func (t *Tree) vanish(p *place) ([]layer.Op, error) {
 	var ops []layer.Op
 	switch {
 	case e == nil:
-	case stillLower(e) && e.Base.Path != p.lowerPath():
+	case p.isAway(e):
 		ops = t.reallyGone(e)
 	case b == nil || !p.isIts(e):
 		ops = t.removalBelow(e.ID)
@@ -46,6 +59,8 @@ func (t *Tree) vanish(p *place) ([]layer.Op, error) {
 		return append(ops, layer.Remove(e.ID)), nil
 	}
 	white := &layer.Node{Name: p.name, Kind: b.Kind, QID: newQID, Whiteout: true, Base: b}
+	of := t.layer.Object(b.Path)
+	white.Moved = of != 0 && (e == nil || of != e.ID)
 	if e != nil {
 		white.ID, white.Parent = e.ID, e.Parent
 		return append(ops, layer.Put(white)), nil
@@ -65,7 +80,7 @@ func (t *Tree) reallyGone(moved *layer.Node) []layer.Op {
 	switch {
 	case there == nil || there.ID == moved.ID:
 		return t.removalBelow(moved.ID)
-	case there.Whiteout && there.Moved:
+	case there.Whiteout:
 		there.Moved = false
 		return append([]layer.Op{layer.Put(there)}, t.deletedBelow(moved.ID, there.ID, nil)...)
 	case there.Made && there.Base.Kind == layer.Directory:
@@ -80,7 +95,7 @@ func (t *Tree) replacing(dest *place, e *layer.Node, replaces *layer.Base, chang
 	d := dest.entry
 	var ops []layer.Op
 	switch {
-	case stillLower(d) && d.Base.Path != dest.lowerPath():
+	case dest.isAway(d):
 		ops = t.reallyGone(d)
 	case !stillLower(e) && replaces != nil && dest.isIts(d):
 		ops = t.deletedBelow(d.ID, e.ID, changed)
@@ -136,7 +151,6 @@ func (t *Tree) leaveBehind(id layer.ID, white *layer.Node, changed map[layer.ID]
 	}
 	for _, e := range t.layer.Children(id) {
 		var base *layer.Base
-		moved := false
 		switch {
 		case e.Whiteout:
 			e.Parent = white.ID
@@ -149,13 +163,14 @@ func (t *Tree) leaveBehind(id layer.ID, white *layer.Node, changed map[layer.ID]
 		case e.Base != nil && e.Base.Path == layer.Join(white.Base.Path, e.Name):
 			own := *e.Base
 			own.Content = 0
-			base, moved = &own, true
+			base = &own
 		}
 		if base == nil {
 			continue
 		}
 		below := &layer.Node{
-			ID: t.layer.NewID(), Parent: white.ID, Name: e.Name, Kind: base.Kind, QID: newQID, Whiteout: true, Base: base, Moved: moved,
+			ID: t.layer.NewID(), Parent: white.ID, Name: e.Name, Kind: base.Kind, QID: newQID, Whiteout: true, Base: base,
+			Moved: t.layer.Object(base.Path) != 0,
 		}
 		put(below)
 		put(e)
@@ -175,10 +190,16 @@ func (t *Tree) removalBelow(id layer.ID) []layer.Op {
 	return ops
 }
 
-// deletedAt tells whether something is known of what was deleted in the folder's directory at a place. A file of the folder's that is moved there
-// could not carry that: its node stands for what it was made from, below which nothing lies.
+// deletedAt tells whether something is known of what was deleted in the folder's directory at a place. What is the folder's own and is moved
+// there cannot keep that: its node stands for what it was made from, and what lies below it for what lay there.
 func (t *Tree) deletedAt(dest *place) bool {
 	return dest.entry != nil && dest.isIts(dest.entry) && t.layer.HasChildren(dest.entry.ID)
+}
+
+// isFolders tells whether what the guest sees is the folder's own, wherever it is, rather than made by the task.
+func (t *Tree) isFolders(n *node) bool {
+	e := t.layer.Get(n.now().id)
+	return e == nil || stillLower(e)
 }
 
 // ownFirst is a file that needs a content of its own before it can be renamed. It is held.
@@ -224,14 +245,6 @@ func (t *Tree) renaming(do func(own *node) error) error {
 // makeOwn makes a file or link of the folder's one that the task made, which is the same for the guest, and a deletion where the folder has it.
 // It is a change of its own: the guest sees the same before and after it.
 func (t *Tree) makeOwn(from *place, moved, own *node) error {
-	if e := t.layer.Get(moved.now().id); e != nil && !stillLower(e) {
-		return nil
-	}
-	if s := moved.now(); moved.kind() == layer.File && s.low == nil && moved.content.Load() == nil {
-		if e := t.layer.Get(s.id); e == nil || e.Content == 0 {
-			return nil // the folder has its bytes no more: there is nothing to make one of
-		}
-	}
 	if moved.kind() == layer.File && moved != own {
 		moved.Hold()
 		return &ownFirst{moved}
@@ -258,7 +271,7 @@ func (t *Tree) makeOwn(from *place, moved, own *node) error {
 		return err
 	}
 	var ops []layer.Op
-	if e.Base.Path != from.lowerPath() {
+	if from.isAway(e) {
 		ops, e.Base = t.reallyGone(e), e.Over
 	}
 	e.Made, e.Over = true, nil

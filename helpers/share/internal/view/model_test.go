@@ -199,6 +199,7 @@ type model struct {
 	mode     uint32
 	data     string
 	children map[string]*model
+	folders  bool // a directory that the folder had from the beginning
 }
 
 func (m *model) find(path string) *model {
@@ -436,13 +437,17 @@ func (w *world) step(r *rand.Rand, m *model) (string, error) {
 		case over.kind == layer.Directory && len(over.children) > 0:
 			want = syscall.ENOTEMPTY
 		}
+		got := w.in(p, func(dir ninep.Node, name string) error {
+			return w.in(q, func(qdir ninep.Node, qname string) error { return dir.Rename(name, qdir, qname) })
+		})
+		if got == syscall.EXDEV && want == nil && target.kind == layer.Directory && target.folders {
+			return "refused rename " + p + " " + q, nil // the place has to keep what was deleted there
+		}
 		if want == nil {
 			delete(parent.children, name)
 			to.children[qname] = target
 		}
-		return "rename " + p + " " + q, equal(w.in(p, func(dir ninep.Node, name string) error {
-			return w.in(q, func(qdir ninep.Node, qname string) error { return dir.Rename(name, qdir, qname) })
-		}), want)
+		return "rename " + p + " " + q, equal(got, want)
 	default: // mode, size
 		if target == nil || target.kind == layer.Link {
 			return "", nil
@@ -485,6 +490,7 @@ func (w *world) fill() *model {
 		for _, part := range parts[:len(parts)-1] {
 			if at.children[part] == nil {
 				at.children[part] = newDirectory()
+				at.children[part].folders = true
 			}
 			at = at.children[part]
 		}

@@ -160,11 +160,14 @@ func (p *place) base() (*layer.Base, error) {
 		switch {
 		case e.Over != nil:
 			return e.Over, nil
-		case e.Base != nil && e.Base.Path == p.lowerPath() && !(e.Whiteout && e.Moved):
+		case e.Base != nil && e.Base.Path == p.lowerPath() && !(e.Whiteout && e.Moved) && !p.isAway(e):
 			return e.Base, nil
 		}
 	}
 	if p.lower == nil {
+		if e := p.entry; e != nil && e.Whiteout && p.dir.tree.opaque(p.dir.now().id) && e.Base.Path == p.lowerPath() {
+			return e.Base, nil // moved away, out of a directory that was made anew since: the folder has it there as before
+		}
 		return nil, nil
 	}
 	return Identity(p.lower, p.lowerPath())
@@ -676,7 +679,10 @@ func (n *node) rename(name string, to *node, newName string, own *node) error {
 	case !fromLayer && t.options.Layered != nil:
 		return t.carryUp(from, dest, moved, replaced)
 	}
-	if !directory && t.deletedAt(dest) {
+	if t.isFolders(moved) && t.deletedAt(dest) {
+		if directory {
+			return syscall.EXDEV // file by file, then
+		}
 		if err := t.makeOwn(from, moved, own); err != nil {
 			return err
 		}
@@ -892,7 +898,7 @@ func (t *Tree) renameInLayer(from, dest *place, moved, replaced *node) error {
 	if left != nil {
 		white := &layer.Node{
 			ID: t.layer.NewID(), Parent: e.Parent, Name: from.name, Kind: left.Kind, QID: newQID, Whiteout: true, Base: left,
-			Moved: stillLower(e) && e.Base.Path == from.lowerPath(),
+			Moved: t.layer.Object(left.Path) != 0,
 		}
 		ops = append(ops, layer.Put(white))
 		if e.Made {

@@ -222,8 +222,8 @@ func TestTheTable(t *testing.T) {
 
 func TestADirectoryThatWasMovedToTheOldPlaceOfAnotherThingCanBeTakenAway(t *testing.T) {
 	for was, make := range map[string]func(r *rig){
-		"a file":      func(r *rig) { r.hostWrite("p", "the folder's") },
-		"a directory": func(r *rig) { must(r.t, os.Mkdir(r.host("p"), 0o755)); r.hostWrite("p/x", "the folder's") },
+		"a file":             func(r *rig) { r.hostWrite("p", "the folder's") },
+		"an empty directory": func(r *rig) { must(r.t, os.Mkdir(r.host("p"), 0o755)) },
 	} {
 		t.Run(was, func(t *testing.T) {
 			r := newRig(t)
@@ -248,6 +248,48 @@ func TestADirectoryThatWasMovedToTheOldPlaceOfAnotherThingCanBeTakenAway(t *test
 			}
 			if hashFolder(t, r.root) != before {
 				t.Error("the folder was changed")
+			}
+		})
+	}
+}
+
+// A node of the folder's cannot keep what was deleted in another directory of the folder's: such a move is refused, so that mv copies.
+func TestADirectoryOfTheFoldersIsNotMovedOntoTheNameOfOneWhoseFilesWereDeleted(t *testing.T) {
+	for name, c := range map[string]struct {
+		before func(r *rig)
+		moved  string
+		want   error
+	}{
+		"removed":                   {func(r *rig) { must(r.t, r.removeAll("p")) }, "d", syscall.EXDEV},
+		"removed and made anew":     {func(r *rig) { must(r.t, r.removeAll("p")); r.mkdir("p") }, "d", syscall.EXDEV},
+		"by one that was moved":     {func(r *rig) { must(r.t, r.removeAll("p")); must(r.t, r.rename("d", "q")) }, "q", syscall.EXDEV},
+		"deeper":                    {func(r *rig) { must(r.t, r.removeAll("p/below")) }, "d", syscall.ENOTEMPTY},
+		"by one of the task's":      {func(r *rig) { must(r.t, r.removeAll("p")); r.mkdir("mine") }, "mine", nil},
+		"by a file of the folder's": {func(r *rig) { must(r.t, r.removeAll("p")) }, "f", nil},
+		"moved away":                {func(r *rig) { must(r.t, r.rename("p", "q")) }, "d", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			for _, dir := range []string{"d", "p", "p/below"} {
+				must(t, os.Mkdir(r.host(dir), 0o755))
+				r.hostWrite(dir+"/x", "of the host")
+			}
+			r.hostWrite("f", "of the host")
+			r.mount()
+			c.before(r)
+			before := r.picture()
+			if got := r.rename(c.moved, "p"); got != c.want {
+				t.Fatalf("%s to p: %v, want %v", c.moved, got, c.want)
+			}
+			if c.want == nil {
+				if got := r.show(c.moved); got != "-" {
+					t.Errorf("%s is %q", c.moved, got)
+				}
+				return
+			}
+			r.remount()
+			if after := r.picture(); fmt.Sprint(after) != fmt.Sprint(before) {
+				t.Errorf("what was refused left something:\n%v\n%v", before, after)
 			}
 		})
 	}
