@@ -279,12 +279,18 @@ func (s *share) unmount(dead bool) error {
 	s.stream.keep()
 	defer s.stream.end()
 	if dead {
-		s.stream.end() // then the sync below fails at once, and all later requests with EIO: the first one has the socket's own error
+		s.stream.end() // then the sync below fails at once, and all later requests with EIO
 	}
 	synced := make(chan struct{})
 	go func() {
 		defer close(synced)
-		if err := s.sync(at); err != nil {
+		err := s.sync(at)
+		if dead {
+			// Once more: what was on its way when the stream ended fails with the socket's error and does not tell the client that there
+			// is no stream any more; the next request learns it, and it is not to be a program's.
+			err = s.sync(at)
+		}
+		if err != nil {
 			logf("%s could not be written back: %v", at, err)
 		}
 	}()
@@ -359,34 +365,43 @@ func (t *shareTable) claimed(path string) bool {
 
 func (t *shareTable) hold(path string, s *share) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	t.mounts[path] = s
-	t.watch.Do(func() { go t.letGoOfUnmounted() })
+	t.mu.Unlock()
+	t.watch.Do(func() { go t.watchMounts() })
+	go t.letGoOfUnmounted() // the user may have been quicker
 }
 
-// letGoOfUnmounted leaves a folder that the user unmounts to the kernel alone: its stream ends with its last open file, as
-// it would without the agent.
-func (t *shareTable) letGoOfUnmounted() {
-	mounts, err := os.Open("/proc/self/mountinfo")
+// watchMounts lets go of folders as the user unmounts them.
+func (t *shareTable) watchMounts() {
+	// Not os.Open: Go's poller would watch the file too, and the kernel tells a change only to the first that asks about it.
+	mounts, err := unix.Open("/proc/self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		logf("unmounted folders stay connected: %v", err)
 		return
 	}
-	defer mounts.Close()
+	defer unix.Close(mounts)
 	for {
-		changed := []unix.PollFd{{Fd: int32(mounts.Fd()), Events: unix.POLLPRI}}
+		t.letGoOfUnmounted() // before the first wait too: what changed until the file was open is not told
+		changed := []unix.PollFd{{Fd: int32(mounts), Events: unix.POLLPRI}}
 		if _, err := unix.Poll(changed, -1); err != nil && err != unix.EINTR {
 			logf("unmounted folders stay connected: %v", err)
 			return
 		}
-		info, err := os.ReadFile("/proc/self/mountinfo")
-		if err != nil {
-			continue
-		}
-		for _, s := range t.all() {
-			if findMount(string(info), s.mountID) == "" {
-				s.stream.letGo()
-			}
+	}
+}
+
+// letGoOfUnmounted leaves a folder that the user unmounted to the kernel alone: its stream ends with its last open file, as
+// it would without the agent.
+func (t *shareTable) letGoOfUnmounted() {
+	held := t.all() // before the mounts are read: what is mounted later is none of those that are gone
+	info, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		logf("unmounted folders stay connected until the next change of mounts: %v", err)
+		return
+	}
+	for _, s := range held {
+		if findMount(string(info), s.mountID) == "" {
+			s.stream.letGo()
 		}
 	}
 }

@@ -130,7 +130,7 @@ func (s *sshService) accept(listener *os.File) {
 		}
 		go guarded("ssh connection", func() {
 			defer func() { <-s.slots }()
-			s.serve(streamConn{os.NewFile(uintptr(fd), "ssh")})
+			s.serve(&streamConn{byteStream: os.NewFile(uintptr(fd), "ssh")})
 		})
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -63,10 +62,59 @@ func serverConfig(user, hostKey, authorizedKey string) (*ssh.ServerConfig, error
 }
 
 // streamConn is a stream of the host as Go's ssh wants it: package net knows no vsock.
-type streamConn struct{ *os.File }
+type streamConn struct {
+	byteStream
+	mu      sync.Mutex
+	waiting []byte
+	until   *time.Timer // set while writes wait
+}
 
-func (streamConn) LocalAddr() net.Addr  { return noAddr{} }
-func (streamConn) RemoteAddr() net.Addr { return noAddr{} }
+// byteStream is what streamConn takes from *os.File, whose other ways to write would go past its own.
+type byteStream interface {
+	io.ReadWriteCloser
+	SetDeadline(time.Time) error
+	SetReadDeadline(time.Time) error
+	SetWriteDeadline(time.Time) error
+}
+
+func (*streamConn) LocalAddr() net.Addr  { return noAddr{} }
+func (*streamConn) RemoteAddr() net.Addr { return noAddr{} }
+
+func (c *streamConn) Write(b []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.until == nil {
+		return c.byteStream.Write(b)
+	}
+	c.waiting = append(c.waiting, b...)
+	return len(b), nil
+}
+
+// together has the packets that `write` makes leave as one: each that leaves by itself wakes the host.
+// They wait no longer than writeTogether, whatever write waits for, as all channels' packets wait meanwhile.
+func (c *streamConn) together(write func()) {
+	c.mu.Lock()
+	if c.until == nil {
+		c.until = time.AfterFunc(writeTogether, c.flush)
+	}
+	c.mu.Unlock()
+	write()
+	c.flush()
+}
+
+const writeTogether = 10 * time.Millisecond
+
+func (c *streamConn) flush() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.until == nil {
+		return
+	}
+	c.until.Stop()
+	c.until = nil
+	_, _ = c.byteStream.Write(c.waiting) // a stream that has ended fails the next write too
+	c.waiting = nil
+}
 
 type noAddr struct{}
 
@@ -85,7 +133,7 @@ func guarded(what string, f func()) {
 }
 
 // serve speaks SSH on one stream to its end.
-func (s *sshService) serve(stream net.Conn) {
+func (s *sshService) serve(stream *streamConn) {
 	defer stream.Close()
 	_ = stream.SetDeadline(time.Now().Add(loginGrace))
 	conn, channels, requests, err := ssh.NewServerConn(stream, s.config)
@@ -109,16 +157,16 @@ func (s *sshService) serve(stream net.Conn) {
 		all.Add(1)
 		go guarded("ssh channel", func() {
 			defer func() { open.Add(-1); all.Done() }()
-			s.serveChannel(channel)
+			s.serveChannel(stream, channel)
 		})
 	}
 	all.Wait()
 }
 
-func (s *sshService) serveChannel(channel ssh.NewChannel) {
+func (s *sshService) serveChannel(stream *streamConn, channel ssh.NewChannel) {
 	switch channel.ChannelType() {
 	case "session":
-		s.serveSession(channel)
+		s.serveSession(stream, channel)
 	case "direct-tcpip":
 		s.serveDirect(channel, parseDirectTCP)
 	case "direct-streamlocal@openssh.com":

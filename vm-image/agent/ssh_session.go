@@ -30,6 +30,7 @@ var sftpServers = []string{"/usr/lib/openssh/sftp-server", "/usr/libexec/sftp-se
 // terminal the end of the process is the end: what is in the terminal's buffer is delivered, what is left running loses its terminal.
 type session struct {
 	s       *sshService
+	stream  *streamConn
 	channel ssh.Channel
 	ended   chan struct{} // closed when the channel is, by the client or with its connection
 
@@ -42,12 +43,12 @@ type session struct {
 	ours  []*os.File  // our ends of the pipes, or the terminal's master
 }
 
-func (s *sshService) serveSession(request ssh.NewChannel) {
+func (s *sshService) serveSession(stream *streamConn, request ssh.NewChannel) {
 	channel, requests, err := request.Accept()
 	if err != nil {
 		return
 	}
-	x := &session{s: s, channel: channel, ended: make(chan struct{})}
+	x := &session{s: s, stream: stream, channel: channel, ended: make(chan struct{})}
 	var done sync.WaitGroup
 	for r := range requests {
 		run := x.answer(r)
@@ -292,14 +293,17 @@ func (x *session) run() {
 			input.Close()
 		}
 		output.Wait()
-		// The status before the end of the data: at that end a client may close the channel, and no status goes through a closed one.
-		x.sendStatus(status)
-		x.over.Store(true)
-		_ = x.channel.CloseWrite()
+		x.stream.together(func() {
+			// The status before the end of the data: at that end a client may close the channel, and no status goes through a closed one.
+			x.sendStatus(status)
+			x.over.Store(true)
+			_ = x.channel.CloseWrite()
+			// The client answers a close with one of its own, which ends the requests and with them all that waits for the channel.
+			_ = x.channel.Close()
+		})
 	case <-x.ended:
+		_ = x.channel.Close()
 	}
-	// The client answers a close with one of its own, which ends the requests and with them all that waits for the channel.
-	_ = x.channel.Close()
 	<-x.ended
 	output.Wait()
 	<-inputDone

@@ -73,10 +73,10 @@ func (s *sshServer) stream(t testing.TB) (net.Conn, func()) {
 	}
 	done := make(chan struct{})
 	go func() {
-		s.serve(streamConn{os.NewFile(uintptr(pair[1]), "server")})
+		s.serve(&streamConn{byteStream: os.NewFile(uintptr(pair[1]), "server")})
 		close(done)
 	}()
-	ours := streamConn{os.NewFile(uintptr(pair[0]), "client")}
+	ours := &streamConn{byteStream: os.NewFile(uintptr(pair[0]), "client")}
 	return ours, func() {
 		select {
 		case <-done:

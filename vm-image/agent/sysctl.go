@@ -8,6 +8,7 @@ var sysctls = [][2]string{
 	{"fs/inotify/max_user_instances", "1024"},
 	{"vm/max_map_count", "1048576"},              // databases, JVMs, sanitizers
 	{"kernel/pid_max", "4194304"},                // the control group bounds processes, not this
+	{"vm/compaction_proactiveness", "0"},         // it wakes an idle machine twice a second; what needs large pages compacts by itself
 	{"net/ipv4/ip_unprivileged_port_start", "0"}, // the machine has one user, and its network ends at the machine
 }
 
