@@ -13,7 +13,7 @@ export async function check(outputs) {
   const modules = existingGoModules();
   return pool(
     [
-      () => vitest(node, ["unit"]),
+      () => vitest(node, "unit"),
       ...modules.map((module) => () => goTest(node, module)),
       () => types(node),
       () => lint(node),

@@ -58,8 +58,8 @@ const whole = (name, argv) =>
 export const types = (node) => whole("types", [node, bin("typescript/bin/tsc"), "--noEmit"]);
 export const lint = (node) => whole("lint", [node, bin("@biomejs/biome/bin/biome"), "check", "--error-on-warnings"]);
 
-export const vitest = (node, projects, { live = false, env = {} } = {}) =>
-  counted(`vitest ${projects.join(" ")}`, async () => {
+export const vitest = (node, project, { live = false, env = {} } = {}) =>
+  counted(`vitest ${project}`, async () => {
     const folder = mkdtempSync(join(tmpdir(), "cloche-vitest-"));
     const report = join(folder, "report.json");
     try {
@@ -70,7 +70,8 @@ export const vitest = (node, projects, { live = false, env = {} } = {}) =>
           "run",
           "--config",
           "test/vitest.config.ts",
-          ...projects.flatMap((project) => ["--project", project]),
+          "--project",
+          project,
           "--reporter=default",
           "--reporter=json",
           `--outputFile.json=${report}`,
@@ -202,6 +203,7 @@ const FUZZ = [
   ["helpers/share", "./internal/ignore", "FuzzIgnored", 200_000],
   ["helpers/share", "./internal/names", "FuzzProtected", 200_000],
   ["helpers/contract/go", ".", "FuzzParseMessage", 1_000_000],
+  ["helpers/linux", "./internal/pvh", "FuzzEntry", 200_000],
   ["vm-image/agent", ".", "FuzzCommandLine", 200_000],
   ["vm-image/agent", ".", "FuzzSetEnv", 200_000],
   ["vm-image/agent", ".", "FuzzDNS", 200_000],

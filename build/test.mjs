@@ -31,7 +31,9 @@ await main({ release: "explicitly" }, async ({ make }) => {
     show(result, { quietOutput: true });
     results.push(result);
   };
-  add(await vitest(node, args.includes("--long") ? ["machine", "long"] : ["machine"], { live: true, env }));
+  for (const project of ["machine", "machine-alone", ...(args.includes("--long") ? ["long"] : [])]) {
+    add(await vitest(node, project, { live: true, env }));
+  }
   if (existsSync(join(repo, "test/playwright.config.ts"))) add(await playwright(node, { env }));
   if (args.includes("--long")) {
     add(await goTest(node, "helpers/share", { long: true }));

@@ -14,17 +14,26 @@ const SECTIONS = { start: benchStart, exec: benchExec, share: benchShare, idle: 
 const DEFAULT_ROUNDS = { start: 5, exec: 5, share: 3, idle: 1, proxy: 3, tree: 1 };
 
 const [parts, ...args] = process.argv.slice(2);
-const { values } = parseArgs({
-  args,
-  options: { only: { type: "string" }, rounds: { type: "string" }, json: { type: "boolean", default: false } },
-});
+function usage(what) {
+  process.stderr.write(`${what}\nnpm run bench takes --only ${Object.keys(SECTIONS).join("|")}, --rounds N (1 or more) and --json\n`);
+  process.exit(2);
+}
+function parsed() {
+  try {
+    return parseArgs({
+      args,
+      options: { only: { type: "string" }, rounds: { type: "string" }, json: { type: "boolean", default: false } },
+    }).values;
+  } catch (error) {
+    return usage(error.message);
+  }
+}
+const values = parsed();
 const wanted = values.only === undefined ? Object.keys(SECTIONS) : values.only.split(",");
 const unknown = wanted.find((name) => !Object.hasOwn(SECTIONS, name));
 const given = values.rounds === undefined ? undefined : Number(values.rounds);
-if (unknown !== undefined || (given !== undefined && !(Number.isInteger(given) && given > 0))) {
-  process.stderr.write(`npm run bench takes --only ${Object.keys(SECTIONS).join("|")}, --rounds N (1 or more) and --json\n`);
-  process.exit(2);
-}
+if (unknown !== undefined) usage(`There is no section ${unknown}.`);
+if (given !== undefined && !(Number.isInteger(given) && given > 0)) usage(`${values.rounds} is no number of rounds.`);
 
 const log = (line) => process.stderr.write(`bench: ${line}\n`);
 const place = new Place();

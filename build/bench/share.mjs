@@ -18,6 +18,8 @@ const MODE_TARGET = 1.3;
 const TASK_TARGET_MS = 1000;
 const FIRST_TOUCH = /^first touch/;
 const VIRTIOFSD = "/usr/lib/qemu/virtiofsd";
+/** microvm's first place for virtio devices: the helper fills them from the last, and tells the guest's kernel of those it filled */
+const FS_PLACE = { bus: "virtio-mmio-bus.0", cmdline: "virtio_mmio.device=512@0xfeb00000:5" };
 
 export async function benchShare(context) {
   const native = await benchNative(context);
@@ -258,7 +260,9 @@ async function boot(place, folders, parts) {
   const fs = await startVirtiofsd(folders.virtiofsd, join(work, "fs.sock"), missing);
   if (fs) servers.push(fs);
   const qemu = join(work, "qemu");
-  const extra = fs ? `-chardev socket,id=fs,path=${join(work, "fs.sock")} -device vhost-user-fs-device,chardev=fs,tag=bench` : "";
+  const extra = fs
+    ? `-chardev socket,id=fs,path=${join(work, "fs.sock")} -device vhost-user-fs-device,chardev=fs,tag=bench,bus=${FS_PLACE.bus}`
+    : "";
   writeFileSync(qemu, `#!/bin/sh\nexec ${components.qemu} "$@" ${extra}\n`, { mode: 0o755 });
 
   const [control, sshPort, ...ports] = choosePorts(6);
@@ -288,7 +292,7 @@ async function boot(place, folders, parts) {
       runDir: directory,
       kernel: join(image.directory, image.manifest.kernel.file),
       initramfs: join(image.directory, image.manifest.initramfs.file),
-      cmdline: bootCommandLine(image.manifest, control),
+      cmdline: `${bootCommandLine(image.manifest, control)}${fs ? ` ${FS_PLACE.cmdline}` : ""}`,
       memoryMib: 1024,
       cpus: 1,
       disks: [

@@ -72,7 +72,8 @@ function split(run, events) {
 
 /**
  * The bare boot: QEMU's arguments are those of a real run, read from its process, less what needs a partner that a floor has not:
- * the QMP socket (and -S, which waits for it) and the vsock device. The console goes to QEMU's stdout.
+ * the QMP socket (and -S, which waits for it), the vsock device, and the helper, which lays the kernel out in the memory: QEMU loads it
+ * here, with the real run's command line. The console goes to QEMU's stdout.
  */
 async function bareBoot(place, parts) {
   const client = await place.connect();
@@ -80,6 +81,8 @@ async function bareBoot(place, parts) {
   const { hostProcesses } = await client.call("tasks.stats", { task: task.id });
   const { pid } = hostProcesses.find((entry) => entry.role === "hypervisor");
   const [program, ...argv] = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0").slice(0, -1);
+  const said = await place.exec(client, task, ["cat", "/proc/cmdline"]);
+  const cmdline = said.trim().replace(/ virtio_mmio\.device=\S+/g, ""); // QEMU names its devices itself
   await client.call("tasks.remove", { task: task.id, discard: true });
   client.close();
 
@@ -88,7 +91,8 @@ async function bareBoot(place, parts) {
   closeSync(openSync(disk, "a"));
   truncateSync(disk, manifest.diskTemplate.diskSizeBytes);
   const files = [...manifest.layers.map((layer) => join(place.components.imageDir, layer.file)), disk];
-  const args = bareArguments(argv, join(parts, "bare-init.cpio"), files);
+  const boot = { kernel: join(place.components.imageDir, "vmlinux"), initramfs: join(parts, "bare-init.cpio"), cmdline };
+  const args = bareArguments(argv, boot, files);
 
   return () =>
     new Promise((done, failed) => {
@@ -106,7 +110,7 @@ async function bareBoot(place, parts) {
     });
 }
 
-export function bareArguments(argv, initramfs, files) {
+export function bareArguments(argv, { kernel, initramfs, cmdline }, files) {
   const args = [];
   const disks = [...files];
   for (let i = 0; i < argv.length; i++) {
@@ -122,8 +126,11 @@ export function bareArguments(argv, initramfs, files) {
     if (flag === "-chardev" && value.includes("id=console")) args.push(flag, "stdio,id=console,signal=off");
     else if (flag === "-chardev") continue;
     else if (flag === "-device" && value.includes("vsock")) continue;
-    else if (flag === "-initrd") args.push(flag, initramfs);
-    else if (flag === "-blockdev") {
+    else if (flag === "-bios") args.push("-kernel", kernel, "-initrd", initramfs, "-append", cmdline);
+    else if (flag === "-object" && value.startsWith("memory-backend-file")) {
+      const size = /,size=(\d+M),/.exec(value)[1];
+      args.push(flag, `memory-backend-memfd,id=mem,size=${size},share=on`);
+    } else if (flag === "-blockdev") {
       const node = JSON.parse(value);
       node.file.filename = disks.shift();
       args.push(flag, JSON.stringify(node));

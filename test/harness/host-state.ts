@@ -18,7 +18,10 @@ function holds(pid: string, carries: (text: string) => boolean): boolean {
   });
 }
 
-/** @param marks texts that only this Cloche's processes and sockets carry: its home and its runtime directory */
+/**
+ * Another suite's come and go beside it, so all that is counted carries a mark.
+ * @param marks texts that only this Cloche's processes, sockets and mounts carry: its home and its runtime directory
+ */
 export function hostState(marks: readonly string[]): HostState {
   const carries = (text: string) => marks.some((mark) => text.includes(mark));
   const processes: string[] = [];
@@ -39,5 +42,9 @@ export function hostState(marks: readonly string[]): HostState {
     .split("\n")
     .map((line) => line.trim().split(/\s+/)[7] ?? "")
     .filter(carries);
-  return { processes, sockets: [...new Set(sockets)], mounts: readFileSync("/proc/self/mounts", "latin1").trim().split("\n").length };
+  return {
+    processes,
+    sockets: [...new Set(sockets)],
+    mounts: readFileSync("/proc/self/mounts", "latin1").split("\n").filter(carries).length,
+  };
 }

@@ -142,6 +142,7 @@ def unmounted():
 def connected(ports, marker, seconds=10, **options):
     """The share whose root holds the marker; the server takes the next connection when the mount's has ended."""
     until = time.time() + 30
+    last = {}
     while time.time() < until:
         for port in ports:
             try:
@@ -151,6 +152,7 @@ def connected(ports, marker, seconds=10, **options):
                     nine.stream.settimeout(seconds)
                     return nine
                 nine.stream.close()
-            except (OSError, ConnectionError):
-                continue
-    raise SystemExit(f"no share has {marker} at its root on {ports}")
+                last[port] = "another share"
+            except (OSError, ConnectionError) as error:
+                last[port] = str(error)
+    raise SystemExit(f"no share has {marker} at its root: {last}")
