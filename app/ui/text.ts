@@ -214,7 +214,7 @@ export const text = {
     none: {
       review:
         "No changes are waiting. What the task does in this folder appears here, and nothing of it is in your folder until you apply it.",
-      rw: "No changes are waiting. The task writes to this folder directly; only files that make programs on this computer run something wait here.",
+      rw: "No changes are waiting. The task writes to this folder directly; only files that make programs on this computer run something, and links that lead out of it, wait here.",
       ro: "The task can only read this folder.",
     } satisfies Record<ShareMode, string>,
     applyAll: "Apply all",

@@ -3,10 +3,21 @@
  * lost. Each row is tried by the guest's user and by guest root; the verdict is what the host has in the folder, and what comes back.
  */
 import { spawnSync } from "node:child_process";
-import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  linkSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { VersionView } from "../../app/contract/index.ts";
+import type { ChangeView, VersionView } from "../../app/contract/index.ts";
 import { Cloche } from "../harness/index.ts";
 import { fingerprint, inGuest, nothingPlanted, type Outcome, type Planted, probe, WHO } from "./folders-support.ts";
 
@@ -15,6 +26,7 @@ const work = cloche.folder("work");
 const outside = cloche.folder("outside");
 const writes = probe("writes.py");
 const WAYS = ["unlink", "truncate", "open-truncate", "overwrite", "rename-over", "exchange", "map", "punch", "move-and-unlink", "twice"];
+const LINKED = ["replaced", "renamed-over", "moved-up", "carried", "users-own"];
 const original = (who: string, way: string) => `what the user had, ${who}, ${way}\n`.repeat(50);
 // store is a bare repository by what it has, editor is where the user's own link .vscode leads
 const PROTECTED = [".envrc", ".git/config", ".git/hooks/pre-commit", "store/config", "store/hooks/update", "editor/tasks.json"];
@@ -42,6 +54,9 @@ beforeAll(async () => {
     writeFileSync(join(outside, `joined-${who}`), "outside's");
     linkSync(join(outside, `joined-${who}`), join(work, `joined-${who}`));
     writeFileSync(join(work, `edited-${who}`), "the first\n");
+    mkdirSync(join(work, `log-${who}`));
+    for (const way of LINKED) writeFileSync(join(work, `log-${who}`, way), "lines of the host's\n");
+    symlinkSync(join(outside, "canary"), join(work, `log-${who}`, "own"));
   }
   await cloche.ok(["new", "hostile", "--share", `${work}:rw`]);
   await cloche.ok(["start", "hostile"]);
@@ -119,6 +134,24 @@ describe.each(WHO)("as guest %s", (who) => {
       const name = `lost-${who}-${way}${way === "move-and-unlink" ? "-moved" : ""}`;
       expect([way, await comesBack(name)]).toEqual([way, expect.arrayContaining([original(who, way)])]);
     }
+  });
+
+  it("F20: whichever way a link to outside takes the place of a file, what the host writes to that name goes nowhere else", async () => {
+    const done = await inGuest<Record<string, string>>(cloche, "hostile", who, writes, "link_out", join(outside, "canary"));
+    for (const way of LINKED) expect([way, done[way]]).toEqual([way, expect.stringMatching(/outside\/canary$/)]);
+    const at = (name: string) => join(work, `log-${who}`, name);
+    for (const way of LINKED) writeFileSync(at(way), "a line of the host's\n");
+    expect(readFileSync(join(outside, "canary"), "utf8")).toBe("not the guest's");
+    for (const way of LINKED) rmSync(at(way));
+    expect(readlinkSync(at("inside")), "the control").toBe("deep");
+    const waiting = await cloche.json<{ folders: { changes: ChangeView[] }[] }>(["changes", "hostile"]);
+    for (const way of LINKED) {
+      const found = waiting.folders[0]?.changes.find(({ path }) => path.text === `log-${who}/${way}`);
+      expect([way, found?.flags]).toEqual([way, [expect.stringMatching(/^(absolute|escaping)-link$/)]]);
+    }
+    expect(readdirSync(at(".")).sort()).toEqual(["deep", "er", "inside"]);
+    await cloche.ok(["apply", "hostile", join(`log-${who}`, "replaced")]);
+    expect(readlinkSync(at("replaced"))).toBe(join(outside, "canary"));
   });
 
   it("F22: a file with another name outside of the folder is separated before it is written", async () => {

@@ -216,6 +216,24 @@ export const mutants = [
     red: { folder: "./internal/control", tests: "TestInRwAProtectedNameLandsInTheLayerAndAnOrdinaryOneInTheFolder" },
   },
   {
+    name: "in rw, a directory is moved to where a link in it leads out",
+    promise: "no link of the guest's leads a host's program out of the folder",
+    edits: [
+      {
+        file: share("view/names.go"),
+        search: "if directory && !fromLayer && !toLayer && t.leadsOut(from, dest, moved) {",
+        replace: "if false && t.leadsOut(from, dest, moved) {",
+      },
+    ],
+    red: { folder: "./internal/view", tests: "TestADirectoryIsNotMovedToWhereALinkInItLeadsOut" },
+  },
+  {
+    name: "in rw, links that lead out are written through",
+    promise: "no link of the guest's leads a host's program out of the folder",
+    edits: [{ file: share("control/served.go"), search: "v.LeadsOut = names.LeadsOut", replace: "_ = names.LeadsOut" }],
+    red: { folder: "./internal/control", tests: "TestInRwALinkThatLeadsOutWaitsInTheLayer_ListedWithItsFlag_AndIsAppliedByItselfOnly" },
+  },
+  {
     name: "a git directory is known by its name alone",
     promise: "no config or hook of the guest's comes into a repository, whatever its name",
     edits: [

@@ -162,6 +162,44 @@ def repository():
     return made
 
 
+def link_out(canary):
+    """F20: a link to a file beside the folder comes in the place of one that a program of the host's writes to, in every way there is."""
+    os.chdir(WORK)
+    mine = f"log-{'root' if os.getuid() == 0 else 'user'}"
+    os.makedirs(f"{mine}/deep/er", exist_ok=True)
+
+    def replaced(name):
+        os.unlink(name)
+        os.symlink(canary, name)
+
+    def renamed_over(name):
+        os.symlink("../../outside/canary", f"{mine}/incoming")
+        os.rename(f"{mine}/incoming", name)
+
+    def moved_up(name):
+        os.unlink(name)
+        os.symlink("../../../outside/canary", f"{mine}/deep/er/{os.path.basename(name)}")
+        os.rename(f"{mine}/deep/er/{os.path.basename(name)}", name)
+
+    def carried(name):
+        os.unlink(name)
+        os.symlink("../../../outside/canary", f"{mine}/deep/er/link")
+        subprocess.run(["mv", f"{mine}/deep/er", f"{mine}/er"], check=True)
+        os.rename(f"{mine}/er/link", name)
+
+    def users_own(name):
+        os.unlink(name)
+        os.rename(f"{mine}/own", name)
+
+    ways = {"replaced": replaced, "renamed-over": renamed_over, "moved-up": moved_up, "carried": carried, "users-own": users_own}
+    done = {}
+    for way, act in ways.items():
+        made = outcome(lambda: act(f"{mine}/{way}"))
+        done[way] = os.readlink(f"{mine}/{way}") if made == "ok" else made
+    os.symlink("deep", f"{mine}/inside")
+    return done
+
+
 def git():
     """Must hold: a repository is made, cloned and worked in as always."""
     os.chdir(WORK)
@@ -242,4 +280,4 @@ def names():
     return NAMES
 
 
-print(json.dumps({f.__name__: f for f in (names, plant, change_names, change_protected, repository, git, destroy, write)}[sys.argv[1]](*sys.argv[2:])))
+print(json.dumps({f.__name__: f for f in (names, plant, change_names, change_protected, repository, link_out, git, destroy, write)}[sys.argv[1]](*sys.argv[2:])))

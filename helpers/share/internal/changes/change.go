@@ -12,6 +12,7 @@ import (
 
 	"cloche/share/internal/gitrepo"
 	"cloche/share/internal/layer"
+	"cloche/share/internal/names"
 )
 
 // Kinds and types of changes, as protocol.ts has them.
@@ -131,24 +132,13 @@ func (d *digest) token() string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// linkFlag tells where a link's text may lead. Only leading `..` are followed in mind, as those go up through real directories; one
-// behind a name could go up from where another link leads.
+// linkFlag tells where a link's text may lead.
 func linkFlag(path, target string) string {
-	if strings.HasPrefix(target, "/") {
+	switch names.TextLeads(strings.Count(path, "/"), target) {
+	case names.Absolute:
 		return AbsoluteLink
-	}
-	depth := strings.Count(path, "/")
-	named := false
-	for _, step := range strings.Split(target, "/") {
-		switch {
-		case step == "" || step == ".":
-		case step != "..":
-			named = true
-		case named || depth == 0:
-			return EscapingLink
-		default:
-			depth--
-		}
+	case names.Escaping:
+		return EscapingLink
 	}
 	return ""
 }

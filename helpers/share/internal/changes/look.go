@@ -5,10 +5,10 @@ package changes
 import (
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"cloche/share/internal/layer"
+	"cloche/share/internal/names"
 	"cloche/share/internal/ninep"
 	"cloche/share/internal/view"
 	"cloche/share/internal/wire"
@@ -179,46 +179,17 @@ func (l *lookout) leads(from, to string, left *int) bool {
 }
 
 // leaves tells whether the way of a link's text from where the link is goes out of the folder through links that the folder has. Those
-// of the task's are changes of their own. linkFlag has seen to the text itself, so that `..` behind a name is a link's of the folder's.
+// of the task's are changes of their own.
 func (l *lookout) leaves(path, target string) bool {
-	at := layer.Components(parentOf(path))
-	todo := strings.Split(target, "/")
-	for links := 0; len(todo) > 0; {
-		step := todo[0]
-		todo = todo[1:]
-		switch step {
-		case "", ".":
-			continue
-		case "..":
-			if len(at) == 0 {
-				return true
-			}
-			at = at[:len(at)-1]
-			continue
-		}
-		at = append(at[:len(at):len(at)], step)
+	return names.WayLeads(layer.Components(parentOf(path)), target, func(at []string) (string, error) {
 		n, err := l.node(strings.Join(at, "/"))
 		if err != nil {
-			return slices.Contains(todo, "..") // the folder has nothing further down
+			return "", err
 		}
-		text := ""
-		if n.QID().Type&wire.QTSymlink != 0 {
-			text, err = n.Readlink()
-		}
-		n.Drop()
-		if text == "" && err == nil {
-			continue
-		}
-		if links++; err != nil || links > maxLinks || strings.HasPrefix(text, "/") {
-			return true
-		}
-		at, todo = at[:len(at)-1], append(strings.Split(text, "/"), todo...)
-	}
-	return false
+		defer n.Drop()
+		return view.LinkText(n), nil
+	})
 }
-
-// maxLinks are followed on one way, as Linux does.
-const maxLinks = 40
 
 func parentOf(path string) string {
 	if at := strings.LastIndexByte(path, '/'); at >= 0 {

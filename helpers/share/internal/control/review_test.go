@@ -136,6 +136,57 @@ func TestInRwAProtectedNameLandsInTheLayerAndAnOrdinaryOneInTheFolder(t *testing
 	}
 }
 
+func TestInRwALinkThatLeadsOutWaitsInTheLayer_ListedWithItsFlag_AndIsAppliedByItselfOnly(t *testing.T) {
+	f := newFixture(t, "root")
+	p := start(t, nil)
+	canary := filepath.Join(f.base, "canary")
+	p.result("serve", f.kept(t, "rw", os.Geteuid()))
+	c := f.mount(t)
+	defer c.Close()
+	// What a program of the host's writes to goes, and a link to another file of its user's comes.
+	_, err := c.Do(&wire.Tunlinkat{Dir: 1, Name: "file"})
+	must(t, err)
+	for name, target := range map[string]string{"file": canary, "above": "../canary", "inside": "ordinary"} {
+		_, err := c.Do(&wire.Tsymlink{Fid: 1, Name: name, Target: target})
+		must(t, err)
+	}
+	if got, err := os.Readlink(filepath.Join(f.root, "inside")); err != nil || got != "ordinary" { // the control
+		t.Errorf("%q, %v", got, err)
+	}
+	inFolder := func(name string) bool {
+		_, err := os.Lstat(filepath.Join(f.root, name))
+		return err == nil
+	}
+	list := p.result("changes", map[string]any{"limit": 500})
+	flags := map[string]any{}
+	var file map[string]any
+	for _, each := range list["changes"].([]any) {
+		one := each.(map[string]any)
+		path := decoded(t, one["path"])
+		flags[path] = one["flags"].([]any)[0]
+		if path == "file" {
+			file = map[string]any{"id": one["id"], "token": one["token"]}
+		}
+	}
+	if len(flags) != 2 || flags["file"] != "absolute-link" || flags["above"] != "escaping-link" {
+		t.Fatalf("%v", flags)
+	}
+	all := p.result("apply", map[string]any{"what": map[string]any{"all": true, "revision": list["revision"]}})
+	if refused := all["refused"].([]any); len(refused) != 2 || refused[0].(map[string]any)["code"] != "share.link-escapes" {
+		t.Errorf("%v", all)
+	}
+	if inFolder("file") || inFolder("above") {
+		t.Error("the folder has a link that leads out")
+	}
+	p.result("apply", map[string]any{"what": map[string]any{"changes": []any{file}}})
+	if got, err := os.Readlink(filepath.Join(f.root, "file")); err != nil || got != canary || inFolder("above") {
+		t.Errorf("%q, %v", got, err)
+	}
+	if got, err := os.ReadFile(canary); err != nil || string(got) != "canary" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
 func TestNamesThatLookLikeSecretsAreHiddenWhenAskedFor(t *testing.T) {
 	for _, mode := range []string{"ro", "rw", "review"} {
 		for _, hide := range []bool{true, false} {

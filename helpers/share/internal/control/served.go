@@ -95,6 +95,7 @@ func openServed(h *handoff, noRoom func(versions.Room), refused func(versions.Ro
 		if p.Mode == "rw" {
 			v.Layered = func(path []string, directory bool, look view.Look) bool { return s.rules().Protected(path, directory, look) }
 			v.Carries = func(path []string, look view.Look) bool { return s.rules().Carries(path, look) }
+			v.LeadsOut = names.LeadsOut
 		}
 	}
 	// What an apply has under way is nobody's file yet.

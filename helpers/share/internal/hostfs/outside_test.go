@@ -91,6 +91,7 @@ func TestALinkIsNeverFollowedOnTheHost(t *testing.T) {
 	}
 }
 
+// Where a layer is kept, one that leads out comes here only by an apply (view).
 func TestALinkOfTheGuestKeepsItsText(t *testing.T) {
 	s := newShare(t, false)
 	for _, target := range []string{"/etc/passwd", "../../..", "a\nb\xff", strings.Repeat("x", 4095)} {

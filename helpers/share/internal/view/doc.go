@@ -1,7 +1,7 @@
 // Package view is the folder as a task sees it: the host's own files (hostfs, "lower") under the task's layer.
 //
 //	mode review   every change lands in the layer; the folder is opened read-only and nothing of it is ever written
-//	mode rw       changes go through to the folder, but those of protected names, which land in the layer
+//	mode rw       changes go through to the folder, but those of protected names and links that lead out of it, which land in the layer
 //
 // A node is one object of the guest, found by its qid, so that two handles on a file share what happens to it. It is backed
 // by the lower's object, by a node of the layer, or by both: a copy-up (the first write to a file) turns the one into the

@@ -371,8 +371,8 @@ func (n *node) createFile(p *place, mode uint32) (*node, error) {
 	return child, nil
 }
 
-// makeNode makes what is no open file: in the layer by fill, or in the folder by below.
-func (n *node) makeNode(name string, kind layer.Kind, mode uint32, fill func(*layer.Node) error, below func(Object) (wire.QID, error)) (wire.QID, error) {
+// makeNode makes what is no open file: in the layer by fill, or in the folder by below. text is a link's.
+func (n *node) makeNode(name, text string, kind layer.Kind, mode uint32, fill func(*layer.Node) error, below func(Object) (wire.QID, error)) (wire.QID, error) {
 	t := n.tree
 	t.names.Lock()
 	defer t.names.Unlock()
@@ -384,7 +384,7 @@ func (n *node) makeNode(name string, kind layer.Kind, mode uint32, fill func(*la
 	if p.taken() {
 		return wire.QID{}, syscall.EEXIST
 	}
-	if !p.inLayer(kind == layer.Directory) && !(kind == layer.Link && p.carries()) {
+	if !p.inLayer(kind == layer.Directory) && !(kind == layer.Link && p.staysApart(text)) {
 		return below(n.now().low)
 	}
 	e, err := p.fresh(kind, mode)
@@ -405,12 +405,12 @@ func (n *node) makeNode(name string, kind layer.Kind, mode uint32, fill func(*la
 }
 
 func (n *node) Mkdir(name string, mode uint32) (wire.QID, error) {
-	return n.makeNode(name, layer.Directory, mode, func(*layer.Node) error { return nil },
+	return n.makeNode(name, "", layer.Directory, mode, func(*layer.Node) error { return nil },
 		func(low Object) (wire.QID, error) { return low.Mkdir(name, mode) })
 }
 
 func (n *node) Mknod(name string, mode uint32) (wire.QID, error) {
-	return n.makeNode(name, layer.File, mode, func(e *layer.Node) error {
+	return n.makeNode(name, "", layer.File, mode, func(e *layer.Node) error {
 		number, content, err := n.tree.layer.NewContent()
 		if err != nil {
 			return err
@@ -430,7 +430,7 @@ func (n *node) Symlink(name, target string) (wire.QID, error) {
 	if len(target) > wire.MaxText {
 		return wire.QID{}, syscall.ENAMETOOLONG
 	}
-	return n.makeNode(name, layer.Link, 0o777, func(e *layer.Node) error {
+	return n.makeNode(name, target, layer.Link, 0o777, func(e *layer.Node) error {
 		e.Target, e.MtimeNs, e.MtimeSet = target, time.Now().UnixNano(), true
 		return nil
 	}, func(low Object) (wire.QID, error) { return low.Symlink(name, target) })
@@ -455,8 +455,13 @@ func (n *node) Link(name string, target ninep.Node) error {
 		return syscall.EEXIST
 	}
 	s := of.now()
-	if p.inLayer(false) || of.inLayer(s) || s.gone || of.isLink() && p.carries() {
+	if p.inLayer(false) || of.inLayer(s) || s.gone {
 		return syscall.EPERM
+	}
+	if of.isLink() {
+		if text, err := of.Readlink(); err != nil || p.staysApart(text) {
+			return syscall.EPERM
+		}
 	}
 	return n.now().low.Link(name, s.low)
 }
@@ -666,10 +671,18 @@ func (n *node) rename(name string, to *node, newName string, own *node) error {
 		return syscall.ENAMETOOLONG
 	}
 	fromLayer, toLayer := from.inLayer(directory), dest.inLayer(directory)
-	// A link gives the meaning of a directory's name to what it leads to.
-	toLayer = toLayer || moved.isLink() && dest.carries()
+	if moved.isLink() && !toLayer {
+		text, err := moved.Readlink()
+		if err != nil {
+			return err
+		}
+		toLayer = dest.staysApart(text)
+	}
 	if t.options.Layered != nil && directory && (fromLayer != toLayer || from.carries() || dest.carries()) {
 		return syscall.EXDEV // across the line, or a name that gives others their meaning: file by file, then
+	}
+	if directory && !fromLayer && !toLayer && t.leadsOut(from, dest, moved) {
+		return syscall.EXDEV // each link by itself
 	}
 	switch {
 	case !fromLayer && !toLayer:

@@ -16,7 +16,7 @@ import (
 	"cloche/share/internal/wire"
 )
 
-// newRW is a folder that the guest may change directly, but for protected names.
+// newRW is a folder that the guest may change directly, but for protected names and links that lead out of it.
 func newRW(t testing.TB) *rig {
 	r := newRig(t)
 	r.rw = true
@@ -27,6 +27,7 @@ func newRW(t testing.TB) *rig {
 		}
 		o.Layered = func(path []string, directory bool, look view.Look) bool { return rules.Protected(path, directory, look) }
 		o.Carries = func(path []string, look view.Look) bool { return rules.Carries(path, look) }
+		o.LeadsOut = names.LeadsOut
 	}
 	return r
 }

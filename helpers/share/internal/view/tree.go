@@ -27,6 +27,9 @@ type Options struct {
 	// Carries tells whether a directory at this path gives names below it a meaning that Layered looks at; nil: none does. A
 	// link there goes into the layer.
 	Carries func(path []string, look Look) bool
+	// LeadsOut tells whether a link with this text leads out of the folder from a path; nil: none does. Such a link of the guest's goes
+	// into the layer. at gives the text of the link that the folder has at a path, see names.LinkAt.
+	LeadsOut func(path []string, text string, at func(path []string) (string, error)) bool
 	// Hidden names are not there for the guest; nil: none are.
 	Hidden func(name string) bool
 	// Local are directories that the guest mounts its own disk over, as paths: empty, and nothing can be made in them.
