@@ -53,6 +53,8 @@ beforeAll(async () => {
     for (const way of WAYS) writeFileSync(join(work, `lost-${who}-${way}`), original(who, way));
     writeFileSync(join(outside, `joined-${who}`), "outside's");
     linkSync(join(outside, `joined-${who}`), join(work, `joined-${who}`));
+    writeFileSync(join(outside, `shared-${who}`), "original");
+    linkSync(join(outside, `shared-${who}`), join(work, `shared-${who}`));
     writeFileSync(join(work, `edited-${who}`), "the first\n");
     mkdirSync(join(work, `log-${who}`));
     for (const way of LINKED) writeFileSync(join(work, `log-${who}`, way), "lines of the host's\n");
@@ -162,6 +164,14 @@ describe.each(WHO)("as guest %s", (who) => {
     expect(statSync(join(outside, `joined-${who}`)).ino).toBe(ino);
     expect(readFileSync(join(work, `joined-${who}`), "utf8")).toBe("the guest's");
     expect(before).toHaveLength(1);
+  });
+
+  it("F08, F22: what comes back of a file with another name is what it was, whatever was written by that name since", async () => {
+    const name = `shared-${who}`;
+    expect(await inGuest(cloche, "hostile", who, writes, "replace", name)).toBe("ok");
+    writeFileSync(join(outside, name), "tampered");
+    expect(await comesBack(name)).toContain("original");
+    expect(readFileSync(join(outside, name), "utf8")).toBe("tampered");
   });
 
   it("F24: what the user writes between two writes of the guest's comes back, and so does what was there first", async () => {

@@ -192,6 +192,15 @@ export const mutants = [
     red: { folder: "./internal/broker", tests: "TestAFileIsMovedOnlyAsTheOneThatWasNamed" },
   },
   {
+    name: "a file that has another name is kept as it is, not as a copy",
+    promise: "what a task overwrites or deletes comes back byte for byte",
+    edits: [
+      { file: share("versions/keep.go"), search: "if k.Kind == File && st.Nlink > 1 {", replace: "if false {" },
+      { file: share("broker/broker.go"), search: "if st.Nlink > 1 {", replace: "if false {" },
+    ],
+    red: { folder: "./internal/hostfs", tests: "TestTheVersionOfAFileWithAnotherNameIsACopyOfItsOwn" },
+  },
+  {
     name: "protected names are compared as they are written",
     promise: "what a host obeys unasked is never written by the guest",
     edits: [

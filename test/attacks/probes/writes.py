@@ -276,8 +276,17 @@ def write(name, data):
     return "ok"
 
 
+def replace(name):
+    """F08, F22: a file is removed, and another one renamed to its name."""
+    os.chdir(WORK)
+    os.unlink(name)
+    put("incoming-" + name)
+    os.rename("incoming-" + name, name)
+    return "ok"
+
+
 def names():
     return NAMES
 
 
-print(json.dumps({f.__name__: f for f in (names, plant, change_names, change_protected, repository, link_out, git, destroy, write)}[sys.argv[1]](*sys.argv[2:])))
+print(json.dumps({f.__name__: f for f in (names, plant, change_names, change_protected, repository, link_out, git, destroy, write, replace)}[sys.argv[1]](*sys.argv[2:])))

@@ -190,7 +190,13 @@ func isVictim(dir int, name string, device, inode uint64) error {
 	if st.Dev != device || st.Ino != inode {
 		return unix.ESTALE
 	}
-	if kind := st.Mode & unix.S_IFMT; kind != unix.S_IFREG && kind != unix.S_IFLNK {
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		if st.Nlink > 1 {
+			return unix.EMLINK // whoever has the other name would go on writing to what is kept
+		}
+	case unix.S_IFLNK:
+	default:
 		return unix.EPERM
 	}
 	return nil

@@ -70,8 +70,11 @@ func TestAFileIsMovedOnlyAsTheOneThatWasNamed(t *testing.T) {
 	must(t, os.Symlink(f.base, filepath.Join(f.root, "up")))
 	must(t, unix.Mkfifo(filepath.Join(f.root, "pipe"), 0o644))
 	must(t, os.WriteFile(filepath.Join(f.target, "taken"), nil, 0o644))
+	must(t, os.WriteFile(filepath.Join(f.root, "joined"), nil, 0o644))
+	must(t, os.Link(filepath.Join(f.root, "joined"), filepath.Join(f.base, "outside")))
 	device, file := f.inode(t, "root/file")
 	_, inner := f.inode(t, "root/sub/inner")
+	_, joined := f.inode(t, "root/joined")
 	_, link := f.inode(t, "root/link")
 	_, sub := f.inode(t, "root/sub")
 	_, pipe := f.inode(t, "root/pipe")
@@ -87,6 +90,7 @@ func TestAFileIsMovedOnlyAsTheOneThatWasNamed(t *testing.T) {
 		{"no such name", file, 1, device, "nothing/x", unix.ENOENT},
 		{"a directory", sub, 1, device, "sub/x", unix.EPERM},
 		{"a FIFO", pipe, 1, device, "pipe/x", unix.EPERM},
+		{"a file with another name", joined, 1, device, "joined/x", unix.EMLINK},
 		{"through a link", canary, 1, device, "up/canary/x", unix.ENOTDIR},
 		{"no such directory in the store", file, 7, device, "file/x", unix.ENOENT},
 		{"directory 0", file, 0, device, "file/x", unix.EINVAL},

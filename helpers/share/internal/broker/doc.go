@@ -3,8 +3,8 @@
 // keeps the host's own mount, does it on request.
 //
 // The serving process may have been taken over, so the broker trusts nothing of a request. It walks from the folder
-// one component at a time, follows no link and enters no other filesystem; what it moves must be the regular file or
-// the link that was named by its inode; the target's directory is the writer's own in the store; nothing is replaced.
+// one component at a time, follows no link and enters no other filesystem; what it moves must be the regular file, of this name
+// alone, or the link that was named by its inode; the target's directory is the writer's own in the store; nothing is replaced.
 // It opens no content: before its first request it confines itself (confine.SealBroker) to renaming within these two
 // directories. The worst it can be made to do is to move a file of the folder, which the serving process could remove
 // anyway, to the store, where it is kept.

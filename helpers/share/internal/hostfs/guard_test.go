@@ -317,6 +317,52 @@ func TestAFileLinkedFromOutsideIsSeparatedBeforeItIsWritten(t *testing.T) {
 	}
 }
 
+// F08, F22: whoever has the other name writes to that file, and not to the version.
+func TestTheVersionOfAFileWithAnotherNameIsACopyOfItsOwn(t *testing.T) {
+	ways := map[string]func(k *kept){
+		"unlink": func(k *kept) { k.do(&wire.Tunlinkat{Dir: rootFid, Name: "f"}) },
+		"remove": func(k *kept) { must(k.t, k.Walk(rootFid, 2, "f")); k.do(&wire.Tremove{Fid: 2}) },
+		"rename over": func(k *kept) {
+			k.put("g", "other")
+			k.do(&wire.Trenameat{OldDir: rootFid, OldName: "g", NewDir: rootFid, NewName: "f"})
+		},
+		"unlink, and a new one renamed there": func(k *kept) {
+			k.do(&wire.Tunlinkat{Dir: rootFid, Name: "f"})
+			must(k.t, k.Walk(rootFid, 2))
+			k.do(&wire.Tlcreate{Fid: 2, Name: "own", Flags: 1})
+			k.do(&wire.Trenameat{OldDir: rootFid, OldName: "own", NewDir: rootFid, NewName: "f"})
+		},
+	}
+	for what, destroy := range ways {
+		for _, joined := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, another name %v", what, joined), func(t *testing.T) {
+				k := newKept(t, true)
+				outside := filepath.Join(filepath.Dir(k.root), "outside")
+				must(t, os.WriteFile(outside, []byte("original"), 0o644))
+				if joined {
+					must(t, os.Link(outside, k.host("f")))
+				} else {
+					must(t, os.WriteFile(k.host("f"), []byte("original"), 0o644))
+				}
+				destroy(k)
+				moved, err := filepath.Glob(filepath.Join(k.storeDir, "versions", "*", "d*", "f"))
+				must(t, err)
+				if (len(moved) == 0) != joined { // the control: with one name it is moved, which copies nothing
+					t.Errorf("moved: %v", moved)
+				}
+				must(t, os.WriteFile(outside, []byte("tampered"), 0o644))
+				k.expect("f", "original")
+				if content, refused := k.restoreFirst("f"); content != "original" || refused {
+					t.Errorf("restored %q, refused %v", content, refused)
+				}
+				if got, _ := os.ReadFile(outside); string(got) != "tampered" {
+					t.Errorf("outside is %q", got)
+				}
+			})
+		}
+	}
+}
+
 // Of a large file only what is overwritten is kept, and it comes back whole, wherever the file went.
 func TestOfALargeFileOnlyOverwrittenPartsAreKept(t *testing.T) {
 	const size = versions.PartsAbove + 5

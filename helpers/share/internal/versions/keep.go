@@ -79,7 +79,8 @@ func readLink(fd int) ([]byte, error) {
 }
 
 // Move takes the victim out of the folder: content, name and all. moved is false when that is not possible here (no
-// broker, another filesystem): the victim is where it was, and Keep is the way. With an error nothing was moved.
+// broker, another filesystem) or would keep nothing, as the file has another name by which it is written: the victim is
+// where it was, and Keep is the way. With an error nothing was moved.
 func (s *Store) Move(v Victim) (moved bool, err error) {
 	if s.o.Broker == nil || len(v.Path) == 0 {
 		return false, nil
@@ -94,6 +95,9 @@ func (s *Store) Move(v Victim) (moved bool, err error) {
 	}
 	if k.Kind == Directory {
 		return false, unix.EISDIR
+	}
+	if k.Kind == File && st.Nlink > 1 {
+		return false, nil
 	}
 	release, err := s.room.take(string(k.Path), cost(k.Size))
 	if err != nil {
