@@ -18,6 +18,8 @@ const outside = cloche.folder("outside");
 const CANARY = "what the guest must not read";
 const folders = probe("folders.py");
 const hostRoot = process.getuid?.() === 0;
+// picked out of the middle of what git obeys
+const hooks = join(cloche.folder("project"), ".git", "hooks");
 let listening: Server;
 let mounted = false;
 let before: string[];
@@ -56,7 +58,8 @@ beforeAll(async () => {
   writeFileSync(join(look, "kept"), "kept by the host");
   before = fingerprint(outside);
   readOnlyBefore = fingerprint(look);
-  await cloche.ok(["new", "hostile", "--share", `${work}:rw`, "--share", `${look}:ro`]);
+  mkdirSync(hooks, { recursive: true });
+  await cloche.ok(["new", "hostile", "--share", `${work}:rw`, "--share", `${look}:ro`, "--share", `${hooks}:rw`]);
   await cloche.ok(["start", "hostile"]);
 });
 afterAll(async () => {
@@ -103,7 +106,7 @@ describe.each(WHO)("as guest %s, through the guest's kernel", (who) => {
     }
   });
 
-  it("F09: the machine has these two folders and no other export of the host's", async () => {
+  it("F09: the machine has these folders and no other export of the host's", async () => {
     const done = await inGuest<{ virtio: number[]; tags: string[]; mounts: string[]; work: string[] }>(
       cloche,
       "hostile",
@@ -115,9 +118,15 @@ describe.each(WHO)("as guest %s, through the guest's kernel", (who) => {
     expect(done.virtio.length, "the list is one of devices").toBeGreaterThan(1);
     for (const kind of [P9, FS, NET]) expect(done.virtio).not.toContain(kind);
     expect(done.tags).toEqual([]);
-    expect(done.mounts).toEqual(["/home/you/look", "/home/you/work"]);
+    expect(done.mounts).toEqual(["/home/you/hooks", "/home/you/look", "/home/you/work"]);
     expect(done.work).toEqual(expect.arrayContaining(["marker-rw", "inside"]));
     expect(done.work).not.toContain("canary");
+  });
+
+  it("F10: in a folder that itself lies where the host obeys, nothing is written through; the guest has it", async () => {
+    const done = await inGuest<Record<string, Outcome>>(cloche, "hostile", who, folders, "in_hooks");
+    expect(done).toEqual({ create: "ok", replace: "ok", read: ["ok", "replaced"] });
+    expect(readdirSync(hooks)).toEqual([]);
   });
 
   it("F23: FIFOs, sockets, devices and mounts that lie in the folder are not opened, and nothing waits for them", async () => {

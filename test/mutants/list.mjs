@@ -243,6 +243,12 @@ export const mutants = [
     red: { folder: "./internal/control", tests: "TestInRwALinkThatLeadsOutWaitsInTheLayer_ListedWithItsFlag_AndIsAppliedByItselfOnly" },
   },
   {
+    name: "a folder is judged by its own names alone, wherever it lies",
+    promise: "what a host obeys unasked is never written by the guest",
+    edits: [{ file: share("control/links.go"), search: "rules.Within(place)", replace: "_ = place" }],
+    red: { folder: "./internal/control", tests: "TestServed_AFolderThatLiesInAProtectedPlaceIsProtectedByTheNamesAboveIt" },
+  },
+  {
     name: "a git directory is known by its name alone",
     promise: "no config or hook of the guest's comes into a repository, whatever its name",
     edits: [

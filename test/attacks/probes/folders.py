@@ -161,6 +161,14 @@ def kinds_there():
     return {**done, "control": outcome(lambda: get("inside"))}
 
 
+def in_hooks():
+    """F10: a folder that is a git directory's hooks."""
+    os.chdir("/home/you/hooks")
+    name = f"pre-commit-{os.getuid()}"
+    done = {"create": outcome(lambda: put(name)), "replace": outcome(lambda: put("incoming", b"replaced") or os.rename("incoming", name))}
+    return {**done, "read": outcome(lambda: get(name))}
+
+
 def hard_link(name):
     """F22, F05: a file of the folder that has another name outside of it is written in place."""
     os.chdir(WORK)
@@ -168,4 +176,4 @@ def hard_link(name):
     return {**done, "read": outcome(lambda: get(name))}
 
 
-print(json.dumps({f.__name__: f for f in (links, kinds, race, read_only, exports, kinds_there, hard_link)}[sys.argv[1]](*sys.argv[2:])))
+print(json.dumps({f.__name__: f for f in (links, kinds, race, read_only, exports, kinds_there, in_hooks, hard_link)}[sys.argv[1]](*sys.argv[2:])))

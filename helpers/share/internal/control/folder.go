@@ -5,7 +5,11 @@ package control
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -40,6 +44,25 @@ func openFolder(path string) (*folder, error) {
 		return nil, folderError(err)
 	}
 	return &folder{fd: fd, identity: identityOf(&st)}, nil
+}
+
+// places are where the host has the folder, as components: by the way that the user came and by its own, which differ where a link lies on
+// the former, and by each git directory above it that has another name but a HEAD.
+func (f *folder) places(path string) [][]string {
+	split := func(path string) []string { return strings.Split(strings.Trim(filepath.Clean(path), "/"), "/") }
+	parts := split(path)
+	all := [][]string{parts}
+	if own, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(f.fd)); err == nil && !slices.Equal(split(own), parts) {
+		parts = split(own)
+		all = append(all, parts)
+	}
+	for depth := 1; depth < len(parts); depth++ {
+		var st unix.Stat_t
+		if err := unix.Lstat("/"+strings.Join(parts[:depth], "/")+"/HEAD", &st); err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+			all = append(all, append([]string{".git"}, parts[depth:]...))
+		}
+	}
+	return all
 }
 
 func folderError(err error) error {

@@ -178,7 +178,7 @@ func (d *frontDoor) serve(raw json.RawMessage) (any, error) {
 			Plan: confine.Plan{
 				Place: confine.Place{Path: path, Device: st.Dev, Inode: st.Ino}, ReadOnly: p.Mode == "ro", Listen: socket != nil, Layer: layerPlace, Store: storePlace,
 			},
-			Serving: p,
+			Serving: p, Places: asBytes(f.places(path)),
 		},
 		files: confine.Files{Listen: socket, Root: root, Layer: layer, Store: store}, path: p.Listen, failed: make(chan error),
 	}

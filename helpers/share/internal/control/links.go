@@ -21,9 +21,14 @@ const (
 )
 
 // rulesOf are the rules of a folder: with the links that its owner has in protected places, whose targets are protected like the places
-// themselves. The guest can add none to the folder, as they go into the layer. hostPath is where the host has the folder.
-func rulesOf(root ninep.Node, hostPath string) *names.Rules {
-	rules := &names.Rules{}
+// themselves. The guest can add none to the folder, as they go into the layer. hostPath is what the folder was opened by, places where the
+// host has it.
+func rulesOf(root ninep.Node, hostPath string, places [][]string) *names.Rules {
+	rules, table := &names.Rules{}, &names.Rules{}
+	for _, place := range places {
+		rules.Within(place)
+		table.Within(place)
+	}
 	hostPath = path.Clean(hostPath)
 	repositories := map[string]bool{} // directories with a HEAD
 	left := maxLinks
@@ -38,19 +43,23 @@ func rulesOf(root ninep.Node, hostPath string) *names.Rules {
 				continue
 			}
 			at := append(append([]string{}, v.path...), d.Name)
-			place := at
-			for depth := 0; depth < len(at) && !names.ProtectedLink(place); depth++ {
-				if repositories[strings.Join(at[:depth], "/")] {
-					place = append([]string{".git"}, at[depth:]...)
+			from := table.ProtectedPlaces(at)
+			for depth := 0; depth < len(at) && len(from) == 0; depth++ {
+				if place := append([]string{".git"}, at[depth:]...); repositories[strings.Join(at[:depth], "/")] && names.ProtectedLink(place) {
+					from = append(from, place)
 				}
 			}
-			if !names.ProtectedLink(place) {
+			if len(from) == 0 {
 				continue
 			}
 			if left--; left < 0 {
 				return false
 			}
-			follow(root, hostPath, at, func(to []string) { rules.Follow(at, place, to) })
+			follow(root, hostPath, at, func(to []string) {
+				for _, place := range from {
+					rules.Follow(at, place, to)
+				}
+			})
 		}
 		return true
 	}, func(path []string) bool {

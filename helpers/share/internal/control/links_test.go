@@ -75,7 +75,7 @@ func TestTheLinksOfAFolderInProtectedPlacesAreFound(t *testing.T) {
 	}
 	root := lowerOf(t, dir).Root()
 	defer root.Drop()
-	rules := rulesOf(root, dir)
+	rules := rulesOf(root, dir, nil)
 	none := func(int, string) bool { return false }
 	for path, want := range map[string]bool{
 		"dot/vscode/tasks.json": true, "dot/config/fish/config.fish": true, "scripts/pre-commit": true, "shared/update": true, "dot/bashrc": true,
@@ -205,6 +205,6 @@ func BenchmarkRulesOf20000Files(b *testing.B) {
 	root := lowerOf(b, dir).Root()
 	defer root.Drop()
 	for b.Loop() {
-		rulesOf(root, dir)
+		rulesOf(root, dir, nil)
 	}
 }

@@ -89,7 +89,7 @@ func openServed(h *handoff, noRoom func(versions.Room), refused func(versions.Ro
 		s.rules = sync.OnceValue(func() *names.Rules {
 			root := lower.Root()
 			defer root.Drop()
-			return rulesOf(root, hostPath)
+			return rulesOf(root, hostPath, h.places())
 		})
 		go s.rules()
 		if p.Mode == "rw" {

@@ -22,6 +22,27 @@ type handoff struct {
 	UID, GID uint32
 	Serving  serve             // the request, as it was checked
 	Measures []confine.Measure // filled by the child
+	Places   [][][]byte        // of the folder on the host, see folder.places; bytes, as names need not be UTF-8
+}
+
+func asBytes(places [][]string) [][][]byte {
+	all := make([][][]byte, len(places))
+	for i, place := range places {
+		for _, name := range place {
+			all[i] = append(all[i], []byte(name))
+		}
+	}
+	return all
+}
+
+func (h *handoff) places() [][]string {
+	all := make([][]string, len(h.Places))
+	for i, place := range h.Places {
+		for _, name := range place {
+			all[i] = append(all[i], string(name))
+		}
+	}
+	return all
 }
 
 func (h *handoff) write(f *os.File) error {

@@ -431,3 +431,88 @@ func BenchmarkRules(b *testing.B) {
 		b.Error("the folder was looked at")
 	}
 }
+
+// A folder that lies in a protected place itself is one, by the names above it.
+func TestAFolderIsJudgedByWhereTheHostHasIt(t *testing.T) {
+	none := func(int, string) bool { return false }
+	for place, paths := range map[string]map[string]bool{
+		"home/u/proj/.git/hooks":        {"pre-commit": true, "a/b": true},
+		"home/u/proj/.git":              {"config": true, "hooks/x": true, "objects/aa/bb": false, "HEAD": false, "refs/heads/main": false, "refs/remotes/o/objects": true},
+		"home/u/proj/.git/refs":         {"heads/main": false, "remotes/o/objects": true, "x/HEAD": true},
+		"home/u/proj/.vscode":           {"tasks.json": true, "sub/x": true},
+		"home/u/.claude":                {"settings.json": true},
+		"home/u/.husky/_":               {"pre-push": true},
+		"home/u/.config/systemd/user":   {"x.service": true},
+		"home/u/.local/bin":             {"ls": true},
+		"home/u/.local":                 {"bin/ls": true, "share/applications/x": true, "share/fonts/x": false, "state/x": false},
+		"home/u/.config":                {"autostart/x": true, "git/config": true, "app/x": false},
+		"home/u/.config/foo":            {"x": false, "git": false, "git/config": false, "autostart/x": false},
+		"home/u/.docker":                {"config.json": true, "other.json": false},
+		"home/u/.cargo":                 {"config.toml": true, "registry/x": false},
+		"home/u/store.git/main":         {"config": false, "hooks/x": false, "src/main.go": false, "HEAD": true, ".vscode/x": true},
+		"home/u/store.git/modules/a/b":  {"hooks/x": true, "config": true},
+		"home/U/PROJ/.Git/Hooks":        {"pre-commit": true},
+		"home/u/plain/project":          {"config": false, "hooks/x": false, "README": false, ".vscode/tasks.json": true, ".git/config": true, "a/.envrc": true},
+		"srv/Microsoft/Windows/startup": {"x": false},
+	} {
+		rules := &Rules{}
+		rules.Within(split(place))
+		for path, want := range paths {
+			if rules.Protected(split(path), false, none) != want {
+				t.Errorf("%s in %s: %v", path, place, !want)
+			}
+			plain := &Rules{}
+			if plain.Protected(split(path), false, none) != (Reason(split(path), false) != "") {
+				t.Errorf("control: %s", path)
+			}
+		}
+	}
+	for place, paths := range map[string]map[string]bool{
+		"home/u/.vscode":         {"sub": true},
+		"home/u/proj/.git":       {"x": true, "objects": true},
+		"home/u/proj/.git/hooks": {"sub": true},
+		"home/u/.local":          {"share": true, "bin": true, "state": false},
+		"home/u/store.git/main":  {"src": false, "objects": false, ".vscode": true, ".config": true},
+		"home/u/plain":           {"src": false, ".hg": true},
+	} {
+		rules := &Rules{}
+		rules.Within(split(place))
+		for path, want := range paths {
+			if rules.Carries(split(path), none) != want {
+				t.Errorf("moving the directory %s in %s: %v", path, place, !want)
+			}
+		}
+	}
+	two := &Rules{}
+	two.Within(split("home/u/plain"))
+	two.Within([]string{".git", "hooks"})
+	if !two.Protected(split("update"), false, none) {
+		t.Error("a second place")
+	}
+	if root := two.Protected(nil, true, none); !root {
+		t.Error("the folder itself")
+	}
+}
+
+// Above an ordinary folder there is nothing that makes a difference.
+func TestAnOrdinaryPlaceChangesNothing(t *testing.T) {
+	none := func(int, string) bool { return false }
+	random := rand.New(rand.NewSource(7))
+	parts := []string{".git", "hooks", "config", ".config", "git", "src", "HEAD", "x.git", "modules", ".vscode", "a", "bin", ".local", "refs", "logs", "objects", "info"}
+	within := &Rules{}
+	within.Within(split("home/someone/projects/thing"))
+	for range 20_000 {
+		var path []string
+		for range 1 + random.Intn(5) {
+			path = append(path, parts[random.Intn(len(parts))])
+		}
+		for _, directory := range []bool{true, false} {
+			if within.Protected(path, directory, none) != (&Rules{}).Protected(path, directory, none) {
+				t.Fatalf("%v, directory %v", path, directory)
+			}
+		}
+		if within.Carries(path, none) != (&Rules{}).Carries(path, none) {
+			t.Fatalf("moving %v", path)
+		}
+	}
+}

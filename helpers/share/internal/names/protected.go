@@ -181,11 +181,13 @@ func gitReason(rest []string) string {
 // Carries tells whether names below a directory at this path get their meaning from the directory's own name, so that
 // moving a directory there could make files protected that lie in it, and moving one away could make what is
 // protected in it look ordinary. Such a move is kept in the layer as a whole.
-func Carries(components []string) bool { return carries(spread(components)) }
+func Carries(components []string) bool { return carries(spread(components), 0) }
 
-func carries(path []string) bool {
+// carries is Carries for a path whose first components, front of them, stand above the folder. What is in a git directory there gives
+// nothing a meaning unless the folder is in a part of it that does.
+func carries(path []string, front int) bool {
 	for i := range path {
-		if gitDir(path[i]) {
+		if gitDir(path[i]) && (i >= front || hasMeaning(path[i+1:front])) {
 			return true
 		}
 		if _, found := protected.at(path[i:], true); found {
@@ -193,6 +195,15 @@ func carries(path []string) bool {
 		}
 	}
 	return false
+}
+
+// hasMeaning tells whether git looks at names in a directory, relative to its git directory.
+func hasMeaning(dir []string) bool {
+	if len(dir) == 0 {
+		return true
+	}
+	_, leads := inGitDir.at(dir, true)
+	return leads || manyGitDirs(dir[0])
 }
 
 // inRepository tells that a path, folded, is in a git directory that is one by what the host has in it, whatever its name, at a place
