@@ -447,7 +447,7 @@ export const share = {
     room: z.strictObject({ neededBytes: count, limitBytes: count, usedBytes: count, path: innerPath }),
     /**
      * Writes failed with ENOSPC, the last one at `path`: for want of room for `versions` of what they would destroy, or for the task's
-     * own `changes`. At most once a second for each; `count` is how many since the last.
+     * own `changes`, in the layer or in a folder that it changes directly. At most once a second for each; `count` is how many since the last.
      */
     roomRefused: z.strictObject({
       what: z.enum(["versions", "changes"]),

@@ -4,10 +4,11 @@
  * what lies outside of the folder is the same to the nanosecond.
  */
 import { execFileSync } from "node:child_process";
-import { chmodSync, lstatSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, lstatSync, mkdirSync, readdirSync, readFileSync, statfsSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { until } from "../e2e/faults/support.ts";
 import { Cloche } from "../harness/index.ts";
 import { allRefused, fingerprint, inGuest, type Outcome, probe, sharePorts, WHO } from "./folders-support.ts";
 
@@ -20,6 +21,8 @@ const folders = probe("folders.py");
 const hostRoot = process.getuid?.() === 0;
 // picked out of the middle of what git obeys
 const hooks = join(cloche.folder("project"), ".git", "hooks");
+// a disk of its own
+const small = cloche.folder("small");
 let listening: Server;
 let mounted = false;
 let before: string[];
@@ -59,12 +62,15 @@ beforeAll(async () => {
   before = fingerprint(outside);
   readOnlyBefore = fingerprint(look);
   mkdirSync(hooks, { recursive: true });
-  await cloche.ok(["new", "hostile", "--share", `${work}:rw`, "--share", `${look}:ro`, "--share", `${hooks}:rw`]);
+  if (hostRoot) execFileSync("mount", ["-t", "tmpfs", "-o", "size=64m,mode=0777", "tmpfs", small]);
+  const shares = [`${work}:rw`, `${look}:ro`, `${hooks}:rw`, `${small}:rw`].flatMap((share) => ["--share", share]);
+  await cloche.ok(["new", "hostile", ...shares]);
   await cloche.ok(["start", "hostile"]);
 });
 afterAll(async () => {
   listening?.close();
   if (mounted) execFileSync("umount", [join(work, "mounted")]);
+  if (hostRoot) execFileSync("umount", ["-l", small]);
   await cloche.end();
 });
 
@@ -118,7 +124,7 @@ describe.each(WHO)("as guest %s, through the guest's kernel", (who) => {
     expect(done.virtio.length, "the list is one of devices").toBeGreaterThan(1);
     for (const kind of [P9, FS, NET]) expect(done.virtio).not.toContain(kind);
     expect(done.tags).toEqual([]);
-    expect(done.mounts).toEqual(["/home/you/hooks", "/home/you/look", "/home/you/work"]);
+    expect(done.mounts).toEqual(["/home/you/hooks", "/home/you/look", "/home/you/small", "/home/you/work"]);
     expect(done.work).toEqual(expect.arrayContaining(["marker-rw", "inside"]));
     expect(done.work).not.toContain("canary");
   });
@@ -128,6 +134,19 @@ describe.each(WHO)("as guest %s, through the guest's kernel", (who) => {
     expect(done).toEqual({ create: "ok", replace: "ok", read: ["ok", "replaced"] });
     expect(readdirSync(hooks)).toEqual([]);
   });
+
+  it.skipIf(!hostRoot)(
+    "F13: a guest that writes until it may no more leaves the host its reserve of the folder's disk, and `show` says why",
+    async () => {
+      const done = await inGuest<Record<string, Outcome>>(cloche, "hostile", who, folders, "fill");
+      expect(done).toEqual({ flood: "ENOSPC", small: "ENOSPC", overwrite: "ok" });
+      const { bavail, bsize } = statfsSync(small);
+      expect(bavail * bsize, "a twentieth of 64 MiB").toBeGreaterThan(3_000_000);
+      const refused = async () => (await cloche.task("hostile")).shares.find(({ name }) => name === "small")?.refused;
+      expect((await until("the reason", refused)).problem.code).toBe("share.changes-full");
+      expect(await inGuest(cloche, "hostile", who, folders, "unfill")).toEqual({ unlink: "ok", write: "ok" });
+    },
+  );
 
   it("F23: FIFOs, sockets, devices and mounts that lie in the folder are not opened, and nothing waits for them", async () => {
     const done = await inGuest<Record<string, Outcome>>(cloche, "hostile", who, folders, "kinds_there");

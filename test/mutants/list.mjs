@@ -138,6 +138,12 @@ export const mutants = [
     red: { folder: "./internal/view", tests: "TestWithoutRoomNothingIsAddedToTheLayer_AndTakingAwayGoesOn" },
   },
   {
+    name: "in rw, a guest writes until the folder's disk is full",
+    promise: "a guest cannot fill the host's disk with changes",
+    edits: [{ file: share("control/served.go"), search: "v.RoomBelow = layer.RoomAt(confine.RootFD)", replace: "_ = layer.RoomAt" }],
+    red: { folder: "./internal/control", tests: "TestInRwTheHostKeepsAReserveOfTheFoldersDisk_AndTheKeeperIsTold" },
+  },
+  {
     name: "the guest goes on while what it did cannot be written down",
     promise: "no act is dropped, and nothing grows",
     edits: [

@@ -1,6 +1,6 @@
 /** What a share server answered, and what is refused about folders before one is asked, in the user's words. */
 import { errorData } from "../../../helpers/contract/protocol.ts";
-import { type Problem, type ProblemCode, ProblemError, type RoomRefusal, RpcError } from "../../contract/index.ts";
+import { type Problem, type ProblemCode, ProblemError, type RoomRefusal, RpcError, type ShareMode } from "../../contract/index.ts";
 
 type Words = { code: ProblemCode; says: (name: string) => string; next: string };
 
@@ -93,8 +93,12 @@ const WORDS: Readonly<Record<string, Words>> = {
   },
 };
 
-/** Why a task's write failed for want of room: which one, why, what still holds and what to do. `folder` is the folder's name. */
-export function roomProblem(task: string, folder: string, { what, why, path, count, ...sizes }: RoomRefusal): Problem {
+/** Why a task's write failed for want of room: which one, why, what still holds and what to do. */
+export function roomProblem(
+  task: string,
+  { name: folder, mode }: { name: string; mode: ShareMode },
+  { what, why, path, count, ...sizes }: RoomRefusal,
+): Problem {
   const { neededBytes, limitBytes, usedBytes } = sizes;
   const more = count > 1 ? ` (and ${count - 1} more just before)` : "";
   const place = `A write to ${path.text} in the folder ${JSON.stringify(folder)}${more} failed in the task`;
@@ -111,6 +115,17 @@ export function roomProblem(task: string, folder: string, { what, why, path, cou
       ],
     };
   }
+  const evidence = `${why}: ${usedBytes} of ${limitBytes} are used, ${neededBytes} more were needed`;
+  if (mode === "rw" && why !== "names") {
+    // nearly all of what it writes is on the folder's disk; what the folder's layer keeps back is on that with Cloche's data
+    const lacks = why === "files" ? "has hardly room for another file" : "is nearly full";
+    return {
+      code: "share.changes-full",
+      message: `${place}: the disk that the folder is on, or the one that holds Cloche's data, ${lacks}, and a task leaves the rest to you. What was written before is whole.`,
+      evidence,
+      next: ["Make room on that disk (`df` tells of the folder's, `cloche doctor` of the other), and let the task write again."],
+    };
+  }
   const full = {
     names: "it has as many changed names, paths and attributes in this folder as a task may have",
     files: "the disk that holds Cloche's data has hardly room for another file",
@@ -118,7 +133,7 @@ export function roomProblem(task: string, folder: string, { what, why, path, cou
   return {
     code: "share.changes-full",
     message: `${place}: ${full ?? "the disk that holds Cloche's data is nearly full"}. What it changed before waits as it was, and your folder too.`,
-    evidence: `${why}: ${usedBytes} of ${limitBytes} are used, ${neededBytes} more were needed`,
+    evidence,
     next: [
       `Apply or discard what waits (\`cloche changes ${task}\`), which makes room.`,
       ...(why === "names" ? [] : ["Or make room on that disk (`cloche doctor` names it)."]),

@@ -294,6 +294,21 @@ describe("a folder that is served", () => {
     await folder.endServing();
   });
 
+  it("a task that writes directly is told of the folder's disk, and no more once it starts again", async () => {
+    const made = await task({ folder: "a", mode: "rw" });
+    const about = { neededBytes: 5, limitBytes: 10, usedBytes: 9, path: "Yg==" };
+    changed(made, { paths: ["1"], roomRefused: { ...about, what: "changes", why: "disk", count: 1 } });
+    const { folder } = await served(made);
+    await folder.use(async (server) => server.ask("stats", {}));
+    const { problem } = folders.views(made)[0]?.refused ?? {};
+    expect(problem?.code).toBe("share.changes-full");
+    expect(problem?.message).toMatch(/^A write to b in the folder "a" failed in the task: the disk that the folder is on/);
+    expect(problem?.next.join(" ")).not.toContain("discard");
+    await folders.recheck(made);
+    expect(folders.views(made)[0]?.refused).toBeUndefined();
+    await folder.endServing();
+  });
+
   it("two tasks share a folder: a layer each, one store", async () => {
     const one = await task({ folder: "a" });
     changed(one, { paths: ["1"] });

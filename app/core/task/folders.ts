@@ -91,10 +91,14 @@ export class TaskFolders {
     return shares.slice(others.length);
   }
 
-  /** What was picked may have become something else since: throws when a folder may not be given any more. */
+  /** Before a start. What was picked may have become something else since: throws when a folder may not be given any more. */
   async recheck(task: TaskFile): Promise<void> {
     for (const { path, name } of task.shares.map(specOf)) await this.#options.grants.refuseUnfit(path, name);
     await refuseOverlaps(task.shares.map(specOf));
+    for (const share of task.shares) {
+      // nothing is taken out of a layer here that would tell of room; the next write tells anew
+      if (share.mode === "rw" && share.refused?.what === "changes") delete share.refused;
+    }
   }
 
   /** A task's folders, to be served to its machine. */
@@ -414,7 +418,7 @@ export class TaskFolders {
     const task = this.#options.store.get(id);
     const share = task?.shares.find((one) => one.id === shareId);
     if (!task || !share) return;
-    const problem = roomProblem(task.name, share.name, refusal);
+    const problem = roomProblem(task.name, share, refusal);
     share.refused = { what: refusal.what, time: new Date().toISOString(), problem };
     await this.#remembered(task);
   }

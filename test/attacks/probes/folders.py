@@ -169,6 +169,32 @@ def in_hooks():
     return {**done, "read": outcome(lambda: get(name))}
 
 
+def fill():
+    """F13: writes until it is refused, in one file and then in small ones."""
+    os.chdir("/home/you/small")
+
+    def flood():
+        with open("flood", "wb", buffering=0) as file:
+            for _ in range(1000):
+                file.write(os.urandom(1 << 20))
+
+    def many():
+        for n in range(5000):
+            put(f"small-{n}", b"x" * 4096)
+
+    def over():
+        with open("flood", "r+b", buffering=0) as file:
+            file.write(b"over what is there")
+
+    return {"flood": outcome(flood), "small": outcome(many), "overwrite": outcome(over)}
+
+
+def unfill():
+    """F13, control: what makes room goes on, and then there is some."""
+    os.chdir("/home/you/small")
+    return {"unlink": outcome(lambda: [os.unlink(name) for name in os.listdir(".")] and None), "write": outcome(lambda: put("after"))}
+
+
 def hard_link(name):
     """F22, F05: a file of the folder that has another name outside of it is written in place."""
     os.chdir(WORK)
@@ -176,4 +202,4 @@ def hard_link(name):
     return {**done, "read": outcome(lambda: get(name))}
 
 
-print(json.dumps({f.__name__: f for f in (links, kinds, race, read_only, exports, kinds_there, in_hooks, hard_link)}[sys.argv[1]](*sys.argv[2:])))
+print(json.dumps({f.__name__: f for f in (links, kinds, race, read_only, exports, kinds_there, in_hooks, fill, unfill, hard_link)}[sys.argv[1]](*sys.argv[2:])))

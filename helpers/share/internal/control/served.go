@@ -96,6 +96,7 @@ func openServed(h *handoff, noRoom func(versions.Room), refused func(versions.Ro
 			v.Layered = func(path []string, directory bool, look view.Look) bool { return s.rules().Protected(path, directory, look) }
 			v.Carries = func(path []string, look view.Look) bool { return s.rules().Carries(path, look) }
 			v.LeadsOut = names.LeadsOut
+			v.RoomBelow = layer.RoomAt(confine.RootFD)
 		}
 	}
 	// What an apply has under way is nobody's file yet.

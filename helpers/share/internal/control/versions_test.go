@@ -252,6 +252,69 @@ func TestWithoutRoomForTheLayerTheGuestGetsENOSPC_TheKeeperTheReason_AndADiscard
 	write(t, c, 13, "after", "room again")
 }
 
+// F13: a folder that the guest writes directly, on a disk that it fills.
+func TestInRwTheHostKeepsAReserveOfTheFoldersDisk_AndTheKeeperIsTold(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("IGNORED: a small filesystem needs root")
+	}
+	f := newFixture(t, "root")
+	if err := syscall.Mount("tmpfs", f.root, "tmpfs", 0, "size=4m,mode=0777"); err != nil {
+		t.Skipf("IGNORED: a small filesystem cannot be mounted here: %v", err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(f.root, syscall.MNT_DETACH) })
+	must(t, os.WriteFile(filepath.Join(f.root, "theirs"), []byte("theirs"), 0o666))
+	p := start(t, nil)
+	p.result("serve", f.serve("rw"))
+	c := f.mount(t)
+	defer c.Close()
+	must(t, c.Walk(1, 11))
+	_, err := c.Do(&wire.Tlcreate{Fid: 11, Name: "big", Flags: 1, Mode: 0o644})
+	must(t, err)
+	piece := make([]byte, 64<<10)
+	for at := 0; ; at += len(piece) {
+		if at > 4<<20 {
+			t.Fatal("a disk of 4 MiB took more")
+		}
+		if _, err = c.Do(&wire.Twrite{Fid: 11, Offset: uint64(at), Data: piece}); err != nil {
+			break
+		}
+	}
+	if err != syscall.ENOSPC {
+		t.Errorf("%v", err)
+	}
+	told := p.until("roomRefused")
+	if told["what"] != "changes" || told["why"] != "disk" || told["path"] != inner("big") {
+		t.Errorf("%v", told)
+	}
+	// Small files go where a piece of the large one did not.
+	err = nil
+	for i := 0; i < 100 && err == nil; i++ {
+		fid := uint32(100 + i)
+		must(t, c.Walk(1, fid))
+		if _, err = c.Do(&wire.Tlcreate{Fid: fid, Name: fmt.Sprint("small", i), Flags: 1, Mode: 0o644}); err == nil {
+			_, err = c.Do(&wire.Twrite{Fid: fid, Data: piece[:4096]})
+		}
+	}
+	if err != syscall.ENOSPC {
+		t.Errorf("small files without end: %v", err)
+	}
+	var st syscall.Statfs_t
+	must(t, syscall.Statfs(f.root, &st))
+	if left := int64(st.Bavail) * st.Bsize; left < 150<<10 {
+		t.Errorf("%d bytes are left of the reserve of 200 KiB", left)
+	}
+	if got := read(t, c, 12, "theirs"); got != "theirs" {
+		t.Errorf("control: %q", got)
+	}
+	_, err = c.Do(&wire.Twrite{Fid: 11, Data: []byte("over what is there")})
+	must(t, err)
+	_, err = c.Do(&wire.Tclunk{Fid: 11})
+	must(t, err)
+	_, err = c.Do(&wire.Tunlinkat{Dir: 1, Name: "big"})
+	must(t, err)
+	write(t, c, 13, "after", "room again")
+}
+
 func TestADamagedStoreIsNamedAndLeftAlone(t *testing.T) {
 	f := newFixture(t, "root")
 	params := f.serve("rw")

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Why a layer takes no more.
+// Why a layer, or a folder that is written directly, takes no more.
 const (
 	Disk  = "disk"  // the host would be left with too little room
 	Files = "files" // the host's filesystem would be left with too few files
@@ -25,13 +25,13 @@ type Full struct {
 }
 
 func (f *Full) Error() string {
-	return fmt.Sprintf("the layer is full (%s): %d more needed, %d of %d used", f.Why, f.Needed, f.Used, f.Limit)
+	return fmt.Sprintf("no room (%s): %d more needed, %d of %d used", f.Why, f.Needed, f.Used, f.Limit)
 }
 
 func (f *Full) Unwrap() error { return syscall.ENOSPC }
 
 const (
-	// A task's changes may fill the host's disk up to this much: 1 GiB, or a twentieth of a smaller disk. What its user decides
+	// What a task writes may fill the host's disk up to this much: 1 GiB, or a twentieth of a smaller disk. What its user decides
 	// (apply, discard, undo) may use it, so that room can be made.
 	maxReserve   = 1 << 30
 	maxFiles     = 100_000
@@ -59,29 +59,38 @@ func Growth(steps ...Op) int64 {
 
 // Room is asked before that many bytes are written to contents or the log for the guest, and before each new file; a Full
 // when the host would be left with too little.
-func (l *Layer) Room(bytes int64) error {
-	l.room.mu.Lock()
-	defer l.room.mu.Unlock()
-	if bytes <= l.room.left && l.room.left > 0 && l.room.asks > 0 {
-		l.room.left -= bytes
-		l.room.asks--
+func (l *Layer) Room(bytes int64) error { return l.room.take(l.content, bytes) }
+
+// RoomAt is a Room for what is written to the disk of a directory beside the layer.
+func RoomAt(directory int) func(bytes int64) error {
+	r := &room{}
+	return func(bytes int64) error { return r.take(directory, bytes) }
+}
+
+func (r *room) take(directory int, bytes int64) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if bytes <= r.left && r.left > 0 && r.asks > 0 {
+		r.left -= bytes
+		r.asks--
 		return nil
 	}
 	var st unix.Statfs_t
-	if err := unix.Fstatfs(l.content, &st); err != nil {
+	if err := unix.Fstatfs(directory, &st); err != nil {
 		return err
 	}
-	l.room.left = 0
+	r.left = 0
 	size := int64(st.Bsize)
 	total, available := int64(st.Blocks)*size, int64(st.Bavail)*size
 	reserve := min(maxReserve, total/reserveShare)
-	if available-reserve < max(bytes, 1) {
+	// A filesystem that tells of no blocks at all tells nothing: its own refusal is all there is.
+	if st.Blocks > 0 && available-reserve < max(bytes, 1) {
 		return &Full{Why: Disk, Needed: bytes, Limit: total - reserve, Used: total - available}
 	}
-	// Where a filesystem has as many files as there is room for, it tells none.
-	if files, free := int64(st.Files), int64(st.Ffree); files > 0 && free < min(maxFiles, files/reserveShare)+1 {
+	// Where a filesystem has as many files as there is room for, it tells none, or none that are free.
+	if files, free := int64(st.Files), int64(st.Ffree); files > 0 && free > 0 && free < min(maxFiles, files/reserveShare)+1 {
 		return &Full{Why: Files, Needed: 1, Limit: files - min(maxFiles, files/reserveShare), Used: files - free}
 	}
-	l.room.left, l.room.asks = min(available-reserve-bytes, roomStep), roomAsks
+	r.left, r.asks = min(available-reserve-bytes, roomStep), roomAsks
 	return nil
 }

@@ -347,6 +347,9 @@ func (f *file) WriteAt(b []byte, offset int64) (int, error) {
 		n.writing.RLock()
 		if c = n.content.Load(); c == nil {
 			defer n.writing.RUnlock()
+			if err := n.tree.roomBelow(int64(len(b))); err != nil && !f.hasBlocks(offset, len(b)) {
+				return 0, err
+			}
 			return f.low.WriteAt(b, offset)
 		}
 		n.writing.RUnlock() // carried up meanwhile
@@ -382,6 +385,15 @@ func (f *file) WriteAt(b []byte, offset int64) (int, error) {
 		}
 	}
 	return done, unwrap(err)
+}
+
+// hasBlocks tells whether a write to the folder's file changes only what the file has on the disk already.
+func (f *file) hasBlocks(offset int64, length int) bool {
+	var st unix.Stat_t
+	if low := f.node.now().low; f.append || low == nil || low.Stat(&st) != nil {
+		return false
+	}
+	return offset+int64(length) <= st.Size && st.Size <= st.Blocks*512
 }
 
 // wrote tells the layer that the content has changed.
@@ -427,6 +439,17 @@ func (n *node) SetAttr(change wire.SetAttr, open ninep.File) error {
 		var low ninep.File
 		if own != nil && own.below {
 			low = own.low
+		}
+		if change.Valid&wire.SetSize != 0 {
+			var st unix.Stat_t
+			if err := s.low.Stat(&st); err != nil {
+				return err
+			}
+			if grows := int64(change.Size) - st.Size; grows > 0 {
+				if err := n.tree.roomBelow(0); err != nil { // see truncate
+					return err
+				}
+			}
 		}
 		return s.low.SetAttr(change, low)
 	}

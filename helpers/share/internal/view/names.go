@@ -275,7 +275,7 @@ func (n *node) Create(name string, flags, mode uint32) (ninep.Node, ninep.File, 
 		t.names.Unlock()
 		return nil, nil, err
 	}
-	if p.entry == nil && !p.inLayer(false) {
+	if p.entry == nil && !p.inLayer(false) && t.roomBelow(newName) == nil {
 		// The folder alone says whether the name is free, and does so best by making it.
 		child, f, err := n.createBelow(p, flags|openExcl, mode)
 		if err != syscall.EEXIST {
@@ -297,6 +297,9 @@ func (n *node) Create(name string, flags, mode uint32) (ninep.Node, ninep.File, 
 	}
 	if !p.inLayer(false) {
 		defer t.names.Unlock()
+		if err := t.roomBelow(newName); err != nil {
+			return nil, nil, err
+		}
 		return n.createBelow(p, flags, mode)
 	}
 	child, err := n.createFile(p, mode)
@@ -385,6 +388,9 @@ func (n *node) makeNode(name, text string, kind layer.Kind, mode uint32, fill fu
 		return wire.QID{}, syscall.EEXIST
 	}
 	if !p.inLayer(kind == layer.Directory) && !(kind == layer.Link && p.staysApart(text)) {
+		if err := t.roomBelow(newName); err != nil {
+			return wire.QID{}, err
+		}
 		return below(n.now().low)
 	}
 	e, err := p.fresh(kind, mode)
@@ -462,6 +468,9 @@ func (n *node) Link(name string, target ninep.Node) error {
 		if text, err := of.Readlink(); err != nil || p.staysApart(text) {
 			return syscall.EPERM
 		}
+	}
+	if err := t.roomBelow(newName); err != nil {
+		return err
 	}
 	return n.now().low.Link(name, s.low)
 }

@@ -83,6 +83,69 @@ func TestWithoutRoomNothingIsAddedToTheLayer_AndTakingAwayGoesOn(t *testing.T) {
 	must(t, r.rename("second", "moved"))
 }
 
+// What goes into the folder itself leaves the same reserve; what takes nothing more of the disk goes on, and so does what makes room.
+func TestInRwWithoutRoomNothingInTheFolderGrows_AndTheRestGoesOn(t *testing.T) {
+	disk := &full{}
+	r := newRW(t)
+	old := r.options
+	r.options = func(o *view.Options) { old(o); o.RoomBelow = disk.room }
+	r.hostWrite("theirs", "theirs")
+	r.hostWrite("there", "there")
+	r.hostWrite("gone", "gone")
+	sparse, err := os.Create(r.host("sparse"))
+	must(t, err)
+	must(t, sparse.Truncate(1<<20))
+	must(t, sparse.Close())
+	r.mount()
+	r.mkdir("dir")
+	root := r.tree.Root()
+	defer root.Drop()
+	n, f := r.open("theirs", 2)
+	hole, in := r.open("sparse", 2)
+	_, end := r.open("there", 2|0o2000)
+	before := r.onHost()
+	disk.now = true
+	_, _, err = root.Create("new", 1, 0o644)
+	refusedRoom(t, "a file", err)
+	_, err = root.Mkdir("newdir", 0o755)
+	refusedRoom(t, "a directory", err)
+	_, err = root.Symlink("link", "to")
+	refusedRoom(t, "a link", err)
+	_, err = root.Mknod("node", 0o644)
+	refusedRoom(t, "a node", err)
+	refusedRoom(t, "a second name", root.Link("second", n))
+	_, err = f.WriteAt([]byte("longer than it was"), 0)
+	refusedRoom(t, "a write that goes on behind the end", err)
+	_, err = end.WriteAt([]byte("x"), 0)
+	refusedRoom(t, "a write at the end", err)
+	_, err = in.WriteAt([]byte("x"), 4096)
+	refusedRoom(t, "a write into a hole", err)
+	refusedRoom(t, "a larger size", hole.SetAttr(wire.SetAttr{Valid: wire.SetSize, Size: 2 << 20}, in))
+	refusedRoom(t, "an attribute", n.SetXattr("user.a", []byte("v"), 0))
+	if got := r.onHost(); got != before || r.hostRead("theirs") != "theirs" || r.hostRead("there") != "there" {
+		t.Errorf("what was refused left something: %s", got)
+	}
+	// What the folder has is opened, overwritten, cut, renamed and removed.
+	again, opened, err := root.Create("theirs", 2, 0o644)
+	must(t, err)
+	opened.Close()
+	again.Drop()
+	_, err = f.WriteAt([]byte("THE"), 0)
+	must(t, err)
+	must(t, n.SetAttr(wire.SetAttr{Valid: wire.SetSize, Size: 4}, f))
+	must(t, n.SetAttr(wire.SetAttr{Valid: wire.SetMode, Mode: 0o600}, f))
+	must(t, r.rename("theirs", "dir/moved"))
+	must(t, r.unlink("gone"))
+	if got := r.hostRead("dir/moved"); got != "THEi" {
+		t.Errorf("the folder has %q", got)
+	}
+	r.create(".envrc", "layered") // the layer's disk is another one
+	disk.now = false
+	_, err = f.WriteAt([]byte("longer than it was"), 0)
+	must(t, err)
+	r.create("new", "new")
+}
+
 // In rw, protected files of the task follow a directory that is moved in the folder, however many there are, and wholly.
 func TestADirectoryWithVeryManyLayeredFilesIsMovedInTheFolder_OrNothingIs(t *testing.T) {
 	disk := &full{}

@@ -38,6 +38,8 @@ type Options struct {
 	ReadOnly bool
 	// Room is asked before a content file or the layer's log grows by that many bytes; an error is the guest's. nil: always.
 	Room func(bytes int64) error
+	// RoomBelow is Room for the folder itself, before something in it grows by that many bytes. nil: always.
+	RoomBelow func(bytes int64) error
 }
 
 // Object is what the view needs of the lower's nodes beyond ninep.Node.
@@ -203,6 +205,16 @@ func (t *Tree) room(bytes int64) error {
 		return nil
 	}
 	return t.options.Room(bytes)
+}
+
+// newName is what a name that is made in the folder may take of its disk: a block of the directory's, and one of its own.
+const newName = 8 << 10
+
+func (t *Tree) roomBelow(bytes int64) error {
+	if t.options.RoomBelow == nil {
+		return nil
+	}
+	return t.options.RoomBelow(bytes)
 }
 
 // change makes a change of the guest's that adds to the layer. What only takes away is made without asking for room, so that a full
