@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { type ChangeView, pathText } from "../contract/index.ts";
-import { hunkList, versionArgument } from "./commands/changes.ts";
+import { choose, hunkList, ownChoicesAside, versionArgument } from "./commands/changes.ts";
 import { covers, onePlace, places } from "./paths.ts";
 import { changeLine, terminalDiff, waitingWords } from "./show-changes.ts";
 
@@ -61,21 +61,60 @@ describe("what is typed after a verb", () => {
   });
 });
 
-describe("a change as a terminal shows it", () => {
-  const change = (more: Partial<ChangeView>): ChangeView => ({
-    id: "1",
-    path: file("a.txt"),
-    kind: "modified",
-    type: "file",
-    sizeBytes: 1200,
-    binary: false,
-    executable: false,
-    protected: false,
-    flags: [],
-    seq: 1,
-    token: "t",
-    ...more,
+const change = (more: Partial<ChangeView>): ChangeView => ({
+  id: "1",
+  path: file("a.txt"),
+  kind: "modified",
+  type: "file",
+  sizeBytes: 1200,
+  binary: false,
+  executable: false,
+  protected: false,
+  flags: [],
+  seq: 1,
+  token: "t",
+  ...more,
+});
+
+describe("a directory's name applies what --all would of it, and no more", () => {
+  const waiting = [
+    change({ path: file("src"), type: "directory", kind: "new" }),
+    change({ path: file("src/ok") }),
+    change({ path: file("src/.envrc"), protected: true }),
+    change({ path: file("src/out"), type: "link", flags: ["absolute-link"] }),
+    change({ path: file("src/up"), type: "link", flags: ["escaping-link"] }),
+    change({ path: file("src/build"), type: "ignored" }),
+    change({ path: file("src/lib/.git"), type: "repository", protected: true }),
+  ];
+  const listed = [{ folder: "00000001", name: "notes", revision: 1, total: waiting.length, changes: waiting }];
+  const apply = (...typed: string[]) => {
+    const { taken, refused } = ownChoicesAside(
+      choose(
+        listed,
+        typed.map((path) => Buffer.from(path)),
+      ),
+    );
+    return { taken: taken.flatMap(({ changes }) => changes.map(({ path }) => path.text)), refused };
+  };
+
+  it.each(["src", "src/", "./src", "notes/src", "notes", "."])("%s", (typed) => {
+    const { taken, refused } = apply(typed);
+    expect(taken).toEqual(["src", "src/ok", "src/lib/.git"]);
+    expect(refused.map(({ path, code }) => [path.text, code])).toEqual([
+      ["src/.envrc", "share.protected"],
+      ["src/out", "share.link-escapes"],
+      ["src/up", "share.link-escapes"],
+      ["src/build", "share.ignored"],
+    ]);
   });
+
+  it.each(waiting.slice(2))("$path.text, named itself, is chosen", ({ path: { text } }) => {
+    expect(apply(text)).toEqual({ taken: [text], refused: [] });
+    expect(apply("src", `notes/${text}`).taken).toContain(text);
+  });
+});
+
+describe("a change as a terminal shows it", () => {
   it("says what must be known before it is applied", () => {
     expect(changeLine(change({}))).toBe("  M  a.txt  (1.2 kB)");
     expect(changeLine(change({ conflict: "changed" }))).toContain("CONFLICT: you changed it meanwhile");

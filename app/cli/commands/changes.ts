@@ -29,6 +29,8 @@ interface Chosen {
   folder: string;
   name: string;
   changes: ChangeView[];
+  /** of those the ones that were typed themselves, and not only a directory above them */
+  typed: ReadonlySet<ChangeView>;
 }
 
 /** Every change that waits, page by page. */
@@ -126,7 +128,35 @@ export async function apply(session: Session, args: readonly Buffer[]): Promise<
     return tell(parsed, task, "applied", await applyAll(keeper, task, revised(parsed, folders)));
   }
   const extra = oneChange(parsed, folders, paths);
-  return tell(parsed, task, "applied", await each(keeper, task, choose(folders, paths), "changes.apply", extra));
+  const { taken, refused } = ownChoicesAside(choose(folders, paths));
+  const outcome = await each(keeper, task, taken, "changes.apply", extra);
+  outcome.refused.push(...refused);
+  return tell(parsed, task, "applied", outcome);
+}
+
+/** What is left of a choice without what a directory's name does not choose, and why that is left out. */
+export function ownChoicesAside(chosen: readonly Chosen[]): { taken: Chosen[]; refused: RefusedChange[] } {
+  const refused: RefusedChange[] = [];
+  const taken = chosen.map((one) => ({
+    ...one,
+    changes: one.changes.filter((change) => {
+      const why = one.typed.has(change) ? undefined : needsOwnChoice(change);
+      if (why) refused.push(why);
+      return why === undefined;
+    }),
+  }));
+  return { taken, refused };
+}
+
+/** Why a change is taken over only when it is named itself: a directory's name chooses no more of what lies in it than `--all` does. */
+function needsOwnChoice({ path, type, flags, protected: obeyed }: ChangeView): RefusedChange | undefined {
+  const because = (code: string, message: string) => ({ path, code, message });
+  if (type === "ignored") return because("share.ignored", "The folder's .gitignore names it; name it itself to apply it.");
+  if (obeyed && type !== "repository")
+    return because("share.protected", "Programs on this computer obey this file without asking; name it itself to apply it.");
+  if (flags.includes("absolute-link") || flags.includes("escaping-link"))
+    return because("share.link-escapes", "The link may lead out of the folder; name it itself to apply it.");
+  return undefined;
 }
 
 /** Everything as it was listed; what came since, and what must be chosen one by one, is refused and told. */
@@ -300,9 +330,10 @@ export function tellOutcome(what: "applied" | "discarded" | "restored", { done, 
 }
 
 /** The changes at or below the typed paths; none typed: all. A path without a change is refused: nothing of the rest is done then. */
-function choose(folders: readonly FolderChanges[], typed: readonly Buffer[]): Chosen[] {
-  if (typed.length === 0) return folders.map(({ folder, name, changes: all }) => ({ folder, name, changes: all }));
+export function choose(folders: readonly FolderChanges[], typed: readonly Buffer[]): Chosen[] {
+  if (typed.length === 0) return folders.map(({ folder, name, changes: all }) => ({ folder, name, changes: all, typed: new Set() }));
   const wanted = new Set<ChangeView>();
+  const named = new Set<ChangeView>();
   for (const path of typed) {
     const at = places(
       folders.map(({ folder, name }) => ({ id: folder, name })),
@@ -311,6 +342,7 @@ function choose(folders: readonly FolderChanges[], typed: readonly Buffer[]): Ch
     const found = at
       .map(({ folder, path: place }) => ({
         folder,
+        place,
         changes: folders.find((one) => one.folder === folder)?.changes.filter((change) => covers(place, change.path)) ?? [],
       }))
       .filter(({ changes: some }) => some.length > 0);
@@ -318,10 +350,15 @@ function choose(folders: readonly FolderChanges[], typed: readonly Buffer[]): Ch
     if (new Set(found.map(({ folder }) => folder)).size > 1) {
       throw usage(`${JSON.stringify(path.toString())} has changes in several folders.`, "Write the folder's name before it: FOLDER/path.");
     }
-    for (const { changes: some } of found) for (const change of some) wanted.add(change);
+    for (const { place, changes: some } of found) {
+      for (const change of some) {
+        wanted.add(change);
+        if (place.equals(Buffer.from(change.path.bytes, "base64"))) named.add(change);
+      }
+    }
   }
   return folders
-    .map(({ folder, name, changes: all }) => ({ folder, name, changes: all.filter((change) => wanted.has(change)) }))
+    .map(({ folder, name, changes: all }) => ({ folder, name, changes: all.filter((change) => wanted.has(change)), typed: named }))
     .filter(({ changes: some }) => some.length > 0);
 }
 
