@@ -42,7 +42,7 @@ export const CATALOGUE = {
   "share.busy": "another apply works in the folder",
   "share.layer": "a task's changes cannot be read",
   "share.store": "a folder's versions cannot be read",
-  "share.no-room": "no room for versions of what a task overwrites",
+  "share.no-room": "no room for what is written to a folder, or for versions of what it replaces",
   "share.changes-full": "no room for a task's changes",
   "share.server": "the share server failed",
   "share.server-died": "the share server ended while the machine ran",

@@ -4,7 +4,18 @@
  * is under way while somebody else moves the folder's directories about, or kills its server, reaches nothing outside and loses nothing.
  */
 import { execFileSync, spawn } from "node:child_process";
-import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, renameSync, statfsSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statfsSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { ChangeView } from "../../app/contract/index.ts";
@@ -277,6 +288,50 @@ describe.skipIf(!isRoot)("no room", () => {
       await small.quiet(15_000);
       execFileSync("umount", ["-l", small.home]);
       await small.end();
+    }
+  });
+
+  it("L06: the folder's own disk is full: an apply and an undo leave every file as it was and nothing of their own; with room both are done", async () => {
+    const disk = cloche.folder("little-disk");
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=8m,mode=0755", "none", disk]);
+    try {
+      const folder = join(disk, "little");
+      mkdirSync(folder);
+      writeFileSync(join(folder, "changed"), Buffer.alloc(1 << 20, "old"));
+      await cloche.ok(["new", "little", "--share", folder]);
+      await cloche.ok(["start", "little"]);
+      const state = () =>
+        readdirSync(folder)
+          .sort()
+          .map((name) => {
+            const { mode, mtimeNs } = lstatSync(join(folder, name), { bigint: true });
+            return `${name} ${mode.toString(8)} ${mtimeNs} ${readFileSync(join(folder, name), "latin1")}`;
+          });
+      const asPicked = state();
+      await guest("little", "user", 'open("changed", "w").write("new" * 700_000); open("made", "w").write("m" * 1_000_000)');
+      const filler = join(disk, "filler");
+      const fill = () => {
+        const { bavail, bsize } = statfsSync(disk);
+        writeFileSync(filler, Buffer.alloc(bavail * bsize));
+      };
+      fill();
+      const full = await cloche.run(["apply", "little", "--all"]);
+      expect([full.status, full.stderr]).toEqual([125, expect.stringContaining("share.no-room")]);
+      expect(state()).toEqual(asPicked);
+      rmSync(filler);
+      await cloche.ok(["apply", "little", "--all"]);
+      expect(readdirSync(folder).sort()).toEqual(["changed", "made"]);
+      expect(readFileSync(join(folder, "changed"), "utf8")).toBe("new".repeat(700_000));
+      const asApplied = state();
+      fill();
+      const undone = await cloche.run(["undo", "little"]);
+      if (undone.status !== 0) expect(state()).toEqual(asApplied);
+      rmSync(filler);
+      if (undone.status !== 0) await cloche.ok(["undo", "little"]);
+      expect(state()).toEqual(asPicked);
+    } finally {
+      await cloche.run(["rm", "--discard", "little"]);
+      execFileSync("umount", ["-l", disk]);
     }
   });
 });

@@ -88,8 +88,8 @@ const WORDS: Readonly<Record<string, Words>> = {
   },
   "share.no-room": {
     code: "share.no-room",
-    says: (name) => `There is no room for versions of what would be overwritten in ${name}, so it was not done.`,
-    next: "Make room on that disk (`cloche doctor` names it), then try again.",
+    says: (name) => `There is no room for what would be written to ${name}, or for versions of what it replaces, so it was not done.`,
+    next: "Make room on the folder's disk and on that of Cloche's data (`cloche doctor` names it), then try again.",
   },
 };
 

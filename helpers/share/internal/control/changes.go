@@ -18,6 +18,8 @@ import (
 	"cloche/share/internal/versions"
 	"cloche/share/internal/view"
 	"cloche/share/internal/writeback"
+
+	"golang.org/x/sys/unix"
 )
 
 // The changes of the task to this folder, and what was applied of them.
@@ -168,6 +170,8 @@ func writeError(err error) error {
 	code, message := problem.Store, "The journal of what was applied to the folder cannot be used: %v."
 	var damage *writeback.Damage
 	switch {
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		code, message = problem.NoRoom, "A disk is full: %v. What was not written waits as before."
 	case errors.Is(err, writeback.ErrBusy):
 		code, message = problem.Busy, "The folder is busy: %v."
 	case errors.Is(err, changes.ErrUnknown):
