@@ -11,7 +11,7 @@ import { canonical } from "./image.mjs";
 import { arch } from "./packages.mjs";
 // @ts-expect-error: the bootstrap is plain JavaScript, which has no types
 import { parseDescriptor } from "./release.mjs";
-import { type Manifest, makeImage, Site, remove, sha256, temporaryFolder } from "./release-support.ts";
+import { type Manifest, makeImage, remove, Site, sha256, temporaryFolder } from "./release-support.ts";
 
 let site: Site;
 
