@@ -20,6 +20,8 @@ export default defineConfig({
           testTimeout: 30_000,
           // half of these files wait for programs that they started: one worker, the default on two cores, leaves one idle
           maxWorkers: 2,
+          // a file each, as with processes, at less than the start of one
+          pool: "threads",
         },
       },
       {

@@ -338,7 +338,10 @@ describe("git", () => {
 
 describe("at the next start of the same disk", () => {
   it("the new authority is trusted and the old one gone, also where its user has made the bundle anew", async () => {
-    await guest.ok("sudo update-ca-certificates --fresh >/dev/null 2>&1; grep -c 'BEGIN CERT' /etc/ssl/certs/ca-certificates.crt");
+    // of a dozen authorities: its scripts take two minutes for all of them under emulation
+    await guest.ok(
+      `sudo sh -ec 'find /etc/ssl/certs -type l -delete; sed -i 20q /etc/ca-certificates.conf; update-ca-certificates --fresh >/dev/null 2>&1'`,
+    );
     expect(await guest.ok("curl -sS --max-time 20 https://api.fixture.example/x")).toBe("hello from api.fixture.example/x");
     const count = Number(await guest.ok("grep -c 'BEGIN CERT' /etc/ssl/certs/ca-certificates.crt"));
     await guest.stop();
