@@ -21,8 +21,9 @@ const folders = probe("folders.py");
 const hostRoot = process.getuid?.() === 0;
 // picked out of the middle of what git obeys
 const hooks = join(cloche.folder("project"), ".git", "hooks");
-// a disk of its own
-const small = cloche.folder("small");
+// on a disk of its own, whose root is never given
+const smallDisk = cloche.folder("small-disk");
+const small = join(smallDisk, "small");
 let listening: Server;
 let mounted = false;
 let before: string[];
@@ -62,7 +63,9 @@ beforeAll(async () => {
   before = fingerprint(outside);
   readOnlyBefore = fingerprint(look);
   mkdirSync(hooks, { recursive: true });
-  if (hostRoot) execFileSync("mount", ["-t", "tmpfs", "-o", "size=64m,mode=0777", "tmpfs", small]);
+  if (hostRoot) execFileSync("mount", ["-t", "tmpfs", "-o", "size=64m,mode=0777", "tmpfs", smallDisk]);
+  mkdirSync(small);
+  chmodSync(small, 0o777);
   const shares = [`${work}:rw`, `${look}:ro`, `${hooks}:rw`, `${small}:rw`].flatMap((share) => ["--share", share]);
   await cloche.ok(["new", "hostile", ...shares]);
   await cloche.ok(["start", "hostile"]);
@@ -70,7 +73,7 @@ beforeAll(async () => {
 afterAll(async () => {
   listening?.close();
   if (mounted) execFileSync("umount", [join(work, "mounted")]);
-  if (hostRoot) execFileSync("umount", ["-l", small]);
+  if (hostRoot) execFileSync("umount", ["-l", smallDisk]);
   await cloche.end();
 });
 

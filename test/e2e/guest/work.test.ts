@@ -65,10 +65,10 @@ J
     expect(await inGuest(script)).toBe("hello from the guest");
   });
 
-  it("npm: a package packed here is installed into a project and globally", async () => {
+  it("npm: a package from a file is installed into a project and globally", async () => {
     const script = `mkdir -p ~/pkg ~/app; cd ~/pkg
       echo '{"name":"hi","version":"1.0.0","bin":{"hi":"hi.js"}}' > package.json; printf '#!/usr/bin/env node\\nconsole.log("hi")\\n' > hi.js
-      npm pack --silent >/dev/null; cd ~/app; echo '{}' > package.json; npm install --offline --no-audit --silent ~/pkg/hi-1.0.0.tgz
+      tar -czf hi-1.0.0.tgz --transform 's,^,package/,' package.json hi.js; cd ~/app; echo '{}' > package.json; npm install --offline --no-audit --silent ~/pkg/hi-1.0.0.tgz
       ./node_modules/.bin/hi; npm install -g --offline --no-audit --silent ~/pkg/hi-1.0.0.tgz; bash -lc hi`;
     expect(await inGuest(script)).toBe("hi\nhi");
   });
