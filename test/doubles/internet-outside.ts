@@ -115,10 +115,15 @@ async function serveOrigin(spec: OriginSpec): Promise<void> {
       entry.bodyBytes += chunk.length;
       hash.update(chunk);
     });
+    let brokenOff = false;
+    request.on("aborted", () => {
+      brokenOff = true;
+    });
     request.on("end", () => {
       entry.bodySha256 = hash.digest("hex");
       entry.trailers = request.rawTrailers;
-      entry.whole = true;
+      // of a stream of HTTP/2 that was reset Node says that it ended, too
+      entry.whole = !brokenOff;
     });
     request.on("error", () => {});
     response.on("error", () => {});
@@ -167,7 +172,7 @@ async function serveOrigin(spec: OriginSpec): Promise<void> {
 
 /**
  * What an origin without a handler answers:
- * `/status/N`, `/redirect?to=URL`, `/bytes/N` (zeros), `/events` (five server-sent events), `/hang`, `/reset` (after the response's
+ * `/status/N`, `/redirect?to=URL`, `/bytes/N` (zeros), `/events` (five server-sent events), `/hang`, `/endless` (begins, without a length), `/reset` (after the response's
  * head), `/respond/BASE64URL` of {status, headers: [[name, value]], body, trailers?}; everything else: what it was sent, as JSON, once it has all of it.
  */
 function answerByPath(request: Request, response: Response, entry: SeenRequest): void {
@@ -202,6 +207,7 @@ function answerByPath(request: Request, response: Response, entry: SeenRequest):
     return;
   }
   if (verb === "hang") return;
+  if (verb === "endless") return void reply.writeHead(200).write("begun");
   if (verb === "reset") {
     reply.writeHead(200, { "content-length": "1000" });
     reply.write("begun");

@@ -394,6 +394,24 @@ describe("a task's proxy, while", () => {
       expect((await proxy.until(1, "ended"))[0]).toMatchObject({ status: 200, fault: expect.stringMatching(/broken off|reset/) });
     });
 
+    it("over HTTP/2 neither side takes a part for the whole, although no length was told", async () => {
+      await start({ rules: rulesOf(allow(api), allow("held.fixture.example")) });
+      const answer = proxy.http2("https://held.fixture.example/endless").then(({ status }) => status, String);
+      const go = new AbortController();
+      async function* body() {
+        yield Buffer.from("a part");
+        await once(go.signal, "abort");
+      }
+      const upload = proxy.http2(`https://${api}/up`, { method: "PUT", body: body() }).then(({ status }) => status, String);
+      await expect.poll(async () => (await internet.seen()).requests.map(({ body: text }) => text).sort()).toEqual(["", "a part"]);
+      await proxy.setRules([]);
+      expect(await deadline(answer)).toContain("ERR_HTTP2_STREAM_ERROR");
+      go.abort();
+      expect(await deadline(upload)).toBe(403);
+      await expect.poll(async () => (await internet.seen()).requests.find(({ body: text }) => text !== "")?.bodySha256).toBeDefined();
+      expect((await internet.seen()).requests.find(({ body: text }) => text !== "")?.whole).toBe(false);
+    });
+
     it("the client that leaves ends the request at the origin too", async () => {
       await start({ rules: rulesOf(allow(api)) });
       const tls = await proxy.tls(api);

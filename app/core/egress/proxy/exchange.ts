@@ -176,7 +176,8 @@ export class Http2Exchange implements Exchange {
   }
 
   abort(): void {
-    this.#stream.close(constants.NGHTTP2_INTERNAL_ERROR);
+    // `close` of a stream that still writes would end it first, and the client took a part of its answer for the whole
+    this.#stream.destroy(new Error("broken off"));
   }
 }
 

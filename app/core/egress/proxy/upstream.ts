@@ -232,7 +232,8 @@ export class Upstream {
     return await new Promise<UpstreamResponse>((resolve, reject) => {
       const head = [":method", method, ":scheme", "https", ":authority", authority(target), ":path", path, ...lower(rawHeaders)];
       const stream = session.request(head as never, { endStream: !body });
-      const abort = () => stream.close(constants.NGHTTP2_CANCEL);
+      // `close` of a stream that still writes would end it first, and the origin took a part of the request for the whole
+      const abort = () => stream.destroy(signal.reason as Error);
       signal.addEventListener("abort", abort, { once: true });
       let answered = false;
       stream.on("close", () => {
@@ -504,7 +505,7 @@ function http2Response(stream: ClientHttp2Stream, rawAnswer: string[], session: 
     get whole() {
       return stream.rstCode === constants.NGHTTP2_NO_ERROR;
     },
-    destroy: () => stream.close(constants.NGHTTP2_CANCEL),
+    destroy: () => stream.destroy(),
   };
 }
 
