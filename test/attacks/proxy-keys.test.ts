@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import type { BoundSecret } from "../../app/core/egress/protocol.ts";
 import { Internet } from "../doubles/internet.ts";
 import { type Ask, allow, ProxyUnderTest, rulesOf } from "../doubles/proxy.ts";
@@ -152,6 +152,127 @@ describe("a key leaves in its stand-in's place only where it is bound, and never
     } finally {
       await opaque.close();
     }
+  });
+
+  describe("C04: a key that is taken away", () => {
+    const own: BoundSecret = {
+      name: "own",
+      binding: { hosts: [other], use: "bearer", body: true },
+      placeholder: "standin-1b2c3d4e5f60718293a4",
+      value: "canary-7f6e5d4c3b2a19080706",
+    };
+    let started: ProxyUnderTest;
+    beforeEach(async () => {
+      started = await ProxyUnderTest.start(internet, {
+        rules: rulesOf(allow(api, { upgrade: true }), allow(other, { upgrade: true })),
+        secrets: [secret, own],
+      });
+    });
+    afterEach(async () => {
+      expect(started.stderr).toBe("");
+      await started.close();
+    });
+
+    const chat = async (host: string, standIn?: string) => {
+      const socket = await started.tls(host);
+      const heard = { text: "", closed: false };
+      socket.on("data", (chunk: Buffer) => {
+        heard.text += chunk.toString("latin1");
+      });
+      socket.on("close", () => {
+        heard.closed = true;
+      });
+      const key = standIn === undefined ? "" : `Authorization: Bearer ${standIn}\r\n`;
+      socket.write(
+        `GET /chat HTTP/1.1\r\nHost: ${host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n${key}\r\n`,
+      );
+      await expect.poll(() => heard.text).toMatch(/^HTTP\/1.1 101/);
+      const echoes = async (text: string) => {
+        socket.write(Buffer.concat([Buffer.from([0x81, 0x80 | text.length, 0, 0, 0, 0]), Buffer.from(text)]));
+        await expect.poll(() => heard.text).toContain(text);
+      };
+      return { heard, echoes };
+    };
+    const ends = () =>
+      started.entries.filter(({ what }) => what === "ended").map(({ secret: key, decision, fault }) => ({ key, decision, fault }));
+    const taken = (key: string) => ({ key, decision: "deny", fault: "its key was taken away" });
+
+    it("takes along the WebSocket that goes on with it, and no other", async () => {
+      const [with1, with2, without] = [await chat(api, PLACEHOLDER), await chat(other, own.placeholder), await chat(api)];
+      await started.peer.call("setSecrets", { secrets: [own] });
+      await expect.poll(() => with1.heard.closed).toBe(true);
+      await expect.poll(ends).toEqual([taken("api")]);
+      await with2.echoes("still here");
+      await without.echoes("and here");
+      // a binding that no longer covers it is the same
+      await started.peer.call("setSecrets", { secrets: [{ ...own, binding: { ...own.binding, hosts: [api] } }] });
+      await expect.poll(() => with2.heard.closed).toBe(true);
+      await expect.poll(ends).toEqual([taken("api"), taken("own")]);
+      await without.echoes("to the end");
+    });
+
+    it.each(versions)("takes along the upload and the download that go on with it, and no other (%s)", async (version) => {
+      let go = () => {};
+      const waits = new Promise<void>((resolve) => {
+        go = resolve;
+      });
+      async function* body(first: string) {
+        yield Buffer.from(first);
+        await waits;
+        yield Buffer.from("the end");
+      }
+      const failed = (answer: Promise<{ status: number }>) => answer.then(({ status }) => status).catch(() => "broken off");
+      const post = (first: string, host = other) => started[version](`https://${host}/up`, { method: "POST", body: body(first) });
+      const uploads = [failed(post(`<${own.placeholder}>`)), failed(post("no key so far"))];
+      const download = failed(
+        started[version](`https://${other}/bytes/2000000000`, { headers: { authorization: `Bearer ${own.placeholder}` } }),
+      );
+      const free = post("not for this host", api);
+      await expect.poll(async () => (await internet.seen()).requests.filter(({ body }) => body !== "").length).toBe(3);
+      await expect.poll(async () => (await internet.seen()).requests.length).toBe(4);
+      await started.peer.call("setSecrets", { secrets: [secret] });
+      go();
+      // one whose answer has not begun is told why
+      for (const upload of uploads) expect([403, "broken off"]).toContain(await upload);
+      expect(await download).toBe("broken off");
+      expect((await free).status).toBe(200);
+      const cut = () => ends().filter(({ fault }) => fault === "its key was taken away");
+      await expect.poll(() => cut().length).toBe(3);
+      expect(
+        cut()
+          .map(({ key }) => key ?? "")
+          .sort(),
+        "one had none put in so far",
+      ).toEqual(["", "own", "own"]);
+      const { requests } = await internet.seen();
+      const sent = requests.filter(({ origin, target }) => origin === other && target === "/up");
+      expect(sent.map(({ whole }) => whole)).toEqual([false, false]);
+      expect(sent.map(({ body }) => body).sort()).toEqual([`<${own.value}>`, "no key so far"]);
+    });
+
+    it("while a model's request is gathered does not go in after all", async () => {
+      const model = "api.anthropic.com";
+      await internet.origin({ name: model });
+      const key: BoundSecret = { ...own, name: "model", binding: { hosts: [model], use: "x-api-key" } };
+      await started.setRules(rulesOf(allow(model)));
+      await started.peer.call("setSecrets", { secrets: [key] });
+      const messages = async (meanwhile: () => Promise<unknown>) => {
+        async function* body() {
+          yield Buffer.from('{"model":"m","max_tokens":1,');
+          await new Promise((resolve) => setTimeout(resolve, 200)); // what came is in the proxy by then
+          await meanwhile();
+          yield Buffer.from('"messages":[]}');
+        }
+        const headers = { "x-api-key": key.placeholder, "content-type": "application/json" };
+        return started.http1(`https://${model}/v1/messages`, { method: "POST", headers: { host: model, ...headers }, body: body() });
+      };
+      const answer = await messages(() => started.peer.call("setSecrets", { secrets: [] }));
+      expect(answer.error?.code).toBe("credential.changed");
+      expect((await internet.seen()).requests).toEqual([]);
+      await started.peer.call("setSecrets", { secrets: [key] });
+      expect((await messages(async () => {})).status).toBe(200);
+      expect((await internet.seen()).requests[0]?.rawHeaders).toContain(key.value);
+    });
   });
 
   it("keys that are taken away work for no request from then on", async () => {

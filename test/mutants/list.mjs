@@ -670,6 +670,12 @@ export const mutants = [
     red: { file: proxyTests, tests: "ends as the policy says now" },
   },
   {
+    name: "what goes on with a key outlives its being taken away",
+    promise: "a key that was taken away works no more",
+    edits: [{ file: proxy("gate.ts"), search: "if (gone === undefined) return;", replace: "if (gone !== null) return;" }],
+    red: { file: proxyTests, tests: "ends when it is its own no longer" },
+  },
+  {
     name: "a broken policy is taken for its rules",
     promise: "an unreadable policy allows nothing",
     edits: [

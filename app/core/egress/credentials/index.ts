@@ -6,11 +6,11 @@
  *    Request trailers are not sent.
  * 3. Of every answer, `withoutLogins` of its head. With `values`, also `scrubHeaders` of head and trailers, `unsearchable`, and its body through a
  *    `ResponseScrubber`.
- * When a task's keys change, `forgetScrubbed`.
+ * When a task's keys change, `forgetScrubbed`, and `keysGone` of what is under way.
  */
 export { type BodyFilter, type BodyPlan, HoldingRoom } from "./body.ts";
 export { headerFor } from "./header.ts";
 export { makePlaceholder } from "./placeholder.ts";
-export { type KeyRule, type OutgoingRequest, type Passed, prepare } from "./prepare.ts";
+export { type KeyRule, type KeysInUse, keysGone, type OutgoingRequest, type Passed, prepare } from "./prepare.ts";
 export { REFUSALS, type Refusal, type RefusalCode } from "./refusal.ts";
 export { forgetScrubbed, ResponseScrubber, scrubHeaders, scrubText, unsearchable, withoutLogins } from "./scrub.ts";

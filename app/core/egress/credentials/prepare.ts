@@ -27,6 +27,8 @@ export interface Passed {
   query: string;
   /** names of the keys that were put in */
   swapped: string[];
+  /** names of those that may be put into the body */
+  intoBody: string[];
   /** their values and those of keys that may be put into the body: what the response is searched for */
   values: string[];
   body: BodyPlan;
@@ -44,6 +46,38 @@ export interface KeyRule {
  */
 export function prepare(request: OutgoingRequest, secrets: readonly BoundSecret[], rule: KeyRule): Passed | Refusal {
   return new Preparation(request, secrets, rule).result();
+}
+
+/** A request that was sent on, with the keys that it goes on with. */
+export interface KeysInUse {
+  readonly request: OutgoingRequest;
+  readonly rule: KeyRule;
+  /** all that the task had then */
+  readonly secrets: readonly BoundSecret[];
+  /** names of those in its head */
+  readonly head: readonly string[];
+  /** names of those that were put into its body, or may be while it streams */
+  body: readonly string[];
+}
+
+/**
+ * Why what is under way may not go on now that the task has these keys; nothing where it may. One that came since has no part in it, and
+ * one that has another value or stand-in by now is another key.
+ */
+export function keysGone({ request, rule, secrets, head, body }: KeysInUse, now: readonly BoundSecret[]): string | undefined {
+  const still = now.filter((one) =>
+    secrets.some(({ name, value, placeholder }) => name === one.name && value === one.value && placeholder === one.placeholder),
+  );
+  const gone = [...head, ...body].find((used) => !still.some(({ name }) => name === used));
+  if (gone !== undefined) {
+    return now.some(({ name }) => name === gone)
+      ? `The key ${gone} has another value now.`
+      : `The key ${gone} was taken away from this task.`;
+  }
+  const again = prepare(request, still, rule);
+  if (again.kind === "refuse") return again.reason;
+  const unbound = head.find((name) => !again.swapped.includes(name)) ?? body.find((name) => !again.intoBody.includes(name));
+  return unbound === undefined ? undefined : `The key ${unbound} is no longer bound to this.`;
 }
 
 class Preparation {
@@ -94,7 +128,8 @@ class Preparation {
     if (body.kind === "refuse") return body;
     const swapped = [...this.#used.keys()];
     const values = [...new Set([...this.#used.values(), ...usable].map(({ value }) => value))];
-    return { kind: "pass", rawHeaders: values.length > 0 ? searchable(rawHeaders) : rawHeaders, query, swapped, values, body };
+    const intoBody = usable.map(({ name }) => name);
+    return { kind: "pass", rawHeaders: values.length > 0 ? searchable(rawHeaders) : rawHeaders, query, swapped, intoBody, values, body };
   }
 
   #malformed(): Refusal | undefined {

@@ -3,8 +3,9 @@
  * record of all that.
  */
 import type { EgressDecision, EgressEntry, EgressRequest, Rule } from "../../../contract/index.ts";
+import { type KeysInUse, keysGone } from "../credentials/index.ts";
 import { decide } from "../policy/index.ts";
-import type { EffectivePolicy } from "../protocol.ts";
+import type { BoundSecret, EffectivePolicy } from "../protocol.ts";
 import { type AskNotices, Asks } from "./asks.ts";
 import { MAX_REQUESTS, QUIET_MS } from "./limits.ts";
 import type { Recorder } from "./record.ts";
@@ -43,6 +44,8 @@ export interface Live {
   address?: string;
   status?: number;
   secret?: string;
+  /** absent: it has none */
+  keys?: KeysInUse;
 }
 
 export interface GateNotices extends AskNotices {
@@ -204,6 +207,19 @@ export class Gate {
     }
     this.#asks.reconsider((request) => this.decide(request), policy.answering);
     return closed;
+  }
+
+  /** The task has these keys from here on: what goes on with another one, or where its key is no longer for it, is cut. */
+  setSecrets(secrets: readonly BoundSecret[]): void {
+    for (const live of this.#live) this.holdTo(live, secrets);
+  }
+
+  /** The same for one, which was prepared with what the task had then. */
+  holdTo(live: Live, secrets: readonly BoundSecret[]): void {
+    const gone = live.keys && keysGone(live.keys, secrets);
+    if (gone === undefined) return;
+    const reason = `The task's keys were changed while this was under way. ${gone}`;
+    live.control.abort(new Cut(refusal(403, "credential.changed", reason, { rule: live.matched.id }), "its key was taken away"));
   }
 
   release(ask: number): void {

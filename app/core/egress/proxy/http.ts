@@ -177,7 +177,10 @@ export async function admit(
   const { gate } = task;
   const verdict = await gate.judge(request, control.signal);
   if (verdict.decision !== "allow") throw await refusedBy(task, request, verdict);
-  const passed = prepare({ ...request, path, query, rawHeaders: headers }, task.secrets, { credentials: verdict.matched?.credentials });
+  const { secrets } = task;
+  const asked = { ...request, path, query, rawHeaders: headers };
+  const rule = { credentials: verdict.matched?.credentials };
+  const passed = prepare(asked, secrets, rule);
   const refuseCredential = async ({ code, reason }: CredentialRefusal) => {
     await gate.refused(request, verdict.rule, reason);
     return new Refused(refusal(403, code, reason, { rule: verdict.rule }), request);
@@ -197,6 +200,12 @@ export async function admit(
     if ("decision" in live) throw await refusedBy(task, request, live);
     const secret = passed.swapped[0] ?? [...(filter?.swapped ?? [])][0];
     if (secret !== undefined) live.secret = secret;
+    const body = whole ? [...(filter?.swapped ?? [])] : filter ? passed.intoBody : [];
+    if (passed.swapped.length + body.length > 0) {
+      live.keys = { request: asked, rule, secrets, head: passed.swapped, body };
+      // while its body was gathered nobody could have cut it
+      if (task.secrets !== secrets) gate.holdTo(live, task.secrets);
+    }
     exchange.proceed();
     const stop = exchange.body && new AbortController();
     return {
@@ -261,15 +270,18 @@ function bodyOf(task: Task, exchange: Exchange, live: Live, { filter, whole, sig
     };
   }
   const take = (out: ReturnType<BodyFilter["push"]>): Buffer => {
-    if (Buffer.isBuffer(out)) return out;
+    if (Buffer.isBuffer(out)) {
+      const [put] = filter?.swapped ?? [];
+      if (put !== undefined) live.secret ??= put;
+      return out;
+    }
     live.control.abort(new Cut(refusal(403, out.code, out.reason, { rule: live.matched.id }), out.reason));
     throw live.control.signal.reason;
   };
   const change = filter && { push: (chunk: Buffer) => take(filter.push(chunk)), end: () => take(filter.end()) };
   return async (to) => {
     if (body) await pump(body, to, { count, ...(signal ? { signal } : {}), ...(change ? { change } : {}) });
-    const [put] = filter?.swapped ?? [];
-    if (put !== undefined) live.secret ??= put;
+    if (live.keys && filter) live.keys.body = [...filter.swapped];
   };
 }
 

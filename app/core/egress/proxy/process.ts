@@ -64,7 +64,9 @@ const handlers: Handlers<typeof proxyProtocol> = {
     return { closed };
   },
   setSecrets: async ({ secrets }) => {
-    running().secrets = secrets;
+    const holder = running();
+    holder.secrets = secrets;
+    holder.gate.setSecrets(secrets);
     forgetScrubbed();
     return {};
   },

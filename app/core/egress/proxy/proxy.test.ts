@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { type EgressEntry, type EgressRequest, MAX_ENTRIES, type Rule } from "../../../contract/index.ts";
-import { MAX_BATCHES } from "../protocol.ts";
+import { type BoundSecret, MAX_BATCHES } from "../protocol.ts";
 import { Leaves, makeAuthority } from "./certificates.ts";
 import type { Exchange } from "./exchange.ts";
 import { Cut, Gate, type Live } from "./gate.ts";
@@ -216,6 +216,51 @@ describe("the gate", () => {
     gate.count(live, 0, 1);
     expect(live.control.signal.aborted).toBe(true);
     expect(gate.decide(request()).decision).not.toBe("allow");
+  });
+
+  describe("what goes on with a key", () => {
+    const key = (name: string, more: Partial<BoundSecret["binding"]> = {}): BoundSecret => ({
+      name,
+      binding: { hosts: ["a.example"], use: "bearer", ...more },
+      placeholder: `standin-${name}-0123456789`,
+      value: `value-${name}`,
+    });
+    const [work, other] = [key("work"), key("other", { use: "header:x-other", body: true })];
+    const started = (head: readonly BoundSecret[], body: readonly BoundSecret[] = []) => {
+      const gate = gateWith([rule()]);
+      const live = open(gate);
+      const rawHeaders = head.flatMap(({ binding, placeholder }) =>
+        binding.use === "bearer" ? ["authorization", `Bearer ${placeholder}`] : ["x-other", placeholder],
+      );
+      const names = (keys: readonly BoundSecret[]) => keys.map(({ name }) => name);
+      const asked = { ...request(), query: "", rawHeaders };
+      if (head.length + body.length > 0)
+        live.keys = { request: asked, rule: {}, secrets: [work, other], head: names(head), body: names(body) };
+      return { gate, live };
+    };
+
+    it.each([
+      ["the key was taken away", [work], [], [other], true],
+      ["it was taken away while it may be put into the body", [], [other], [work], true],
+      ["it has another value", [work], [], [{ ...work, value: "anew" }, other], true],
+      ["it has another stand-in", [work], [], [{ ...work, placeholder: "standin-anew-0123456789" }, other], true],
+      ["it is bound to another host", [work], [], [key("work", { hosts: ["b.example"] }), other], true],
+      ["it is bound to another path", [work], [], [key("work", { paths: ["/x/*"] }), other], true],
+      ["it is sent in another header", [work], [], [key("work", { use: "x-api-key" }), other], true],
+      ["it is no longer for bodies", [], [other], [work, key("other", { use: "header:x-other" })], true],
+      ["one of two keys was taken away", [work, other], [], [work], true],
+      ["nothing changed", [work, other], [], [work, other], false],
+      ["a key that it has no part in was taken away", [work], [], [work], false],
+      ["one came to it", [work], [], [key("third", { use: "header:authorization" }), work, other], false],
+      ["it has none", [], [], [], false],
+    ] as const)("ends when it is its own no longer: %s", (_, head, body, now, cut) => {
+      const { gate, live } = started(head, body);
+      gate.setSecrets(now);
+      expect(live.control.signal.aborted).toBe(cut);
+      if (!cut) return;
+      expect(live.control.signal.reason).toMatchObject({ fault: "its key was taken away", refusal: { code: "credential.changed" } });
+      expect(String(live.control.signal.reason.refusal.reason)).not.toMatch(/value-|standin-/);
+    });
   });
 
   it("an ask is refused when nobody answers in time, and its client is not kept for ever", async () => {

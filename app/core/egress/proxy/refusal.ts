@@ -16,6 +16,7 @@ export const REFUSALS = {
   "request.method": "a method that is never passed on",
   "request.host": "host, TLS name and connection differ",
   "request.path": "a path that can be read in more than one way",
+  "credential.changed": "the key that it went on with was taken away, or is no longer for it",
   "credential.unsearchable": "an answer that cannot be searched for the key that went with its request",
   "upstream.name": "the name does not exist",
   "upstream.resolver": "no name server answers",
