@@ -666,8 +666,14 @@ export const mutants = [
   {
     name: "what is under way outlives the rule that allowed it",
     promise: "what is no longer allowed is closed",
-    edits: [{ file: proxy("gate.ts"), search: 'if (verdict.decision === "allow") continue;', replace: "continue;" }],
+    edits: [{ file: proxy("gate.ts"), search: 'if (verdict.decision !== "allow") {', replace: "if (verdict.decision === undefined) {" }],
     red: { file: proxyTests, tests: "ends as the policy says now" },
+  },
+  {
+    name: "what a rule let in goes on when the rule is over",
+    promise: "what is no longer allowed is closed",
+    edits: [{ file: proxy("gate.ts"), search: "if (live.until !== undefined) this.#lookAt(live.until);", replace: "" }],
+    red: { file: proxyTests, tests: "ends with the rule that lets it go on" },
   },
   {
     name: "what goes on with a key outlives its being taken away",

@@ -37,6 +37,11 @@ describe("a task's proxy, while", () => {
     return Promise.race([promise, late]).finally(() => clearTimeout(timer));
   };
 
+  const webSocket = async (host: string) => {
+    const socket = await proxy.tls(host);
+    return new WebSocket(`wss://${host}/chat`, { createConnection: () => socket } as never);
+  };
+
   describe("the keeper writes down:", () => {
     it.each(versions)("nothing leaves before its decision is written down, not a name and not a byte (%s)", async (version) => {
       await start({ rules: rulesOf(allow(api)) });
@@ -159,6 +164,33 @@ describe("a task's proxy, while", () => {
       const closed = once(stream, "close");
       expect(await proxy.setRules([])).toEqual({ closed: 1 });
       await deadline(closed);
+    });
+
+    it("what a rule with an end let in is closed when it is over, a WebSocket and an unread tunnel too; what another one let in goes on", async () => {
+      await internet.port("93.184.216.87", 443, "echo");
+      await internet.dns({ "raw.fixture.example": ["93.184.216.87"] });
+      const until = new Date(Date.now() + 4_000).toISOString();
+      await start({
+        rules: rulesOf(
+          allow("raw.fixture.example", { opaque: true, until }),
+          allow(api, { upgrade: true, until }),
+          allow("held.fixture.example", { upgrade: true }),
+        ),
+      });
+      const [client, stays] = await Promise.all([webSocket(api), webSocket("held.fixture.example")]);
+      await Promise.all([once(client, "open"), once(stays, "open")]);
+      const stream = await proxy.connect("raw.fixture.example", 443);
+      stream.write("hello");
+      expect(String((await once(stream, "data"))[0])).toBe("hello");
+      await deadline(Promise.all([once(client, "close"), once(stream, "close")]));
+      expect(Date.now()).toBeGreaterThanOrEqual(Date.parse(until));
+      expect(await proxy.until(2, "ended")).toMatchObject(
+        [0, 1].map(() => ({ decision: "deny", fault: "its rule is over", reason: expect.stringContaining("is over") })),
+      );
+      stays.send("still here");
+      expect(String((await once(stays, "message"))[0])).toBe("still here");
+      stays.terminate();
+      expect((await proxy.http1(`https://${api}/`)).error?.reason).toContain("held until");
     });
 
     it("a rule for one request lets one through and not its neighbour, also when it is taken away as spent meanwhile", async () => {
@@ -291,11 +323,6 @@ describe("a task's proxy, while", () => {
   });
 
   describe("a connection is upgraded:", () => {
-    const webSocket = async (host: string) => {
-      const socket = await proxy.tls(host);
-      return new WebSocket(`wss://${host}/chat`, { createConnection: () => socket } as never);
-    };
-
     it("E19: a WebSocket passes by a rule that says so, both ways, and is refused without", async () => {
       await start({ rules: rulesOf(allow(api)) });
       const refused = await webSocket(api);

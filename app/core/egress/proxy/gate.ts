@@ -7,9 +7,9 @@ import { type KeysInUse, keysGone } from "../credentials/index.ts";
 import { decide } from "../policy/index.ts";
 import type { BoundSecret, EffectivePolicy } from "../protocol.ts";
 import { type AskNotices, Asks } from "./asks.ts";
-import { MAX_REQUESTS, QUIET_MS } from "./limits.ts";
+import { CLOCK_MS, MAX_REQUESTS, QUIET_MS } from "./limits.ts";
 import type { Recorder } from "./record.ts";
-import { type Refusal, refusal } from "./refusal.ts";
+import { type Refusal, type RefusalCode, refusal } from "./refusal.ts";
 
 export interface Verdict extends EgressDecision {
   readonly matched?: Rule;
@@ -37,6 +37,8 @@ export interface Live {
   readonly matched: Rule;
   readonly control: AbortController;
   readonly from: number;
+  /** in milliseconds, where what lets it go on has an end */
+  until: number | undefined;
   sent: number;
   received: number;
   /** neither side sent anything since the last look */
@@ -66,6 +68,9 @@ export class Gate {
   /** the last verdict, with all that it was made of: `decide` is pure */
   #last: { readonly request: EgressRequest; readonly policy: EffectivePolicy; readonly at: number; readonly verdict: Verdict } | undefined;
   #nextId = 1;
+  /** the earliest end of a rule by which something is under way, and the look at that moment */
+  #nextEnd = Number.POSITIVE_INFINITY;
+  #endLook: NodeJS.Timeout | undefined;
   /** an outgoing proxy of the user's resolves names, but for those that a rule lets resolve to private addresses */
   proxied = false;
 
@@ -125,8 +130,10 @@ export class Gate {
     if (this.#live.size >= MAX_REQUESTS) {
       return { decision: "deny", rule: "limits", reason: `More than ${MAX_REQUESTS} requests of this task are under way.` };
     }
-    const live: Live = { id: this.#nextId++, request, matched, control, from: performance.now(), sent: 0, received: 0, quiet: false };
+    const from = performance.now();
+    const live: Live = { id: this.#nextId++, request, matched, control, from, until: undefined, sent: 0, received: 0, quiet: false };
     this.#live.add(live);
+    this.#goesOn(live, matched);
     this.#spend(matched, 1, 0);
     return live;
   }
@@ -198,13 +205,12 @@ export class Gate {
   setPolicy(policy: EffectivePolicy): number {
     this.#policy = kept(policy);
     let closed = 0;
-    for (const live of [...this.#live]) {
-      const verdict = this.#still(live);
-      if (verdict.decision === "allow") continue;
-      closed++;
-      const reason = `The network rules were changed while this was under way. ${verdict.reason}`;
-      live.control.abort(new Cut(refusal(403, "policy.changed", reason, { rule: verdict.rule }), "the rules were changed"));
-    }
+    const why = {
+      code: "policy.changed",
+      told: "The network rules were changed while this was under way.",
+      fault: "the rules were changed",
+    } as const;
+    for (const live of [...this.#live]) if (this.#cutUnlessAllowed(live, why)) closed++;
     this.#asks.reconsider((request) => this.decide(request), policy.answering);
     return closed;
   }
@@ -250,6 +256,41 @@ export class Gate {
       return { decision: "deny", rule: now.id, reason: "Another rule decides about it now, and on other conditions." };
     }
     return verdict;
+  }
+
+  /** Tells whether it was cut. */
+  #cutUnlessAllowed(live: Live, { code, told, fault }: { code: RefusalCode; told: string; fault: string }): boolean {
+    const verdict = this.#still(live);
+    if (verdict.decision !== "allow") {
+      live.control.abort(new Cut(refusal(403, code, `${told} ${verdict.reason}`, { rule: verdict.rule }), fault));
+      return true;
+    }
+    this.#goesOn(live, verdict.matched);
+    return false;
+  }
+
+  #goesOn(live: Live, by: Rule | undefined): void {
+    live.until = by?.until === undefined ? undefined : Date.parse(by.until);
+    if (live.until !== undefined) this.#lookAt(live.until);
+  }
+
+  /** One timer for all, at the earliest end. */
+  #lookAt(end: number): void {
+    if (end >= this.#nextEnd) return;
+    this.#nextEnd = end;
+    clearTimeout(this.#endLook);
+    this.#endLook = setTimeout(() => this.#endOver(), Math.min(end - Date.now(), CLOCK_MS)).unref();
+  }
+
+  #endOver(): void {
+    this.#nextEnd = Number.POSITIVE_INFINITY;
+    const why = { code: "policy.over", told: "The rule that let this in is over.", fault: "its rule is over" } as const;
+    for (const live of [...this.#live]) {
+      if (live.until === undefined || live.control.signal.aborted) continue;
+      // the clock may have been set back
+      if (Date.now() < live.until) this.#lookAt(live.until);
+      else this.#cutUnlessAllowed(live, why);
+    }
   }
 
   /** One look for all, so that a byte costs no timer. */

@@ -23,6 +23,8 @@ export const HEAD_MS = 30_000;
 export const KEEP_ALIVE_MS = 300_000;
 /** A request or tunnel in which neither side sends: models think for minutes before their first byte. */
 export const QUIET_MS = 900_000;
+/** Between looks at the clock, while something is under way by a rule with an end: a clock is set, and timers stand still while a computer sleeps. */
+export const CLOCK_MS = 30_000;
 /** For the rest of a refused request's body to arrive: the client reads its refusal meanwhile. */
 export const DRAIN_MS = 10_000;
 export const MAX_HTTP2_STREAMS = 128;

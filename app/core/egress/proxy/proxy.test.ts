@@ -12,6 +12,7 @@ import { Cut, Gate, type Live } from "./gate.ts";
 import { check, type Refused, type Task } from "./http.ts";
 import {
   ASK_MS,
+  CLOCK_MS,
   FIRST_BYTE_MS,
   FIRST_LINE_MS,
   HANDSHAKE_MS,
@@ -216,6 +217,68 @@ describe("the gate", () => {
     gate.count(live, 0, 1);
     expect(live.control.signal.aborted).toBe(true);
     expect(gate.decide(request()).decision).not.toBe("allow");
+  });
+
+  describe("what is under way", () => {
+    const now = Date.parse("2026-01-01T12:00:00Z");
+    const inMs = (ms: number) => new Date(now + ms).toISOString();
+    const started = (...rules: Rule[]) => {
+      vi.useFakeTimers({ now });
+      const gate = gateWith(rules);
+      return { gate, live: open(gate), over: (ms: number) => vi.advanceTimersByTimeAsync(ms) };
+    };
+    const over = { fault: "its rule is over", refusal: { code: "policy.over", rule: "default", reason: expect.stringContaining("r1") } };
+
+    it("ends with the rule that lets it go on, to the moment, and what another one let in does not", async () => {
+      const { gate, live, over: pass } = started(rule({ until: inMs(600_000) }), rule({ id: "r2", host: "b.example" }));
+      const other = open(gate, request({ host: "b.example" }));
+      const timers = vi.getTimerCount();
+      for (let more = 0; more < 20; more++) open(gate);
+      expect(vi.getTimerCount(), "one for all").toBe(timers);
+      await pass(599_999);
+      expect(live.control.signal.aborted).toBe(false);
+      await pass(1);
+      expect(live.control.signal.reason).toMatchObject(over);
+      await pass(600_000);
+      expect(other.control.signal.aborted).toBe(false);
+    });
+
+    it("each at its own rule's end, whichever began first", async () => {
+      const { gate, live, over: pass } = started(rule({ until: inMs(2_000) }), rule({ id: "r2", host: "b.example", until: inMs(1_000) }));
+      const sooner = open(gate, request({ host: "b.example" }));
+      await pass(1_000);
+      expect([sooner, live].map(({ control }) => control.signal.aborted)).toEqual([true, false]);
+      await pass(1_000);
+      expect(live.control.signal.aborted).toBe(true);
+    });
+
+    it("goes on by another rule that allows it alike, until that one is over too", async () => {
+      const { live, over: pass } = started(rule({ until: inMs(1_000) }), rule({ id: "r2", until: inMs(5_000) }));
+      await pass(4_999);
+      expect(live.control.signal.aborted).toBe(false);
+      await pass(1);
+      expect(live.control.signal.aborted).toBe(true);
+    });
+
+    it("keeps to the end that a change of rules gave it", async () => {
+      const { gate, live, over: pass } = started(rule({ until: inMs(1_000) }));
+      expect(gate.setPolicy({ rules: [rule({ until: inMs(3_000) })], answering: false })).toBe(0);
+      await pass(2_999);
+      expect(live.control.signal.aborted).toBe(false);
+      await pass(1);
+      expect(live.control.signal.aborted).toBe(true);
+      const second = started(rule());
+      expect(second.gate.setPolicy({ rules: [rule({ until: inMs(1_000) })], answering: false })).toBe(0);
+      await second.over(1_000);
+      expect(second.live.control.signal.aborted).toBe(true);
+    });
+
+    it("ends soon after a clock that was set forward, as after a sleep of the computer", async () => {
+      const { live, over: pass } = started(rule({ until: inMs(3_600_000) }));
+      vi.setSystemTime(now + 3_600_000);
+      await pass(CLOCK_MS);
+      expect(live.control.signal.aborted).toBe(true);
+    });
   });
 
   describe("what goes on with a key", () => {

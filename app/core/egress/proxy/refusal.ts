@@ -12,6 +12,7 @@ export const REFUSALS = {
   "policy.refused": "a rule of the task refuses it, or is used up",
   "policy.budget": "the rule that allowed it has let all its bytes through",
   "policy.changed": "the rules were changed while it was under way",
+  "policy.over": "the rule that allowed it held until now",
   "request.form": "not a request as HTTP asks for, or too large in its head",
   "request.method": "a method that is never passed on",
   "request.host": "host, TLS name and connection differ",
