@@ -129,11 +129,12 @@ async function serveOrigin(spec: OriginSpec): Promise<void> {
     response.on("error", () => {});
     handler(request, response, entry);
   };
-  const identity = { key: spec.key, cert: spec.certificate };
+  const large = { maxHeaderSize: 65_536 };
+  const identity = { key: spec.key, cert: spec.certificate, ...large };
   const tls = spec.protocols.includes("h2")
     ? createSecureServer({ ...identity, allowHTTP1: spec.protocols.includes("http/1.1") }, take)
     : createHttpsServer(identity, take);
-  const plain = createHttpServer(take);
+  const plain = createHttpServer(large, take);
   const webSockets = new WebSocketServer({ noServer: true });
   const upgrade = (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     const encrypted = Boolean((socket as Partial<TLSSocket>).encrypted);

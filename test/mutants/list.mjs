@@ -767,11 +767,17 @@ export const mutants = [
     edits: [
       {
         file: proxy("gate.ts"),
-        search: "if (this.#of(matched).bytes > matched.bytes) {",
-        replace: "if (this.#of(matched).bytes > matched.bytes && false) {",
+        search: "if (this.#of(matched).bytes > matched.bytes) this.#endSpent(live);",
+        replace: "",
       },
     ],
     red: { file: proxyTests, tests: "bytes over a rule" },
+  },
+  {
+    name: "a head leaves uncounted",
+    promise: "budgets hold",
+    edits: [{ file: proxy("gate.ts"), search: "else this.count(live, bytes, 0);", replace: "" }],
+    red: { file: proxyTests, tests: "a head that is more than" },
   },
   {
     name: "a key's value is the guest's variable",

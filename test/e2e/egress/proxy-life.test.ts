@@ -214,6 +214,50 @@ describe("a task's proxy, while", () => {
       expect((await proxy.until(2, "ended")).at(-1)).toMatchObject({ fault: "the rule's bytes are spent" });
     });
 
+    it.each(versions)("E20: what leaves in addresses and headers is counted, and what comes back in them (%s)", async (version) => {
+      const silent = "held.fixture.example";
+      await start({ rules: rulesOf(allow(api, { bytes: 100_000 }), allow(silent, { bytes: 100_000 })) });
+      const asked = async (url: string, headers: Record<string, string> = {}) => {
+        const { host } = new URL(url);
+        const { status, error } = await proxy[version](url, { headers: version === "http1" ? { host, ...headers } : headers });
+        return error?.code ?? status;
+      };
+      const arrived = async () => {
+        const { requests } = await internet.seen();
+        await internet.forget();
+        return requests.map(({ origin }) => origin);
+      };
+      for (const [host, ask] of [
+        [api, (at: number) => asked(`https://${api}/status/204?${at}${"a".repeat(20_000)}`)],
+        [silent, () => asked(`https://${silent}/status/204`, { "x-note": "very-long words,".repeat(1_250) })],
+      ] as const) {
+        const answers = [];
+        for (let at = 0; at < 8; at++) answers.push(await ask(at));
+        expect(answers, host).toEqual([204, 204, 204, 204, ...Array(4).fill("policy.budget")]);
+        expect(await arrived()).toEqual(Array(4).fill(host));
+        // what fits goes on, until nothing does
+        for (let at = 0; at < 200; at++)
+          expect([204, "policy.budget", "policy.no-rule"]).toContain(await asked(`https://${host}/status/204`));
+        const { length } = await arrived();
+        expect(length).toBeGreaterThan(20);
+        expect(length).toBeLessThan(200);
+      }
+      const ended = (await proxy.until(2 * 208, "ended").catch(() => proxy.entries)).filter(({ what }) => what === "ended");
+      expect(ended.find(({ sentBytes = 0 }) => sentBytes > 20_000 && sentBytes < 20_400)).toMatchObject({ status: 204 });
+      expect(ended.filter(({ status, sentBytes }) => status === undefined && sentBytes !== 0)).toEqual([]);
+
+      await proxy.setRules(rulesOf(allow(api, { bytes: 200_000 })).map((rule) => ({ ...rule, id: "r9" })));
+      const received: unknown[] = [];
+      for (let at = 0; at < 30; at++) received.push(await asked(`https://${api}/redirect?to=/${"b".repeat(7_000)}`));
+      const [answered, refused] = [received.filter((one) => one === 302).length, received.filter((one) => one !== 302)];
+      expect(answered, "7,000 there and 7,000 back").toBeGreaterThan(9);
+      expect(answered).toBeLessThan(20);
+      expect(new Set(refused.filter((one) => one !== "policy.no-rule"))).toEqual(new Set(["policy.budget"]));
+
+      await proxy.setRules(rulesOf(allow(api, { bytes: 100_000 })).map((rule) => ({ ...rule, id: "r10" })));
+      for (let at = 0; at < 8; at++) expect(await asked(`https://${api}/status/204?${"a".repeat(10_000)}`)).toBe(204);
+    });
+
     it("E08: a broken policy refuses everything", async () => {
       await start({ broken: "policy.json is not JSON" });
       const { error } = await proxy.http1(`https://${api}/`);

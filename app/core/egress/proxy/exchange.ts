@@ -181,6 +181,17 @@ export class Http2Exchange implements Exchange {
   }
 }
 
+/**
+ * A head's bytes as HTTP/1.1 writes them, whatever carries it: HTTP/2 packs them, and what they say is as much.
+ * @param line its first line's, end included
+ */
+export function headBytes(line: number, rawHeaders: readonly string[]): number {
+  let bytes = line + 2;
+  // a name has its colon and blank behind it, a value its line's end
+  for (const text of rawHeaders) bytes += text.length + 2;
+  return bytes;
+}
+
 /** Each value of a header. */
 export function valuesOf(rawHeaders: readonly string[], name: string): string[] {
   const found: string[] = [];

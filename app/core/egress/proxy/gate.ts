@@ -138,8 +138,11 @@ export class Gate {
     return live;
   }
 
-  /** Resolves when the decision is written down. Rejects with NotRecorded, or with why the request was cut meanwhile. */
-  async record(live: Live): Promise<void> {
+  /**
+   * Resolves when the decision is written down and the request's head counted, which may leave then. Rejects with NotRecorded, or with why
+   * the request was cut meanwhile.
+   */
+  async record(live: Live, head = 0): Promise<void> {
     const { id, request, matched, secret } = live;
     const reason = matched.reason ?? `allowed by rule ${matched.id}`;
     await this.#recorder.decided({
@@ -150,10 +153,18 @@ export class Gate {
       resolution: this.proxied && matched.private === undefined ? "upstream" : "host",
       ...(secret === undefined ? {} : { secret }),
     });
+    this.countHead(live, head);
     if (live.control.signal.aborted) throw live.control.signal.reason;
   }
 
-  /** Bytes of bodies, as they pass. */
+  /** A head leaves whole or not at all: one that is more than its rule has left is not counted, and cut. */
+  countHead(live: Live, bytes: number): void {
+    const { matched } = live;
+    if (matched.bytes !== undefined && this.#of(matched).bytes + bytes > matched.bytes) this.#endSpent(live);
+    else this.count(live, bytes, 0);
+  }
+
+  /** Bytes as they pass: of bodies, of answers' heads, of what is passed on unread. */
   count(live: Live, sent: number, received: number): void {
     live.sent += sent;
     live.received += received;
@@ -161,10 +172,12 @@ export class Gate {
     const { matched } = live;
     if (matched.bytes === undefined) return;
     this.#spend(matched, 0, sent + received);
-    if (this.#of(matched).bytes > matched.bytes) {
-      const reason = `The rule ${matched.id} let ${matched.bytes} bytes through, which is all that it may. Your user can give it more.`;
-      live.control.abort(new Cut(refusal(403, "policy.budget", reason, { rule: matched.id }), "the rule's bytes are spent"));
-    }
+    if (this.#of(matched).bytes > matched.bytes) this.#endSpent(live);
+  }
+
+  #endSpent({ control, matched: { id, bytes } }: Live): void {
+    const reason = `The rule ${id} lets ${bytes} bytes through, addresses and headers with them, and this is more. Your user can give it more.`;
+    control.abort(new Cut(refusal(403, "policy.budget", reason, { rule: id }), "the rule's bytes are spent"));
   }
 
   /** Ends what `open` gave; what went wrong is `fault`. Twice is harmless. */

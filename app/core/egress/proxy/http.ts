@@ -17,7 +17,7 @@ import {
 } from "../credentials/index.ts";
 import { hostAndPort, normalPath } from "../policy/index.ts";
 import type { BoundSecret } from "../protocol.ts";
-import { type Exchange, filterHeaders, valuesOf } from "./exchange.ts";
+import { type Exchange, filterHeaders, headBytes, valuesOf } from "./exchange.ts";
 import { Cut, type Gate, Left, type Live } from "./gate.ts";
 import { MAX_HEADERS } from "./limits.ts";
 import { pump } from "./pump.ts";
@@ -133,7 +133,7 @@ async function decideAndForward(task: Task, checked: Checked, exchange: Exchange
   const outgoing = await admit(task, checked, exchange, ordinaryHeaders(exchange), control);
   const { live } = outgoing;
   try {
-    await task.gate.record(live);
+    await task.gate.record(live, outgoing.head);
     const response = await task.upstream.request({
       target: targetOf(live),
       version: exchange.version,
@@ -142,6 +142,7 @@ async function decideAndForward(task: Task, checked: Checked, exchange: Exchange
       rawHeaders: outgoing.rawHeaders,
       body: outgoing.body,
       signal: control.signal,
+      onAgain: () => task.gate.countHead(live, outgoing.head),
     });
     await sendBack(task, outgoing, response, exchange);
     task.gate.close(live);
@@ -153,12 +154,22 @@ async function decideAndForward(task: Task, checked: Checked, exchange: Exchange
   }
 }
 
+/** `GET / HTTP/1.1` and `Host: ` beyond what stands in them, with their lines' ends. */
+const REQUEST_WORDS = 20;
+const STATUS_LINE = 15;
+
+/** Counts an answer's head as it came. */
+export const countAnswer = (gate: Gate, live: Live, { rawHeaders }: UpstreamResponse): void =>
+  gate.count(live, 0, headBytes(STATUS_LINE, rawHeaders));
+
 export interface Outgoing {
   readonly live: Live;
   readonly passed: Passed;
   /** path and query as sent */
   readonly target: string;
   readonly rawHeaders: string[];
+  /** bytes of the head as sent */
+  readonly head: number;
   readonly body: ((to: Writable) => Promise<void>) | undefined;
   /** leaves the rest of the body unsent */
   stopBody(): void;
@@ -208,11 +219,14 @@ export async function admit(
     }
     exchange.proceed();
     const stop = exchange.body && new AbortController();
+    const target = path + passed.query;
+    const rawHeaders = withLength(passed, whole);
     return {
       live,
       passed,
-      target: path + passed.query,
-      rawHeaders: withLength(passed, whole),
+      target,
+      rawHeaders,
+      head: headBytes(request.method.length + target.length + request.host.length + REQUEST_WORDS, rawHeaders),
       body: exchange.body && bodyOf(task, exchange, live, { filter, whole, signal: stop?.signal }),
       stopBody: () => stop?.abort(),
       release: () => filter?.close(),
@@ -292,6 +306,8 @@ async function sendBack(task: Task, outgoing: Outgoing, response: UpstreamRespon
   const { status, rawHeaders, body } = response;
   live.status = status;
   if (response.address !== undefined) live.address = response.address;
+  countAnswer(task.gate, live, response);
+  if (signal.aborted) throw signal.reason;
   const unsafe = passed.values.length > 0 ? unsearchable(status, rawHeaders) : undefined;
   if (unsafe !== undefined) {
     response.destroy();
@@ -316,7 +332,10 @@ async function sendBack(task: Task, outgoing: Outgoing, response: UpstreamRespon
     if (!response.whole) throw new UpstreamFault("reset", "The origin broke its answer off.");
     // an answer that is whole may come before the request is
     stopBody();
-    exchange.finish(trailers ? scrubHeaders(response.trailers(), passed.values) : [], last);
+    const late = trailers ? response.trailers() : [];
+    if (trailers) count(headBytes(0, late));
+    if (signal.aborted) throw signal.reason;
+    exchange.finish(scrubHeaders(late, passed.values), last);
     await sent(to);
     if (signal.aborted) throw signal.reason;
   } finally {

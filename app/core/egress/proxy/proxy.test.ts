@@ -219,6 +219,16 @@ describe("the gate", () => {
     expect(gate.decide(request()).decision).not.toBe("allow");
   });
 
+  it("a head that is more than what is left does not leave and is not counted, one that fits does and is", async () => {
+    const gate = gateWith([rule({ bytes: 100 })]);
+    const [first, large, last] = [open(gate), open(gate), open(gate)];
+    await gate.record(first, 60);
+    await expect(gate.record(large, 41)).rejects.toMatchObject({ fault: "the rule's bytes are spent", refusal: { code: "policy.budget" } });
+    await gate.record(last, 40);
+    expect([first, large, last].map(({ sent }) => sent)).toEqual([60, 0, 40]);
+    expect(gate.decide(request()).decision).not.toBe("allow");
+  });
+
   describe("what is under way", () => {
     const now = Date.parse("2026-01-01T12:00:00Z");
     const inMs = (ms: number) => new Date(now + ms).toISOString();

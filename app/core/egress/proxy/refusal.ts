@@ -10,7 +10,7 @@ import { allowLine } from "../policy/index.ts";
 export const REFUSALS = {
   "policy.no-rule": "no rule of the task allows it",
   "policy.refused": "a rule of the task refuses it, or is used up",
-  "policy.budget": "the rule that allowed it has let all its bytes through",
+  "policy.budget": "the rule that allowed it has no bytes left for it",
   "policy.changed": "the rules were changed while it was under way",
   "policy.over": "the rule that allowed it held until now",
   "request.form": "not a request as HTTP asks for, or too large in its head",

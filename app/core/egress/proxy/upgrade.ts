@@ -4,7 +4,19 @@ import type { Duplex } from "node:stream";
 import { ResponseScrubber, unsearchable } from "../credentials/index.ts";
 import { type Exchange, filterHeaders, valuesOf } from "./exchange.ts";
 import { Left } from "./gate.ts";
-import { admit, answerHeaders, type Connection, check, end, ordinaryHeaders, Refused, refusalOf, type Task, targetOf } from "./http.ts";
+import {
+  admit,
+  answerHeaders,
+  type Connection,
+  check,
+  countAnswer,
+  end,
+  ordinaryHeaders,
+  Refused,
+  refusalOf,
+  type Task,
+  targetOf,
+} from "./http.ts";
 import { pump, tunnel } from "./pump.ts";
 import { refusal, refusalBody, refusalHeaders } from "./refusal.ts";
 
@@ -43,10 +55,10 @@ async function forward(task: Task, connection: Connection, exchange: UpgradeExch
   const checked = await check(task, connection, exchange, true);
   const protocol = valuesOf(exchange.rawHeaders, "upgrade");
   const headers = [...ordinaryHeaders(exchange), "Connection", "Upgrade", ...protocol.flatMap((value) => ["Upgrade", value])];
-  const { live, passed, target, rawHeaders } = await admit(task, checked, exchange, headers, control);
+  const { live, passed, target, rawHeaders, head: size } = await admit(task, checked, exchange, headers, control);
   const { gate } = task;
   try {
-    await gate.record(live);
+    await gate.record(live, size);
     const searched = passed.values.length > 0;
     // compressed frames could not be searched for the key
     const sent = searched ? filterHeaders(rawHeaders, (name) => name !== "sec-websocket-extensions") : rawHeaders;
@@ -68,6 +80,7 @@ async function forward(task: Task, connection: Connection, exchange: UpgradeExch
     };
     control.signal.addEventListener("abort", cut, { once: true });
     if (control.signal.aborted) cut();
+    else countAnswer(gate, live, response);
     const answered = answerHeaders(response.rawHeaders, live, passed);
     const down = {
       count: (bytes: number) => gate.count(live, 0, bytes),

@@ -58,6 +58,8 @@ export interface UpstreamRequest {
   /** writes the body, once, when it is called; absent: there is none */
   readonly body?: ((to: Writable) => Promise<void>) | undefined;
   readonly signal: AbortSignal;
+  /** told before the head leaves another time */
+  readonly onAgain?: () => void;
 }
 
 export interface UpstreamResponse {
@@ -118,8 +120,8 @@ export class Upstream {
         const fault = asFault(error);
         // the origin closed a kept connection while the request was on its way: nothing of it was answered
         const idempotent = ["GET", "HEAD", "OPTIONS"].includes(request.method) && !request.body;
-        if (fault.kind === "reset" && again.used && idempotent && attempt < 3) continue;
-        throw fault;
+        if (fault.kind !== "reset" || !again.used || !idempotent || attempt >= 3) throw fault;
+        request.onAgain?.();
       }
     }
   }
