@@ -89,17 +89,20 @@ const DOWNLOAD_SIGNATURE =
 
 export const isDownloadSignature = (name: string): boolean => DOWNLOAD_SIGNATURE.test(plainName(name));
 
-/** Headers and parameters by which a server is told another method, path or header than the one that was decided. */
+/**
+ * Headers and parameters by which a server is told another method, host, path or header than the one that was decided: also what stands for
+ * `x-forwarded-host` by now (RFC 7239), and where a COPY or MOVE of WebDAV writes to.
+ */
 const REWRITES =
-  /^(?:x-http-method(?:-override)?|x-method-override|x-original-(?:url|uri|host|method)|x-rewrite-(?:url|uri)|x-override-url|x-forwarded-(?:host|uri|path|prefix|server|method)|x-host|x-envoy-original-path)$/;
+  /^(?:x-http-method(?:-override)?|x-method-override|x-original-(?:url|uri|host|method)|x-rewrite-(?:url|uri)|x-override-url|x-forwarded-(?:host|uri|path|prefix|server|method)|x-host|x-envoy-original-path|forwarded|destination)$/;
 const REWRITING_PARAMETERS =
   /^(?:-method|x-http-method(?:-override)?|\$http(?:method|headers|-method|-headers)|\$?httpmethod|\$(?:req|ct))$/;
 
 export const isRewriteParameter = (name: string): boolean => REWRITING_PARAMETERS.test(plainName(name));
 
-/** Headers that name an address for the server to fetch or call. */
+/** Headers that name what the server is to fetch or call: an address, or another object of an object store. */
 const REMOTE =
-  /^(?:callback|x-ms-copy-source|x-oss-callback(?:-var)?|x-(?:callback|webhook|notify|notification)-ur[il]|(?:callback|webhook|notification)-ur[il])$/;
+  /^(?:callback|x-[a-z0-9]+-copy-source|x-oss-callback(?:-var)?|x-(?:callback|webhook|notify|notification)-ur[il]|(?:callback|webhook|notification)-ur[il])$/;
 
 /** What a header's name says about it. */
 export interface HeaderName {

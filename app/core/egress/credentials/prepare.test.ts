@@ -769,6 +769,8 @@ describe("what was decided is what the server does", () => {
     ["another method, by _", { headers: { X_HTTP_Method_Override: "DELETE" } }, "request.rewritten"],
     ["another path", { headers: { "x-original-url": "/admin" } }, "request.rewritten"],
     ["another host", { headers: { "x-forwarded-host": "evil.example" } }, "request.rewritten"],
+    ["another host, in its standard form", { headers: { Forwarded: "for=192.0.2.1;host=evil.example" } }, "request.rewritten"],
+    ["another place to move to", { method: "MOVE", headers: { Destination: "https://api.example.com/admin/x" } }, "request.rewritten"],
     ["a method in the query", { query: "_method=DELETE" }, "request.rewritten"],
     ["a body in the query", { query: "$req=%7B%7D" }, "request.rewritten"],
     ["headers in the query", { query: "$httpHeaders=Authorization%3Ax" }, "request.rewritten"],
@@ -778,6 +780,9 @@ describe("what was decided is what the server does", () => {
     ["half a header", { rawHeaders: ["x-a"] }, "request.malformed"],
     ["a path that is an address", { path: "http://user@x/" }, "request.malformed"],
     ["a copy of an address", { headers: { "x-ms-copy-source": "https://evil.example/x" } }, "request.remote-fetch"],
+    ["a copy of an object of S3", { method: "PUT", headers: { "x-amz-copy-source": "/others/x" } }, "request.remote-fetch"],
+    ["a copy of an object of Google's", { method: "PUT", headers: { "X-Goog-Copy-Source": "others/x" } }, "request.remote-fetch"],
+    ["a copy of another store's", { method: "PUT", headers: { "x-obs-copy-source": "/others/x" } }, "request.remote-fetch"],
     ["a call back", { headers: { "x-callback-url": "https://evil.example/x" } }, "request.remote-fetch"],
     ...[
       "mcp-client-2025-11-20",
@@ -805,6 +810,18 @@ describe("what was decided is what the server does", () => {
   ])("%s is refused, also where the guest may use its own keys", (_name, given, code) => {
     expect(refused(ask(given)).code).toBe(code);
     expect(refused(ask(given, { credentials: "guest" })).code).toBe(code);
+  });
+
+  it.each([
+    ["x-forwarded-for", "192.0.2.1"],
+    ["x-forwarded-proto", "https"],
+    ["via", "1.1 proxy"],
+    ["x-amz-meta-destination", "backup"],
+    ["x-amz-copy-source-range", "bytes=0-9"],
+    ["depth", "infinity"],
+    ["overwrite", "F"],
+  ])("%s, which tells of the request and moves nothing, passes", (name, value) => {
+    expect(headerValues(passed(ask({ headers: { [name]: value } })), name)).toEqual([value]);
   });
 });
 
