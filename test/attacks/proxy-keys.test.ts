@@ -154,6 +154,45 @@ describe("a key leaves in its stand-in's place only where it is bound, and never
     }
   });
 
+  it("C05: a host that answers with a false certificate is not given the key that is bound to it, one with its own is", async () => {
+    const kinds = { expired: "expired", named: "other-name", unknown: "unknown-authority", good: "good" } as const;
+    const hosts = Object.keys(kinds).map((kind) => `${kind}.fixture.example`);
+    for (const [kind, certificate] of Object.entries(kinds)) await internet.origin({ name: `${kind}.fixture.example`, certificate });
+    const pinned = await ProxyUnderTest.start(internet, {
+      rules: rulesOf(allow("*.fixture.example", { upgrade: true })),
+      secrets: [{ ...secret, binding: { hosts, use: "bearer", query: ["k"], body: true } }],
+    });
+    try {
+      for (const host of hosts) {
+        const good = host.startsWith("good");
+        for (const version of versions) {
+          const asks: [query: string, ask: Ask][] = [
+            ["", { headers: bearer }],
+            [`?k=${PLACEHOLDER}`, {}],
+            ["", { method: "POST", body: PLACEHOLDER }],
+          ];
+          for (const [query, ask] of asks) {
+            const answer = await pinned[version](`https://${host}/${query}`, ask);
+            expect([answer.status, answer.error?.code], `${host} ${version}`).toEqual(
+              good ? [200, undefined] : [502, "upstream.certificate"],
+            );
+          }
+        }
+        const socket = await pinned.tls(host);
+        socket.write(
+          `GET /chat HTTP/1.1\r\nHost: ${host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\nAuthorization: Bearer ${PLACEHOLDER}\r\n\r\n`,
+        );
+        expect(String((await once(socket, "data"))[0])).toMatch(good ? /^HTTP\/1.1 101/ : /^HTTP\/1.1 502/);
+        socket.destroy();
+      }
+      const { requests } = await internet.seen();
+      expect(requests.map(({ origin }) => origin)).toEqual(Array(7).fill("good.fixture.example"));
+      expect(requests.filter((one) => JSON.stringify(one).includes(VALUE))).toHaveLength(7);
+    } finally {
+      await pinned.close();
+    }
+  });
+
   describe("C04: a key that is taken away", () => {
     const own: BoundSecret = {
       name: "own",
