@@ -333,6 +333,14 @@ describe("a task's proxy, while", () => {
       expect(answer.status).toBe(403);
     });
 
+    it("an empty one that ends behind its head is the end of the request over HTTP/2 too", async () => {
+      await start({ rules: rulesOf(allow(api)) });
+      for (const version of versions) {
+        const answer = await deadline(proxy[version](`https://${api}/x`, { method: "POST", body: "" }));
+        expect(JSON.parse(answer.text)).toMatchObject({ method: "POST", bodyBytes: 0 });
+      }
+    });
+
     it("gRPC's trailers pass over HTTP/2, others do not", async () => {
       await start({ rules: rulesOf(allow(api)) });
       const respond = (type: string) =>
