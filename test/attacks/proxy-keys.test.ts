@@ -193,6 +193,75 @@ describe("a key leaves in its stand-in's place only where it is bound, and never
     }
   });
 
+  describe("C01: a key that was stored in a text", () => {
+    const [notes, mirror] = ["notes.fixture.example", "mirror.fixture.example"];
+    const rules = rulesOf(allow(notes), allow(mirror));
+    const stored: BoundSecret = { ...secret, name: "stored", binding: { hosts: [notes], use: "bearer", query: ["note"], body: true } };
+    const asks: Ask[] = [{}, { headers: { "accept-encoding": "gzip" } }, { headers: { range: "bytes=0-9" } }];
+    beforeAll(async () => {
+      for (const name of [notes, mirror]) {
+        await internet.origin({ name, handler: new URL("./origins/remembers.ts", import.meta.url) });
+      }
+    });
+    const started = (...secrets: BoundSecret[]) => ProxyUnderTest.start(internet, { rules, secrets });
+    const shown = async (of: ProxyUnderTest, version: (typeof versions)[number]) => {
+      const texts: string[] = [];
+      for (const host of [notes, mirror]) {
+        for (const { headers } of asks) {
+          const answer = await of[version](`https://${host}/`, {
+            headers: { ...(version === "http1" ? { host } : {}), ...headers } as never,
+          });
+          expect(answer.status).toBe(200);
+          texts.push(`${answer.text} ${answer.headers["x-note"]}`);
+        }
+      }
+      return texts;
+    };
+
+    it.each(versions)(
+      "is not read back without it, nor at another host, after it was taken away, or in a later run (%s)",
+      async (version) => {
+        const writes = await started(stored);
+        try {
+          const forms: [query: string, body: string][] = [
+            ["", `note: ${PLACEHOLDER}`],
+            [`?note=${PLACEHOLDER}`, ""],
+          ];
+          for (const [query, body] of forms) {
+            expect((await writes[version](`https://${notes}/${query}`, { method: "POST", body })).text).toBe("kept");
+            expect(JSON.stringify((await internet.seen()).requests), "a control: it was sent").toContain(VALUE);
+            for (const text of await shown(writes, version)) expect([text.includes("xxxx"), holds(text)]).toEqual([true, []]);
+          }
+          await writes.peer.call("setSecrets", { secrets: [] });
+          for (const text of await shown(writes, version)) expect([text.includes("xxxx"), holds(text)]).toEqual([true, []]);
+        } finally {
+          await writes.close();
+        }
+        const later = await started(stored);
+        try {
+          for (const text of await shown(later, version)) expect([text.includes("xxxx"), holds(text)]).toEqual([true, []]);
+        } finally {
+          await later.close();
+        }
+      },
+    );
+
+    it("costs a task without such a key nothing: its answers come as it asked for them", async () => {
+      const plain = await started(secret);
+      try {
+        expect((await plain.http1(`https://${mirror}/`, { method: "POST", body: "0123456789abcdef" })).text).toBe("kept");
+        const [whole, packed, part] = await Promise.all(
+          asks.map(({ headers }) => plain.http1(`https://${mirror}/`, { headers: { host: mirror, ...headers } as never })),
+        );
+        expect(whole?.text).toBe("0123456789abcdef");
+        expect(packed?.headers["content-encoding"]).toBe("gzip");
+        expect([part?.status, part?.text]).toEqual([206, "0123456789"]);
+      } finally {
+        await plain.close();
+      }
+    });
+  });
+
   describe("C04: a key that is taken away", () => {
     const own: BoundSecret = {
       name: "own",

@@ -682,6 +682,12 @@ export const mutants = [
     red: { file: proxyTests, tests: "ends when it is its own no longer" },
   },
   {
+    name: "what was stored with a key is read back",
+    promise: "a key never enters the task",
+    edits: [{ file: credentials("prepare.ts"), search: "this.#storable = rule.storable ?? [];", replace: "this.#storable = [];" }],
+    red: { file: credentials("prepare.test.ts"), tests: "is searched for in every answer" },
+  },
+  {
     name: "a broken policy is taken for its rules",
     promise: "an unreadable policy allows nothing",
     edits: [

@@ -11,6 +11,6 @@
 export { type BodyFilter, type BodyPlan, HoldingRoom } from "./body.ts";
 export { headerFor } from "./header.ts";
 export { makePlaceholder } from "./placeholder.ts";
-export { type KeyRule, type KeysInUse, keysGone, type OutgoingRequest, type Passed, prepare } from "./prepare.ts";
+export { type KeyRule, type KeysInUse, keysGone, type OutgoingRequest, type Passed, prepare, storable } from "./prepare.ts";
 export { REFUSALS, type Refusal, type RefusalCode } from "./refusal.ts";
 export { forgetScrubbed, ResponseScrubber, scrubHeaders, scrubText, unsearchable, withoutLogins } from "./scrub.ts";

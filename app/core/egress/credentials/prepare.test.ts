@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { FOREIGN_KEYS, pick, request, secret, seeded, text, VALUE } from "./fixtures/cases.ts";
-import { type OutgoingRequest, type Passed, prepare, REFUSALS, type Refusal } from "./index.ts";
+import { type OutgoingRequest, type Passed, prepare, REFUSALS, type Refusal, storable } from "./index.ts";
 
 const HOST = "api.anthropic.com";
 const anthropic = secret("anthropic", VALUE, { hosts: [HOST], use: "x-api-key", env: "ANTHROPIC_API_KEY" });
@@ -104,6 +104,16 @@ describe("the stand-in becomes the key", () => {
     const result = passed(ask({ host: "narrow.example.com", path: "/v1/read/a", query: `k=${narrow.placeholder}`, rawHeaders }));
     expect(result.rawHeaders).toEqual(["authorization", `Bearer ${narrow.value}`, "accept-encoding", "identity"]);
     expect(result.query).toBe(`k=${narrow.value}`);
+  });
+
+  it("what may be stored with a key that is put into bodies or queries is searched for in every answer, at any host and without a key", () => {
+    const query = secret("query", "query-0123456789-abcdefgh", { hosts: ["q.example.com"], use: "bearer", query: ["k"] });
+    expect(storable([...SECRETS, query])).toEqual([narrow.value, query.value]);
+    const elsewhere = { host: "elsewhere.example.com", headers: { range: "bytes=0-9" } };
+    const told = passed(prepare(request(elsewhere), SECRETS, { storable: [narrow.value] }));
+    expect([told.values, told.rawHeaders]).toEqual([[narrow.value], ["accept-encoding", "identity"]]);
+    const untold = passed(prepare(request(elsewhere), SECRETS, { storable: [] }));
+    expect([untold.values, untold.rawHeaders]).toEqual([[], ["range", "bytes=0-9"]]);
   });
 
   it("for git, by the service that is asked for", () => {

@@ -29,7 +29,7 @@ export interface Passed {
   swapped: string[];
   /** names of those that may be put into the body */
   intoBody: string[];
-  /** their values and those of keys that may be put into the body: what the response is searched for */
+  /** their values, those of keys that may be put into the body, and those that were storable: what the response is searched for */
   values: string[];
   body: BodyPlan;
 }
@@ -37,7 +37,16 @@ export interface Passed {
 /** What the deciding rule says about keys. */
 export interface KeyRule {
   credentials?: "guest" | undefined;
+  /** `storable` of the task's keys */
+  storable?: readonly string[];
 }
+
+/**
+ * Values of the keys that may be put into a body or a query. Whoever is sent such text may keep it and show it to anybody: in an answer to
+ * a later request, without a key, of this host or another, and also of a later run.
+ */
+export const storable = (secrets: readonly BoundSecret[]): string[] =>
+  secrets.filter(({ binding }) => binding.body || (binding.query ?? []).length > 0).map(({ value }) => value);
 
 /**
  * Decides about every credential of an allowed request, and puts keys in their stand-ins' places. Three answers only: a stand-in at exactly the place
@@ -84,6 +93,7 @@ class Preparation {
   readonly #request: OutgoingRequest;
   readonly #secrets: readonly BoundSecret[];
   readonly #guest: boolean;
+  readonly #storable: readonly string[];
   readonly #profile: HostProfile | undefined;
   readonly #segments: readonly string[] | undefined;
   readonly #bound: readonly BoundSecret[];
@@ -95,6 +105,7 @@ class Preparation {
     this.#request = request;
     this.#secrets = secrets;
     this.#guest = rule.credentials === "guest";
+    this.#storable = rule.storable ?? [];
     this.#profile = profileOf(request.host);
     this.#segments = looseSegments(request.path);
     this.#bound = secrets.filter(({ binding }) => binding.hosts.includes(request.host));
@@ -127,7 +138,7 @@ class Preparation {
     });
     if (body.kind === "refuse") return body;
     const swapped = [...this.#used.keys()];
-    const values = [...new Set([...this.#used.values(), ...usable].map(({ value }) => value))];
+    const values = [...new Set([...[...this.#used.values(), ...usable].map(({ value }) => value), ...this.#storable])];
     const intoBody = usable.map(({ name }) => name);
     return { kind: "pass", rawHeaders: values.length > 0 ? searchable(rawHeaders) : rawHeaders, query, swapped, intoBody, values, body };
   }

@@ -31,6 +31,8 @@ export interface Task {
   readonly gate: Gate;
   readonly upstream: Upstream;
   readonly secrets: readonly BoundSecret[];
+  /** of the keys that it has and had in this process's time: what was stored with one goes on to be there when it is taken away */
+  readonly storable: readonly string[];
   readonly room: HoldingRoom;
 }
 
@@ -190,7 +192,7 @@ export async function admit(
   if (verdict.decision !== "allow") throw await refusedBy(task, request, verdict);
   const { secrets } = task;
   const asked = { ...request, path, query, rawHeaders: headers };
-  const rule = { credentials: verdict.matched?.credentials };
+  const rule = { credentials: verdict.matched?.credentials, storable: task.storable };
   const passed = prepare(asked, secrets, rule);
   const refuseCredential = async ({ code, reason }: CredentialRefusal) => {
     await gate.refused(request, verdict.rule, reason);

@@ -3,7 +3,7 @@ import type { Socket } from "node:net";
 import { stderr, stdin, stdout } from "node:process";
 import { FAILED, type Handlers, RpcError, RpcPeer } from "../../../contract/index.ts";
 import { lineTransport } from "../../../contract/node/index.ts";
-import { forgetScrubbed, HoldingRoom } from "../credentials/index.ts";
+import { forgetScrubbed, HoldingRoom, storable } from "../credentials/index.ts";
 import { type BoundSecret, keeperNotices, PROXY_PROTOCOL, proxyProtocol } from "../protocol.ts";
 import { Leaves } from "./certificates.ts";
 import { Gate } from "./gate.ts";
@@ -19,6 +19,7 @@ interface Started {
   readonly recorder: Recorder;
   readonly streams: Streams;
   secrets: readonly BoundSecret[];
+  storable: readonly string[];
 }
 
 let started: Started | undefined;
@@ -53,8 +54,11 @@ const handlers: Handlers<typeof proxyProtocol> = {
       get secrets() {
         return running().secrets;
       },
+      get storable() {
+        return running().storable;
+      },
     };
-    started = { gate, upstream, recorder, secrets, streams: new Streams(task, leaves) };
+    started = { gate, upstream, recorder, secrets, storable: storable(secrets), streams: new Streams(task, leaves) };
     return {};
   },
   setPolicy: async ({ policy }) => {
@@ -66,6 +70,7 @@ const handlers: Handlers<typeof proxyProtocol> = {
   setSecrets: async ({ secrets }) => {
     const holder = running();
     holder.secrets = secrets;
+    holder.storable = [...new Set([...holder.storable, ...storable(secrets)])];
     holder.gate.setSecrets(secrets);
     forgetScrubbed();
     return {};

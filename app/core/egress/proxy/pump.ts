@@ -49,7 +49,8 @@ export function pump(from: Readable, to: Writable, { count, change, signal }: Pu
     to.on("drain", onDrain).on("error", finish).on("close", onOtherClose);
     from.on("data", onData).on("end", onEnd).on("error", finish).on("close", onClose).on("aborted", onClose);
     if (to.destroyed) onOtherClose();
-    else if (from.readableEnded) onEnd(); // a stream of HTTP/2 without a byte ends while nobody reads it
+    else if (from.readableEnded)
+      onEnd(); // a stream of HTTP/2 without a byte ends while nobody reads it
     else if (from.destroyed) onClose();
     else from.resume();
   });
