@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { Internet } from "../doubles/internet.ts";
 import { allow, ProxyUnderTest, rulesOf } from "../doubles/proxy.ts";
@@ -77,6 +78,46 @@ describe("an allowed name is dialled at public addresses only", () => {
     const answer = await proxy.http1(`https://${name(address)}/`);
     expect(answer.error?.code).toBe("upstream.address");
   });
+
+  it.each(["93.184.215.77", "2606:2800:220:1::77"])(
+    "E23: a neighbour of this computer is refused although its address looks public: %s",
+    async (address) => {
+      // IPv6 asks who has it of those only that have it on this cable
+      const { file, args } = internet.commandOutside("/usr/sbin/ip", [
+        "addr",
+        "add",
+        `${address}/${address.includes(":") ? 128 : 32}`,
+        "dev",
+        "cable",
+      ]);
+      execFileSync(file, args);
+      const router = name(address);
+      await internet.origin({ name: router, address });
+      await expect
+        .poll(() => internet.run("curl", ["-s", "--max-time", "5", `http://${router}/control`]), { timeout: 10_000 })
+        .toContain("/control");
+      await internet.forget();
+      const literal = address.includes(":") ? `[${address}]` : address;
+      const range = address.includes(":") ? "2606:2800:220:1::/64" : "93.184.215.0/24";
+      const neighbours = await ProxyUnderTest.start(internet, {
+        rules: rulesOf(allow("*.wild.fixture.example", { port: 80 }), allow("*.wild.fixture.example"), allow(literal, { port: 80 })),
+      });
+      try {
+        for (const url of [`http://${router}/`, `https://${router}/`, `http://${literal}/`]) {
+          expect((await neighbours.http1(url)).error, url).toMatchObject({
+            code: "upstream.address",
+            reason: expect.stringContaining("on a network of this computer"),
+          });
+        }
+        expect((await internet.seen()).connections).toEqual([]);
+        expect((await neighbours.http1("https://good.wild.fixture.example/")).status).toBe(200);
+        await neighbours.setRules(rulesOf(allow(router, { port: 80, private: range })));
+        expect((await neighbours.http1(`http://${router}/`)).status).toBe(200);
+      } finally {
+        await neighbours.close();
+      }
+    },
+  );
 
   it("E05: a name that is resolved anew is checked anew, and one bad address refuses them all", async () => {
     expect((await proxy.http1("http://both.wild.fixture.example/")).error?.code).toBe("upstream.address");

@@ -706,6 +706,14 @@ export const mutants = [
     red: { file: proxyTests, tests: "an address that is not public is not dialled" },
   },
   {
+    name: "a neighbour with a public address is dialled",
+    promise: "only public addresses are dialled",
+    edits: [
+      { file: policy("address.ts"), search: "if (kind.public && !near) return undefined;", replace: "if (kind.public) return undefined;" },
+    ],
+    red: { file: policy("properties.test.ts"), tests: "a neighbour's address that looks public" },
+  },
+  {
     name: "an outgoing proxy is asked for an address",
     promise: "only public addresses are dialled",
     edits: [{ file: proxy("upstream.ts"), search: "if (isIP(unbracketed(host))) {", replace: "if (isIP(unbracketed(host)) === 5) {" }],

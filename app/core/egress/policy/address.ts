@@ -89,21 +89,49 @@ export function addressClass(ip: string, own: ReadonlySet<string>): AddressClass
 /**
  * Why an address may not be dialled; nothing where it may: it is public, or lies in `range`, the `private` of the rule that allowed
  * the request.
+ * @param networks those of this computer's interfaces, each as an address with its prefix: what is in one is a neighbour, a router or a
+ * store of files, however public its address looks
  */
-export function refuseAddress(ip: string, own: ReadonlySet<string>, range?: string): string | undefined {
+export function refuseAddress(ip: string, own: ReadonlySet<string>, range?: string, networks: readonly string[] = []): string | undefined {
   const kind = addressClass(ip, own);
-  if (kind.public) return undefined;
   const bytes = bytesOf(ip);
-  const opened = range !== undefined && bytes !== undefined && isIn(OWNABLE(), bytes) && !isIn(METADATA(), bytes) && inRange(ip, range);
-  return opened ? undefined : kind.what;
+  const near = kind.public && bytes !== undefined && isNear(bytes, networks);
+  if (kind.public && !near) return undefined;
+  const ownable = near || (bytes !== undefined && isIn(OWNABLE(), bytes));
+  const opened = range !== undefined && bytes !== undefined && ownable && !isIn(METADATA(), bytes) && inRange(ip, range);
+  if (opened) return undefined;
+  return kind.public ? "on a network of this computer" : kind.what;
 }
 
-/** Why a range cannot be a rule's `private`; nothing where it can. */
+/** What is wider is no network of neighbours, and a prefix of all bits is of an end of a line and says nothing of the other. */
+const WIDEST = { 4: 8, 16: 32 } as const;
+
+function isNear(bytes: readonly number[], networks: readonly string[]): boolean {
+  const reached = bytes.length === 16 && within(bytes, NAT64()) ? bytes.slice(12) : bytes;
+  return networks.some((network) => {
+    const [address = "", bits = ""] = network.split("/");
+    const prefix = bytesOf(address);
+    if (!prefix || prefix.length !== reached.length || !/^[0-9]{1,3}$/.test(bits)) return false;
+    return Number(bits) >= widest(prefix) && Number(bits) < prefix.length * 8 && within(reached, [prefix, Number(bits), ""]);
+  });
+}
+
+const widest = ({ length }: readonly number[]) => (length === 4 ? WIDEST[4] : WIDEST[16]);
+
+/** Why a range cannot be a rule's `private`; nothing where it can: it is one of private addresses, or a network of public ones. */
 export function checkPrivate(cidr: string): string | undefined {
   const range = parseCidr(cidr);
   if (!range) return `${JSON.stringify(cidr)} is no range of addresses such as 10.1.2.0/24.`;
   const inside = OWNABLE().some((wide) => wide[0].length === range[0].length && wide[1] <= range[1] && within(range[0], wide));
-  return inside ? undefined : `${cidr} does not lie within a range of private addresses.`;
+  return inside || isPublic(range) ? undefined : `${cidr} does not lie within a range of addresses that a network of a person's can have.`;
+}
+
+/** All of a range is: for neighbours, since all others with such addresses need no rule to say so. */
+function isPublic(range: Range): boolean {
+  const [bytes, bits] = range;
+  if (bits < widest(bytes) || (bytes.length === 16 && !within(bytes, GLOBAL_V6()))) return false;
+  const special = bytes.length === 4 ? SPECIAL_V4() : SPECIAL_V6();
+  return !special.some(([other, length]) => within(bytes, [other, Math.min(length, bits), ""]));
 }
 
 const isIn = (ranges: readonly Range[], bytes: readonly number[]) =>

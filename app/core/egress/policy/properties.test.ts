@@ -277,11 +277,50 @@ describe("E05, E14, E23: addresses", () => {
     ] as const)
       expect([ip, refuseAddress(ip, NONE, range)]).toEqual([ip, expect.any(String)]);
   });
+  describe("E23: a neighbour's address that looks public", () => {
+    const networks = [
+      "93.184.215.2/24",
+      "2606:2800:220:1::2/64",
+      "51.0.0.9/7",
+      "52.1.1.1/32",
+      "2a00::9/16",
+      "2a01:1::1/128",
+      "nonsense",
+      "1.2.3.4/x",
+    ];
+    const refuses = (ip: string, range?: string) => refuseAddress(ip, new Set(["93.184.215.2"]), range, networks);
+
+    it.each(["93.184.215.1", "93.184.215.255", "2606:2800:220:1::1", "2606:2800:220:1:ffff::1", "64:ff9b::5db8:d701"])(
+      "%s is refused",
+      (ip) => expect(refuses(ip)).toBe("on a network of this computer"),
+    );
+    it.each([
+      ["behind the router", "93.184.216.1"],
+      ["behind the router", "2606:2800:220:2::1"],
+      ["behind the router, through NAT64", "64:ff9b::5db8:d801"],
+      ["of a prefix that is too wide for neighbours", "50.1.1.1"],
+      ["of a prefix that is too wide for neighbours", "2a00:1::1"],
+      ["beside the end of a line", "52.1.1.2"],
+      ["beside the end of a line", "2a01:1::2"],
+      ["of no interface", "1.2.3.4"],
+    ])("control: one %s passes: %s", (_, ip) => expect(refuses(ip)).toBeUndefined());
+
+    it("is reached by a rule that names its range, and this computer's own is not", () => {
+      expect(refuses("93.184.215.1", "93.184.215.0/24")).toBeUndefined();
+      expect(refuses("2606:2800:220:1::1", "2606:2800:220:1::/64")).toBeUndefined();
+      expect(refuses("93.184.215.1", "93.184.216.0/24")).toEqual(expect.any(String));
+      expect(refuses("93.184.215.2", "93.184.215.0/24")).toBe("this computer");
+      expect(refuses("10.1.2.3", "93.184.215.0/24")).toBe("a private network");
+    });
+  });
+
   it.each([
     "0.0.0.0/0",
     "169.254.0.0/16",
-    "8.8.8.0/24",
+    "8.0.0.0/7",
     "::/0",
+    "2600::/16",
+    "203.0.0.0/16",
     "10.0.0.0/7",
     "100.0.0.0/8",
     "224.0.0.0/4",
@@ -290,8 +329,9 @@ describe("E05, E14, E23: addresses", () => {
   ])("no rule opens %s", (range) =>
     expect(checkDraft({ decision: "allow", host: "nas.example", private: range })).toEqual(expect.any(String)),
   );
-  it.each(["10.0.0.0/8", "192.168.1.5/32", "127.0.0.1/32", "fd12:3456::/32", "::1/128"])("control: a rule opens %s", (range) =>
-    expect(checkDraft({ decision: "allow", host: "nas.example", private: range })).toBeUndefined(),
+  it.each(["10.0.0.0/8", "192.168.1.5/32", "127.0.0.1/32", "fd12:3456::/32", "::1/128", "93.184.215.0/24", "2606:2800:220:1::/64"])(
+    "control: a rule opens %s",
+    (range) => expect(checkDraft({ decision: "allow", host: "nas.example", private: range })).toBeUndefined(),
   );
 
   it("whatever the bytes: nothing throws, and what is no address is not public and in no range", () => {

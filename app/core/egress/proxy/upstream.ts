@@ -418,9 +418,11 @@ export class Upstream {
 
 /** The addresses, none of which may be one that the target's rule does not let it have. */
 function refuseLocal({ host, private: range }: Target, addresses: Address[]): Address[] {
-  const own = new Set(Object.values(networkInterfaces()).flatMap((list) => (list ?? []).map(({ address }) => address)));
+  const interfaces = Object.values(networkInterfaces()).flatMap((list) => list ?? []);
+  const own = new Set(interfaces.map(({ address }) => address));
+  const networks = interfaces.flatMap(({ cidr }) => cidr ?? []);
   for (const { address } of addresses) {
-    const kind = refuseAddress(address, own, range);
+    const kind = refuseAddress(address, own, range, networks);
     if (kind === undefined) continue;
     const what = isIP(unbracketed(host)) ? `${host} is ${kind}` : `${host} resolves to ${address}, which is ${kind}`;
     throw new UpstreamFault(
