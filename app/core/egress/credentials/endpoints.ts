@@ -74,12 +74,26 @@ const GRANTING = new Set(
   member members memberships invite invites invitation invitations collaborator collaborators owner owners permission permissions acl acls
   share shares sharing grant grants delegates forwarders serviceaccount serviceaccounts runner runners
   sso saml scim impersonate impersonation session sessions login signin signup register password passwords certificates
+  assumerole assumerolewithwebidentity assumerolewithsaml getsessiontoken getfederationtoken
+  issuetoken generatetoken generateidtoken exchangetoken tokenexchange refreshaccesstoken tokenrefresh refreshsession
   batch $batch graphql generateaccesstoken signjwt signblob setiampolicy`.split(/\s+/),
 );
 
+/** What makes a new key of one, where a segment before says that it is about keys: alone these are rates of currencies, and the like. */
+const ISSUING = /^(?:exchange|issue|mint|refresh|renew)$/;
+const ABOUT_KEYS = /^(?:auth|authn|authentication|identity|jwt|sts)$/;
+
 /** The segment by which an endpoint grants access. A method behind a colon (`:setIamPolicy`) is one of its own. */
-export const grantingSegment = (segments: readonly string[]): string | undefined =>
-  segments.find((segment) => segment.split(":").some((part) => GRANTING.has(part.replaceAll(/[-_]/g, ""))));
+export function grantingSegment(segments: readonly string[]): string | undefined {
+  let before = "";
+  for (const segment of segments) {
+    for (const part of segment.split(":")) {
+      if (GRANTING.has(part.replaceAll(/[-_]/g, "")) || (ISSUING.test(part) && ABOUT_KEYS.test(before))) return segment;
+      before = part;
+    }
+  }
+  return undefined;
+}
 
 /** Endpoints anywhere at which a client logs in: what is in their bodies is a credential, and so is what they answer. */
 const LOGINS = endpoints(
