@@ -51,6 +51,9 @@ func (n *node) spot(name string) (*place, error) {
 	if n.local || n.tree.options.ReadOnly {
 		return nil, syscall.EROFS
 	}
+	if err := n.follow(); err != nil {
+		return nil, err
+	}
 	s := n.now()
 	if s.gone {
 		return nil, syscall.ENOENT
@@ -100,7 +103,7 @@ func (p *place) node() (*node, error) {
 	if p.lower == nil {
 		return nil, syscall.ENOENT
 	}
-	return p.dir.fromLower(p.lower, p.name), nil
+	return p.dir.fromLower(p.lower, p.name)
 }
 
 // length is a path's in bytes.
@@ -336,13 +339,17 @@ func (n *node) createBelow(p *place, flags, mode uint32) (ninep.Node, ninep.File
 		return nil, nil, err
 	}
 	object := made.(Object)
-	child := n.adopt(object, p.name)
+	child, err := n.adopt(object, p.name)
 	object.Drop()
+	if err != nil {
+		low.Close()
+		return nil, nil, err
+	}
 	return child, newFile(child, low, flags), nil
 }
 
 // adopt gives the node of a lower object that has just been made.
-func (n *node) adopt(low Object, name string) *node {
+func (n *node) adopt(low Object, name string) (*node, error) {
 	return n.lowerNode(low, name, low.QID())
 }
 
@@ -463,6 +470,9 @@ func (n *node) Link(name string, target ninep.Node) error {
 	s := of.now()
 	if p.inLayer(false) || of.inLayer(s) || s.gone {
 		return syscall.EPERM
+	}
+	if err := of.ordinary(s.low, false); err != nil {
+		return err
 	}
 	if of.isLink() {
 		if text, err := of.Readlink(); err != nil || p.staysApart(text) {
