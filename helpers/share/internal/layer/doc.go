@@ -9,6 +9,9 @@
 // its answer. Sync makes it durable. What was being written when the machine or the process ended is cut off at the next Open (a torn tail); a
 // record that is damaged and followed by others is an error that names its place, and nothing is changed then.
 //
+// A change after which the log could not be read again (two nodes at one name, one in no directory or in itself, a field that no record
+// holds) is refused whatever the caller meant by it, and nothing of it is written.
+//
 // A node stands for one name. It has the identity of what it was made from (Base), so that whoever applies it can see whether
 // the folder's file is still that one. A name that the task deleted is a node too (Whiteout). Directories in which
 // something changed have a node without a change of their own (Passing), so that every node's path is known.

@@ -242,41 +242,45 @@ func (l *Layer) verify() error {
 	return nil
 }
 
-// check refuses what would leave names without a directory, two nodes at one name, or a directory inside itself.
+// check refuses steps that no graph could take: what a record of the log cannot hold, too.
 func (l *Layer) check(ops []op) error {
+	removed := map[ID]bool{}
 	for _, o := range ops {
 		if o.qid != nil {
 			continue
 		}
 		if o.put == nil {
-			if o.remove == RootID || l.nodes[o.remove] == nil {
+			if o.remove == RootID || l.nodes[o.remove] == nil || removed[o.remove] {
 				return fmt.Errorf("node %d cannot be removed", o.remove)
 			}
+			removed[o.remove] = true
 			continue
 		}
 		n := o.put
 		switch {
-		case n.ID == 0, n.ID != RootID && (n.Name == "" || n.Parent == 0):
+		case n.ID == 0, n.ID != RootID && (n.Name == "" || n.Parent == 0), n.ID == n.Parent:
 			return fmt.Errorf("node %d has no place", n.ID)
 		case n.ID == RootID && (n.Parent != 0 || n.Name != "" || n.Kind != Directory || n.Whiteout):
 			return errors.New("the root is no directory")
+		case !n.fitsRecord():
+			return fmt.Errorf("node %d does not fit into a record", n.ID)
 		}
 	}
 	return nil
 }
 
-// holdsTogether refuses a change after which a node would be in no directory, which the next Open would take for damage.
+// holdsTogether refuses a change after which the next Open would take the graph for damaged: a node in no directory or in itself, two nodes
+// at one name. Callers may be wrong about what they change; what is in the log already must stay readable.
 func (l *Layer) holdsTogether(ops []op) error {
-	put, removed := map[ID]*Node{}, map[ID]bool{}
+	put, removed := map[ID]*Node{}, map[ID]bool{} // one step for each node, see lasting
+	left := map[ID]bool{}                         // what lies below may be left without a directory
 	for _, o := range ops {
 		switch {
 		case o.qid != nil:
 		case o.put != nil:
 			put[o.put.ID] = o.put
-			delete(removed, o.put.ID)
 		default:
 			removed[o.remove] = true
-			delete(put, o.remove)
 		}
 	}
 	node := func(id ID) *Node {
@@ -288,6 +292,11 @@ func (l *Layer) holdsTogether(ops []op) error {
 		}
 		return l.nodes[id]
 	}
+	type place struct {
+		dir  ID
+		name string
+	}
+	places := map[place]ID{}
 	for id, n := range put {
 		if id == RootID {
 			continue
@@ -295,23 +304,40 @@ func (l *Layer) holdsTogether(ops []op) error {
 		if parent := node(n.Parent); parent == nil || !parent.mayHold() {
 			return fmt.Errorf("node %d would be in no directory", id)
 		}
+		at := place{n.Parent, n.Name}
+		other, taken := places[at]
+		if !taken {
+			if other = l.children[n.Parent][n.Name]; other != id {
+				there := node(other)
+				taken = there != nil && there.Parent == n.Parent && there.Name == n.Name
+			}
+		}
+		if taken {
+			return fmt.Errorf("nodes %d and %d would have one name", other, id)
+		}
+		places[at] = id
 		old := l.nodes[id]
 		if !n.mayHold() && old != nil && old.mayHold() {
-			removed[id] = true // so that what is below it is looked at
+			left[id] = true
 		}
-		if old == nil || old.Parent == n.Parent {
+		if old != nil && old.Parent == n.Parent {
 			continue
 		}
-		for at := node(n.Parent); at != nil && at.ID != RootID; at = node(at.Parent) {
-			if at.ID == id {
+		// Up to the root, or from a new node to the first that is not one: a way that leads back leads over what was moved, or over new
+		// nodes alone.
+		steps := 0
+		for at := node(n.Parent); at != nil && at.ID != RootID && !(old == nil && l.nodes[at.ID] != nil); at = node(at.Parent) {
+			if steps++; at.ID == id || steps > len(l.nodes)+len(put) {
 				return fmt.Errorf("node %d would be in itself", id)
 			}
 		}
 	}
-	for id := range removed {
-		for _, child := range l.children[id] {
-			if n := node(child); n != nil && n.Parent == id {
-				return fmt.Errorf("node %d would be in no directory", child)
+	for _, gone := range []map[ID]bool{removed, left} {
+		for id := range gone {
+			for _, child := range l.children[id] {
+				if n := node(child); n != nil && n.Parent == id {
+					return fmt.Errorf("node %d would be in no directory", child)
+				}
 			}
 		}
 	}
@@ -494,6 +520,7 @@ func (l *Layer) change(steps []Op) error {
 	if l.failed != nil {
 		return l.failed
 	}
+	steps = lasting(steps)
 	if err := l.fits(steps); err != nil {
 		return err
 	}
@@ -532,6 +559,34 @@ func (l *Layer) change(steps []Op) error {
 		}
 	}
 	return nil
+}
+
+// lasting leaves each node its last step: one that stood at a name only between two steps would take it from the node that has it after
+// them.
+func lasting(steps []Op) []Op {
+	if len(steps) < 2 {
+		return steps
+	}
+	of := func(o Op) ID {
+		switch {
+		case o.qid != nil:
+			return 0
+		case o.put != nil:
+			return o.put.ID
+		}
+		return o.remove
+	}
+	last := make(map[ID]int, len(steps))
+	for i, o := range steps {
+		last[of(o)] = i
+	}
+	kept := make([]Op, 0, len(steps))
+	for i, o := range steps {
+		if o.qid != nil || last[of(o)] == i {
+			kept = append(kept, o)
+		}
+	}
+	return kept
 }
 
 // Fits tells whether the layer may hold what a change would add; a Full when not.

@@ -70,7 +70,8 @@ func (n *node) open(flags uint32) (*file, error) {
 		if writes || flags&(openTrunc|openAppend) != 0 {
 			return nil, syscall.EISDIR
 		}
-		return n.openDir(s)
+		n.refind()
+		return n.openDir(n.now())
 	case n.isLink():
 		return nil, syscall.ELOOP
 	case flags&openDir != 0:

@@ -218,6 +218,11 @@ func (n *node) ensure() (*layer.Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	if t.layer.Child(parent.ID, n.name) != nil || n.isDir() && !n.inPlace() {
+		// The host put something else there, or took it elsewhere, while the guest held this one. What has the name now, or may get it, is
+		// another node's.
+		return nil, syscall.ESTALE
+	}
 	b, err := Identity(s.low, layer.Join(n.parent.lowerPath(), n.name))
 	if err != nil {
 		return nil, err

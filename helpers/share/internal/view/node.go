@@ -169,7 +169,7 @@ func (n *node) walk(name string) (*node, error) {
 	if t.isLocal(n, name) {
 		return n.localChild(name), nil
 	}
-	for {
+	for sought := false; ; {
 		s := n.now()
 		e := t.child(s.id, name)
 		if e != nil {
@@ -177,10 +177,20 @@ func (n *node) walk(name string) (*node, error) {
 				return child, err
 			}
 		}
-		if s.low == nil || s.gone {
+		if s.gone {
 			return nil, syscall.ENOENT
 		}
-		walked, err := s.low.Walk(name)
+		var walked ninep.Node
+		err := error(syscall.ENOENT)
+		if s.low != nil {
+			walked, err = s.low.Walk(name)
+		}
+		if err == syscall.ENOENT && s.id != 0 && !sought {
+			sought = true
+			if n.refind(); n.now().low != s.low {
+				continue
+			}
+		}
 		if err != nil {
 			return nil, err
 		}

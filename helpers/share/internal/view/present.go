@@ -63,19 +63,16 @@ func (t *Tree) lookBelow(path []string) Look {
 // Tree.names.
 func (n *node) follow() error {
 	t, s := n.tree, n.now()
-	if t.options.Layered == nil || s.low == nil || s.gone || n.parentNode() == nil || t.opaque(s.id) {
+	if s.id != 0 {
+		n.refind()
+		return nil
+	}
+	if s.low == nil || s.gone || n.parentNode() == nil {
 		return nil
 	}
 	place, err := s.low.Place()
-	if err == nil && (place == strings.Join(n.path(), "/") || place == n.lowerPath()) {
-		return nil
-	}
-	if s.id != 0 {
-		n.relook(s.id)
-		return nil
-	}
-	if err != nil {
-		return nil // the folder's own answer to whatever is done in it
+	if err != nil || place == strings.Join(n.path(), "/") || place == n.lowerPath() {
+		return nil // or the folder's own answer to whatever is done in it
 	}
 	at := t.root
 	at.Hold()
@@ -88,22 +85,28 @@ func (n *node) follow() error {
 		at = next
 	}
 	defer at.Drop()
-	if at != n {
+	if at != n || !n.inPlace() {
 		return syscall.ESTALE
 	}
 	return nil
 }
 
-// relook makes what stands at a directory's place in the folder now its own, for one that the layer has: the task's things in it stay
-// where the task put them.
-func (n *node) relook(id layer.ID) {
-	t := n.tree
-	e, parent := t.layer.Get(id), n.parentNode()
-	if e == nil || parent == nil {
+// refind makes what stands at a directory's place in the folder now its own, for one that the layer has, where that is another one since the
+// host took it away or made it anew. The task's things in it stay where the task put them.
+func (n *node) refind() {
+	t, s := n.tree, n.now()
+	parent := n.parentNode()
+	e := n.entry(s)
+	if parent == nil || e == nil || e.Opaque || e.Base == nil || e.Whiteout {
 		return
 	}
+	if s.low != nil {
+		if place, err := s.low.Place(); err == nil && place == e.Base.Path {
+			return
+		}
+	}
 	if low := t.lowerOf(parent, parent.now(), e); low != nil {
-		n.become(low, id)
+		n.become(low, s.id)
 		return
 	}
 	t.mu.Lock()
@@ -113,28 +116,12 @@ func (n *node) relook(id layer.ID) {
 	t.mu.Unlock()
 }
 
-// inPlace tells whether a node that the layer knows nothing of is where the guest last named it.
+// inPlace tells whether the folder has a node that the layer knows nothing of where the guest last named it.
 func (n *node) inPlace() bool {
-	t := n.tree
-	t.mu.Lock()
-	parent, name, low := n.parent, n.name, n.low
-	if parent == nil || low == nil {
-		t.mu.Unlock()
+	low := n.now().low
+	if low == nil || n.parentNode() == nil {
 		return true
 	}
-	parent.Hold()
-	low.Hold()
-	t.mu.Unlock()
-	defer parent.Drop()
-	defer low.Drop()
-	above := parent.now().low
-	if above == nil {
-		return false
-	}
-	found, err := above.Walk(name)
-	if err != nil {
-		return false
-	}
-	defer found.Drop()
-	return sameObject(found.(Object), low)
+	place, err := low.Place()
+	return err == nil && place == n.lowerPath()
 }
