@@ -54,6 +54,7 @@ type Layer struct {
 	// objects are the nodes that are something of the folder's themselves, by the path that it has there.
 	objects  map[string]ID
 	log      *os.File
+	form     form // of the log
 	logBytes int64
 	records  int
 	texts    int64 // see MaxTexts
@@ -125,6 +126,9 @@ func (l *Layer) open(root Base, rootQID uint64) error {
 	if err := l.verify(); err != nil {
 		return err
 	}
+	if err := l.renewForm(); err != nil {
+		return err
+	}
 	if l.nodes[RootID] == nil {
 		b := root
 		b.Path = ""
@@ -156,7 +160,7 @@ func (l *Layer) readSnapshot() error {
 	if err != nil {
 		return err
 	}
-	end, err := readRecords(snapshotFile, data, func(r *record) error { return l.replay(r) })
+	end, _, err := readRecords(snapshotFile, data, func(r *record) error { return l.replay(r) })
 	if err == nil && end != int64(len(data)) {
 		// It was written whole before it got its name, so nothing can have interrupted it.
 		err = &CorruptError{File: snapshotFile, Offset: end, What: "it ends in the middle of a record"}
@@ -182,7 +186,7 @@ func (l *Layer) readLog() error {
 	end := int64(0)
 	if len(data) > 0 {
 		before := l.seq
-		if end, err = readRecords(logFile, data, func(r *record) error {
+		if end, l.form, err = readRecords(logFile, data, func(r *record) error {
 			if r.seq <= before {
 				return nil // the snapshot has it: the process ended between the snapshot and the new log
 			}
@@ -197,14 +201,32 @@ func (l *Layer) readLog() error {
 			return err
 		}
 	}
-	if end == 0 {
-		if _, err := f.WriteString(header); err != nil {
-			return err
-		}
-		end = int64(len(header))
-	}
 	l.logBytes = end
+	if end == 0 {
+		return l.beginLog()
+	}
 	return nil
+}
+
+// beginLog gives an empty log a form of its own.
+func (l *Layer) beginLog() error {
+	l.form = newForm()
+	if _, err := l.log.WriteString(l.form.header()); err != nil {
+		return err
+	}
+	l.logBytes, l.records = int64(headerBytes), 0
+	return nil
+}
+
+// renewForm writes a layer of an older version anew. One that cannot be stays as it is.
+func (l *Layer) renewForm() error {
+	if l.form.mark != nil || l.compact() != nil {
+		return nil
+	}
+	if err := l.log.Truncate(0); err != nil {
+		return err
+	}
+	return l.beginLog() // should this fail, the next Open does it: the snapshot has everything
 }
 
 // replay checks a record against the graph and takes it in.
@@ -631,7 +653,7 @@ func (l *Layer) append(r *record) error {
 	all := parts(r.ops)
 	for i, ops := range all {
 		part := record{seq: r.seq, timeMs: r.timeMs, ops: ops, more: i < len(all)-1}
-		b, err := part.encode()
+		b, err := part.encode(l.form)
 		if err == nil {
 			_, err = l.log.Write(b)
 		}
@@ -680,10 +702,11 @@ func (l *Layer) compact() error {
 		_ = unix.Unlinkat(l.dir, snapshotNew, 0)
 		return unwrapErrno(err)
 	}
-	if err := l.log.Truncate(int64(len(header))); err != nil {
+	begin := int64(len(l.form.header()))
+	if err := l.log.Truncate(begin); err != nil {
 		return unwrapErrno(err)
 	}
-	l.logBytes, l.records, l.noCompact = int64(len(header)), 0, 0
+	l.logBytes, l.records, l.noCompact = begin, 0, 0
 	return nil
 }
 
@@ -694,7 +717,11 @@ func (l *Layer) writeSnapshot(f *os.File) error {
 		ids = append(ids, id)
 	}
 	sort.Slice(ids, func(i, j int) bool { return ids[i] < ids[j] })
-	if _, err := f.WriteString(header); err != nil {
+	form := l.form
+	if form.mark == nil {
+		form = newForm()
+	}
+	if _, err := f.WriteString(form.header()); err != nil {
 		return err
 	}
 	ops := make([]op, 0, len(ids)+len(l.qids))
@@ -710,7 +737,7 @@ func (l *Layer) writeSnapshot(f *os.File) error {
 	}
 	for i, ops := range records {
 		r := record{seq: l.seq - uint64(len(records)-1-i), timeMs: time.Now().UnixMilli(), ops: ops}
-		b, err := r.encode()
+		b, err := r.encode(form)
 		if err != nil {
 			return err
 		}
