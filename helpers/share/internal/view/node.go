@@ -395,6 +395,9 @@ func (t *Tree) lowerOf(dir *node, s state, e *layer.Node) Object {
 	if e.Base == nil || e.Kind == layer.Directory && e.Opaque || e.Kind == layer.File && e.Content != 0 || e.Kind == layer.Link && e.Target != "" {
 		return nil
 	}
+	if slices.ContainsFunc(layer.Components(e.Base.Path), t.hidden) {
+		return nil // it was moved before such names were hidden, and what the folder has there now is none of the task's
+	}
 	var low Object
 	if parent := t.layer.Get(s.id); s.low != nil && parent != nil && parent.Base != nil && e.Base.Path == layer.Join(parent.Base.Path, e.Name) {
 		if walked, err := s.low.Walk(e.Name); err == nil {
