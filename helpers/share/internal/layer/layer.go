@@ -878,6 +878,25 @@ func (l *Layer) Children(parent ID) []*Node {
 	return nodes
 }
 
+// Names gives the names of a directory's nodes, sorted: for whoever looks at many of them one after the other.
+func (l *Layer) Names(parent ID) []string {
+	l.mu.RLock()
+	names := make([]string, 0, len(l.children[parent]))
+	for name := range l.children[parent] {
+		names = append(names, name)
+	}
+	l.mu.RUnlock()
+	sort.Strings(names)
+	return names
+}
+
+// CountChildren is how many nodes a directory has.
+func (l *Layer) CountChildren(parent ID) int {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return len(l.children[parent])
+}
+
 // HasChildren tells whether a directory has any node.
 func (l *Layer) HasChildren(parent ID) bool {
 	l.mu.RLock()
