@@ -20,10 +20,20 @@ import (
 
 // mountKept is mount with what would be destroyed kept as versions, as rw is served.
 func (r *rig) mountKept() {
+	r.mountWith(openDir(r.t, r.t.TempDir()), openDir(r.t, r.root), openDir(r.t, "/proc/self/fd"))
+}
+
+// mountWith is mountKept with descriptors of the caller's; store -1: nothing is kept, and nothing reaches the folder.
+func (r *rig) mountWith(store, folder, proc int) (kept *versions.Store) {
 	r.t.Helper()
-	kept, err := versions.Open(versions.Options{Store: openDir(r.t, r.t.TempDir()), Proc: openDir(r.t, "/proc/self/fd"), Writer: "task-1", KeepDays: 30, LimitBytes: 1 << 40})
-	must(r.t, err)
-	lower, err := hostfs.New(hostfs.Options{Root: openDir(r.t, r.root), Proc: openDir(r.t, "/proc/self/fd"), UID: 1000, GID: 1000, Versions: kept})
+	with := hostfs.Options{Root: folder, Proc: proc, UID: 1000, GID: 1000, ReadOnly: store < 0}
+	if store >= 0 {
+		var err error
+		kept, err = versions.Open(versions.Options{Store: store, Proc: proc, Writer: "task-1", KeepDays: 30, LimitBytes: 1 << 40})
+		must(r.t, err)
+		with.Versions = kept
+	}
+	lower, err := hostfs.New(with)
 	must(r.t, err)
 	root := lower.Root().(view.Object)
 	defer root.Drop()
@@ -32,11 +42,14 @@ func (r *rig) mountKept() {
 	l, err := layer.Open(openDir(r.t, r.layer), *base, root.QID().Path)
 	must(r.t, err)
 	o := view.Options{Lower: lower, Layer: l, UID: 1000, GID: 1000}
-	r.options(&o)
+	if r.options != nil {
+		r.options(&o)
+	}
 	tree, err := view.New(o)
 	must(r.t, err)
 	r.lower, r.l, r.tree = lower, l, tree
 	r.t.Cleanup(r.unmount)
+	return kept
 }
 
 func (r *rig) hostRename(from, to string) {
