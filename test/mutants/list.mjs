@@ -173,7 +173,7 @@ export const mutants = [
     edits: [
       {
         file: share("view/present.go"),
-        search: 'if err != nil || place == strings.Join(n.path(), "/") || place == n.lowerPath() {',
+        search: 'if err != nil || place == strings.Join(n.path(), "/") || n.isAt(place, s.low) {',
         replace: 'if err == nil || place == strings.Join(n.path(), "/") {',
       },
     ],

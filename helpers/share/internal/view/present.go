@@ -71,7 +71,7 @@ func (n *node) follow() error {
 		return nil
 	}
 	place, err := s.low.Place()
-	if err != nil || place == strings.Join(n.path(), "/") || place == n.lowerPath() {
+	if err != nil || place == strings.Join(n.path(), "/") || n.isAt(place, s.low) {
 		return nil // or the folder's own answer to whatever is done in it
 	}
 	at := t.root
@@ -101,7 +101,7 @@ func (n *node) refind() {
 		return
 	}
 	if s.low != nil {
-		if place, err := s.low.Place(); err == nil && place == e.Base.Path {
+		if place, err := s.low.Place(); err == nil && n.isAt(place, s.low) {
 			return
 		}
 	}
@@ -123,5 +123,23 @@ func (n *node) inPlace() bool {
 		return true
 	}
 	place, err := low.Place()
-	return err == nil && place == n.lowerPath()
+	return err == nil && n.isAt(place, low)
+}
+
+// isAt tells whether a lower object, which the host says is at a place, is where the folder should have the node. A host that folds case
+// tells the spelling that somebody asked for first.
+func (n *node) isAt(place string, low Object) bool {
+	want := n.lowerPath()
+	if place == want {
+		return true
+	}
+	if !strings.EqualFold(place, want) {
+		return false
+	}
+	found, err := n.tree.resolve(want)
+	if err != nil {
+		return false
+	}
+	defer found.Drop()
+	return sameObject(found, low)
 }
