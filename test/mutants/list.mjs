@@ -156,6 +156,57 @@ export const mutants = [
     red: { folder: "./internal/activity", tests: "TestAReaderThatCannotRecordMakesTheGuestWait_AndThenGetsEverything" },
   },
   {
+    name: "what the guest has open is written by whatever name the host has given it",
+    promise: "what the host would obey waits for its user",
+    edits: [
+      {
+        file: share("view/present.go"),
+        search: "if t.options.Layered(path, directory, func(",
+        replace: "if false && t.options.Layered(path, directory, func(",
+      },
+    ],
+    red: { folder: "./internal/view", tests: "TestNothingThatTheGuestHasOpenIsWrittenOnceTheHostGaveItAProtectedName" },
+  },
+  {
+    name: "a directory that the host renamed is judged by the name that the guest walked to it by",
+    promise: "what the host would obey waits for its user",
+    edits: [
+      {
+        file: share("view/present.go"),
+        search: 'if err != nil || place == strings.Join(n.path(), "/") || n.isAt(place, s.low) {',
+        replace: 'if err == nil || place == strings.Join(n.path(), "/") {',
+      },
+    ],
+    red: { folder: "./internal/view", tests: "TestNothingIsMadeInADirectoryThatTheHostGaveAProtectedName" },
+  },
+  {
+    name: "a layer takes a second node at a name",
+    promise: "a task's changes stay readable",
+    edits: [{ file: share("layer/layer.go"), search: "if taken {\n\t\t\treturn fmt.Errorf(\"nodes", replace: "if taken && false {\n\t\t\treturn fmt.Errorf(\"nodes" }],
+    red: { folder: "./internal/layer", tests: "TestAChangeThatNoLogCouldBeReadWithIsRefusedAndNothingOfItIsWritten" },
+  },
+  {
+    name: "anything that looks like a record of a log is one",
+    promise: "a task's changes stay readable",
+    edits: [
+      { file: share("layer/record.go"), search: "\t\tif f.mark != nil {\n\t\t\tnext", replace: "\t\tif false {\n\t\t\tnext" },
+      { file: share("layer/record.go"), search: "case !bytes.Equal(data[frameBytes:begin], f.mark):", replace: "case false:" },
+    ],
+    red: { folder: "./internal/layer", tests: "TestATornTailIsCutOffWhateverTheGuestWroteIntoIt" },
+  },
+  {
+    name: "a moved file is read by a name that is hidden",
+    promise: "a hidden name is not there for the guest",
+    edits: [
+      {
+        file: share("view/node.go"),
+        search: "if slices.ContainsFunc(layer.Components(e.Base.Path), t.hidden) {",
+        replace: "if false {",
+      },
+    ],
+    red: { folder: "./internal/view", tests: "TestWhatWasMovedBeforeItsNameWasHiddenShowsNothingThatTheFolderHasThereNow" },
+  },
+  {
     name: "the first part of a large change counts without its last",
     promise: "a change of the layer is whole",
     edits: [{ file: share("layer/record.go"), search: "begun = r", replace: "begun = nil" }],

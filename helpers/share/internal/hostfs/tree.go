@@ -38,7 +38,7 @@ type Tree struct {
 	folding   folding
 	// isProcessRoot: the folder is the whole of what this process sees.
 	isProcessRoot bool
-	spans     atomic.Int64 // of all open files
+	spans         atomic.Int64 // of all open files
 }
 
 var _ ninep.Tree = (*Tree)(nil)
@@ -126,6 +126,77 @@ func (n *node) isAway() bool {
 		at.Drop()
 		at = up
 	}
+}
+
+// Place tells where in the folder the object is right now, as a path, whatever it was walked by. ENOENT: it has no name, so that only
+// what has it open finds it. ESTALE: it has left the folder, or nobody can tell what it is called.
+func (n *node) Place() (string, error) {
+	t := n.tree
+	root := "/"
+	if !t.isProcessRoot {
+		var err error
+		if root, err = t.options.where(t.root.number()); err != nil {
+			return "", syscall.ESTALE
+		}
+		root = strings.TrimSuffix(root, "/") + "/"
+	}
+	if n.kind != directory && n.isLost() {
+		return "", n.isNameless()
+	}
+	below := ""
+	n.Hold()
+	at := n
+	defer func() { at.Drop() }()
+	for at != t.root {
+		path, err := t.options.where(at.number())
+		if err == nil {
+			if !strings.HasPrefix(path, root) || len(path) == len(root) {
+				return "", syscall.ESTALE
+			}
+			if strings.HasSuffix(path, deleted) {
+				if err := at.isNameless(); err != syscall.ESTALE {
+					return "", err
+				}
+				up, name, err := at.whereabouts()
+				if err != nil {
+					return "", syscall.ESTALE
+				}
+				up.Drop()
+				if !strings.HasSuffix(name, deleted) {
+					return "", syscall.ESTALE
+				} // else it is called so
+			}
+			return path[len(root):] + below, nil
+		}
+		// A path longer than the kernel tells: by the directory above, if it still has the name.
+		up, name, err := at.whereabouts()
+		if err != nil {
+			return "", syscall.ESTALE
+		}
+		at.Drop()
+		at, below = up, "/"+name+below
+	}
+	return strings.TrimPrefix(below, "/"), nil
+}
+
+// isNameless is ENOENT for an object that nothing in the folder leads to, also once the guard has made it so before it is written; ESTALE
+// for one that has a name.
+func (n *node) isNameless() error {
+	var st unix.Stat_t
+	if err := n.Stat(&st); err != nil {
+		return err
+	}
+	if st.Nlink == 0 {
+		return syscall.ENOENT
+	}
+	if g := n.tree.guard; g != nil && n.held.Load() != nil && n.isLost() {
+		i := g.lock(n)
+		defer i.change.Unlock()
+		if i.taken || i.foreign {
+			return syscall.ENOENT // see change
+		}
+	}
+	return syscall.ESTALE
 }
 
 // stay refuses what is about to be done with an object that has left the folder.

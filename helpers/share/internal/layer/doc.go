@@ -7,7 +7,11 @@
 //
 // A change of the graph is one record, or several for one that is large: whole or not at all, and in the log before the guest has
 // its answer. Sync makes it durable. What was being written when the machine or the process ended is cut off at the next Open (a torn tail); a
-// record that is damaged and followed by others is an error that names its place, and nothing is changed then.
+// record that is damaged and followed by others is an error that names its place, and nothing is changed then. What follows is told by the log's random mark,
+// so that nothing a guest writes into a name or attribute passes for a record.
+//
+// A change after which the log could not be read again (two nodes at one name, one in no directory or in itself, a field that no record
+// holds) is refused whatever the caller meant by it, and nothing of it is written.
 //
 // A node stands for one name. It has the identity of what it was made from (Base), so that whoever applies it can see whether
 // the folder's file is still that one. A name that the task deleted is a node too (Whiteout). Directories in which

@@ -54,6 +54,7 @@ type Layer struct {
 	// objects are the nodes that are something of the folder's themselves, by the path that it has there.
 	objects  map[string]ID
 	log      *os.File
+	form     form // of the log
 	logBytes int64
 	records  int
 	texts    int64 // see MaxTexts
@@ -125,6 +126,9 @@ func (l *Layer) open(root Base, rootQID uint64) error {
 	if err := l.verify(); err != nil {
 		return err
 	}
+	if err := l.renewForm(); err != nil {
+		return err
+	}
 	if l.nodes[RootID] == nil {
 		b := root
 		b.Path = ""
@@ -156,7 +160,7 @@ func (l *Layer) readSnapshot() error {
 	if err != nil {
 		return err
 	}
-	end, err := readRecords(snapshotFile, data, func(r *record) error { return l.replay(r) })
+	end, _, err := readRecords(snapshotFile, data, func(r *record) error { return l.replay(r) })
 	if err == nil && end != int64(len(data)) {
 		// It was written whole before it got its name, so nothing can have interrupted it.
 		err = &CorruptError{File: snapshotFile, Offset: end, What: "it ends in the middle of a record"}
@@ -182,7 +186,7 @@ func (l *Layer) readLog() error {
 	end := int64(0)
 	if len(data) > 0 {
 		before := l.seq
-		if end, err = readRecords(logFile, data, func(r *record) error {
+		if end, l.form, err = readRecords(logFile, data, func(r *record) error {
 			if r.seq <= before {
 				return nil // the snapshot has it: the process ended between the snapshot and the new log
 			}
@@ -197,14 +201,32 @@ func (l *Layer) readLog() error {
 			return err
 		}
 	}
-	if end == 0 {
-		if _, err := f.WriteString(header); err != nil {
-			return err
-		}
-		end = int64(len(header))
-	}
 	l.logBytes = end
+	if end == 0 {
+		return l.beginLog()
+	}
 	return nil
+}
+
+// beginLog gives an empty log a form of its own.
+func (l *Layer) beginLog() error {
+	l.form = newForm()
+	if _, err := l.log.WriteString(l.form.header()); err != nil {
+		return err
+	}
+	l.logBytes, l.records = int64(headerBytes), 0
+	return nil
+}
+
+// renewForm writes a layer of an older version anew. One that cannot be stays as it is.
+func (l *Layer) renewForm() error {
+	if l.form.mark != nil || l.compact() != nil {
+		return nil
+	}
+	if err := l.log.Truncate(0); err != nil {
+		return err
+	}
+	return l.beginLog() // should this fail, the next Open does it: the snapshot has everything
 }
 
 // replay checks a record against the graph and takes it in.
@@ -242,41 +264,45 @@ func (l *Layer) verify() error {
 	return nil
 }
 
-// check refuses what would leave names without a directory, two nodes at one name, or a directory inside itself.
+// check refuses steps that no graph could take: what a record of the log cannot hold, too.
 func (l *Layer) check(ops []op) error {
+	removed := map[ID]bool{}
 	for _, o := range ops {
 		if o.qid != nil {
 			continue
 		}
 		if o.put == nil {
-			if o.remove == RootID || l.nodes[o.remove] == nil {
+			if o.remove == RootID || l.nodes[o.remove] == nil || removed[o.remove] {
 				return fmt.Errorf("node %d cannot be removed", o.remove)
 			}
+			removed[o.remove] = true
 			continue
 		}
 		n := o.put
 		switch {
-		case n.ID == 0, n.ID != RootID && (n.Name == "" || n.Parent == 0):
+		case n.ID == 0, n.ID != RootID && (n.Name == "" || n.Parent == 0), n.ID == n.Parent:
 			return fmt.Errorf("node %d has no place", n.ID)
 		case n.ID == RootID && (n.Parent != 0 || n.Name != "" || n.Kind != Directory || n.Whiteout):
 			return errors.New("the root is no directory")
+		case !n.fitsRecord():
+			return fmt.Errorf("node %d does not fit into a record", n.ID)
 		}
 	}
 	return nil
 }
 
-// holdsTogether refuses a change after which a node would be in no directory, which the next Open would take for damage.
+// holdsTogether refuses a change after which the next Open would take the graph for damaged: a node in no directory or in itself, two nodes
+// at one name. Callers may be wrong about what they change; what is in the log already must stay readable.
 func (l *Layer) holdsTogether(ops []op) error {
-	put, removed := map[ID]*Node{}, map[ID]bool{}
+	put, removed := map[ID]*Node{}, map[ID]bool{} // one step for each node, see lasting
+	left := map[ID]bool{}                         // what lies below may be left without a directory
 	for _, o := range ops {
 		switch {
 		case o.qid != nil:
 		case o.put != nil:
 			put[o.put.ID] = o.put
-			delete(removed, o.put.ID)
 		default:
 			removed[o.remove] = true
-			delete(put, o.remove)
 		}
 	}
 	node := func(id ID) *Node {
@@ -288,6 +314,11 @@ func (l *Layer) holdsTogether(ops []op) error {
 		}
 		return l.nodes[id]
 	}
+	type place struct {
+		dir  ID
+		name string
+	}
+	places := map[place]ID{}
 	for id, n := range put {
 		if id == RootID {
 			continue
@@ -295,23 +326,40 @@ func (l *Layer) holdsTogether(ops []op) error {
 		if parent := node(n.Parent); parent == nil || !parent.mayHold() {
 			return fmt.Errorf("node %d would be in no directory", id)
 		}
+		at := place{n.Parent, n.Name}
+		other, taken := places[at]
+		if !taken {
+			if other = l.children[n.Parent][n.Name]; other != id {
+				there := node(other)
+				taken = there != nil && there.Parent == n.Parent && there.Name == n.Name
+			}
+		}
+		if taken {
+			return fmt.Errorf("nodes %d and %d would have one name", other, id)
+		}
+		places[at] = id
 		old := l.nodes[id]
 		if !n.mayHold() && old != nil && old.mayHold() {
-			removed[id] = true // so that what is below it is looked at
+			left[id] = true
 		}
-		if old == nil || old.Parent == n.Parent {
+		if old != nil && old.Parent == n.Parent {
 			continue
 		}
-		for at := node(n.Parent); at != nil && at.ID != RootID; at = node(at.Parent) {
-			if at.ID == id {
+		// Up to the root, or from a new node to the first that is not one: a way that leads back leads over what was moved, or over new
+		// nodes alone.
+		steps := 0
+		for at := node(n.Parent); at != nil && at.ID != RootID && !(old == nil && l.nodes[at.ID] != nil); at = node(at.Parent) {
+			if steps++; at.ID == id || steps > len(l.nodes)+len(put) {
 				return fmt.Errorf("node %d would be in itself", id)
 			}
 		}
 	}
-	for id := range removed {
-		for _, child := range l.children[id] {
-			if n := node(child); n != nil && n.Parent == id {
-				return fmt.Errorf("node %d would be in no directory", child)
+	for _, gone := range []map[ID]bool{removed, left} {
+		for id := range gone {
+			for _, child := range l.children[id] {
+				if n := node(child); n != nil && n.Parent == id {
+					return fmt.Errorf("node %d would be in no directory", child)
+				}
 			}
 		}
 	}
@@ -494,6 +542,7 @@ func (l *Layer) change(steps []Op) error {
 	if l.failed != nil {
 		return l.failed
 	}
+	steps = lasting(steps)
 	if err := l.fits(steps); err != nil {
 		return err
 	}
@@ -532,6 +581,34 @@ func (l *Layer) change(steps []Op) error {
 		}
 	}
 	return nil
+}
+
+// lasting leaves each node its last step: one that stood at a name only between two steps would take it from the node that has it after
+// them.
+func lasting(steps []Op) []Op {
+	if len(steps) < 2 {
+		return steps
+	}
+	of := func(o Op) ID {
+		switch {
+		case o.qid != nil:
+			return 0
+		case o.put != nil:
+			return o.put.ID
+		}
+		return o.remove
+	}
+	last := make(map[ID]int, len(steps))
+	for i, o := range steps {
+		last[of(o)] = i
+	}
+	kept := make([]Op, 0, len(steps))
+	for i, o := range steps {
+		if o.qid != nil || last[of(o)] == i {
+			kept = append(kept, o)
+		}
+	}
+	return kept
 }
 
 // Fits tells whether the layer may hold what a change would add; a Full when not.
@@ -576,7 +653,7 @@ func (l *Layer) append(r *record) error {
 	all := parts(r.ops)
 	for i, ops := range all {
 		part := record{seq: r.seq, timeMs: r.timeMs, ops: ops, more: i < len(all)-1}
-		b, err := part.encode()
+		b, err := part.encode(l.form)
 		if err == nil {
 			_, err = l.log.Write(b)
 		}
@@ -625,10 +702,11 @@ func (l *Layer) compact() error {
 		_ = unix.Unlinkat(l.dir, snapshotNew, 0)
 		return unwrapErrno(err)
 	}
-	if err := l.log.Truncate(int64(len(header))); err != nil {
+	begin := int64(len(l.form.header()))
+	if err := l.log.Truncate(begin); err != nil {
 		return unwrapErrno(err)
 	}
-	l.logBytes, l.records, l.noCompact = int64(len(header)), 0, 0
+	l.logBytes, l.records, l.noCompact = begin, 0, 0
 	return nil
 }
 
@@ -639,7 +717,11 @@ func (l *Layer) writeSnapshot(f *os.File) error {
 		ids = append(ids, id)
 	}
 	sort.Slice(ids, func(i, j int) bool { return ids[i] < ids[j] })
-	if _, err := f.WriteString(header); err != nil {
+	form := l.form
+	if form.mark == nil {
+		form = newForm()
+	}
+	if _, err := f.WriteString(form.header()); err != nil {
 		return err
 	}
 	ops := make([]op, 0, len(ids)+len(l.qids))
@@ -655,7 +737,7 @@ func (l *Layer) writeSnapshot(f *os.File) error {
 	}
 	for i, ops := range records {
 		r := record{seq: l.seq - uint64(len(records)-1-i), timeMs: time.Now().UnixMilli(), ops: ops}
-		b, err := r.encode()
+		b, err := r.encode(form)
 		if err != nil {
 			return err
 		}
@@ -794,6 +876,25 @@ func (l *Layer) Children(parent ID) []*Node {
 	}
 	sort.Slice(nodes, func(i, j int) bool { return nodes[i].Name < nodes[j].Name })
 	return nodes
+}
+
+// Names gives the names of a directory's nodes, sorted: for whoever looks at many of them one after the other.
+func (l *Layer) Names(parent ID) []string {
+	l.mu.RLock()
+	names := make([]string, 0, len(l.children[parent]))
+	for name := range l.children[parent] {
+		names = append(names, name)
+	}
+	l.mu.RUnlock()
+	sort.Strings(names)
+	return names
+}
+
+// CountChildren is how many nodes a directory has.
+func (l *Layer) CountChildren(parent ID) int {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return len(l.children[parent])
 }
 
 // HasChildren tells whether a directory has any node.

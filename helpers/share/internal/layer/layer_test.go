@@ -271,7 +271,8 @@ func FuzzLog(f *testing.F) {
 	whole, err := os.ReadFile(filepath.Join(dir, logFile))
 	must(f, err)
 	f.Add(whole)
-	f.Add([]byte(header))
+	f.Add([]byte(oldHeader))
+	f.Add([]byte(newForm().header()))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		dir := t.TempDir()
 		must(t, os.WriteFile(filepath.Join(dir, logFile), data, 0o600))

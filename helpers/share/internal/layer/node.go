@@ -104,6 +104,22 @@ func (n *Node) mayHold() bool {
 	return n.Kind == Directory || n.Base != nil && n.Base.Kind == Directory
 }
 
+// fitsRecord tells whether a record can hold the node, as decoding sees it.
+func (n *Node) fitsRecord() bool {
+	isKind := func(k Kind) bool { return k >= File && k <= Link }
+	for _, b := range []*Base{n.Base, n.Over} {
+		if b != nil && !isKind(b.Kind) {
+			return false
+		}
+	}
+	for name := range n.Xattrs {
+		if len(name) > maxName {
+			return false
+		}
+	}
+	return isKind(n.Kind) && len(n.Name) <= maxName && len(n.Target) <= maxLinkText
+}
+
 // standsInstead tells whether the node stands in the place of its Base, whether that was deleted, moved away or replaced.
 func (n *Node) standsInstead() bool { return n.Base != nil && (n.Whiteout || n.Made) }
 

@@ -1,26 +1,36 @@
 package layer
 
 import (
+	"bytes"
+	"crypto/rand"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"sort"
+	"strings"
 )
 
 // The log's form. Both files begin with a header line; records follow without gaps:
 //
-//	header   "cloche-layer 1\n"
-//	record   u32 length of payload, u32 CRC-32C of payload, payload
+//	header   "cloche-layer 2 ", the mark in 16 hex digits, " ", their CRC-32C in 8, "\n"
+//	record   u32 length of payload, u32 CRC-32C of payload, mark, payload
 //	payload  uvarint seq, uvarint time (ms since 1970), uvarint count of operations, operations
 //	more     4, the last operation of a record whose change goes on in the next one, under the same seq
 //	put      1, the node's fields in the order of Node
 //	remove   2, uvarint id
 //	qid      3, uvarint device, inode, qid: what an applied node was for the guest, by the object it became
 //
+// The mark is 8 random bytes that no guest learns. A guest chooses names, link texts and attributes, which may look like records themselves: only
+// what has the mark is one, wherever it is found. Version 1 ("cloche-layer 1\n") has no mark; a layer of it is read, and written anew by Open.
+//
 // Numbers are uvarints (times zig-zag varints), strings have their length before them, a Base or a map that is absent is 0.
 const (
-	header = "cloche-layer 1\n"
+	oldHeader    = "cloche-layer 1\n"
+	headerBegins = "cloche-layer 2 "
+	markBytes    = 8
+	headerBytes  = len(headerBegins) + 2*markBytes + 1 + 8 + 1
 	// maxRecord bounds a payload. A longer change is several records, which count only when the last one is there.
 	maxRecord   = 1 << 20
 	frameBytes  = 8
@@ -31,6 +41,45 @@ const (
 	maxLinkText = 4096
 	maxName     = 255
 )
+
+// form is how a file's records are told. The zero value is version 1.
+type form struct{ mark []byte }
+
+// newForm is one that nobody can guess.
+func newForm() form {
+	f := form{make([]byte, markBytes)}
+	_, _ = rand.Read(f.mark)
+	return f
+}
+
+func (f form) header() string {
+	if f.mark == nil {
+		return oldHeader
+	}
+	mark := hex.EncodeToString(f.mark)
+	return fmt.Sprintf("%s%s %08x\n", headerBegins, mark, crc32.Checksum([]byte(mark), castagnoli))
+}
+
+func (f form) frameBytes() int { return frameBytes + len(f.mark) }
+
+// formOf reads a file's header. whole: all of it is there, else it was being written.
+func formOf(file string, data []byte) (f form, whole bool, err error) {
+	if bytes.HasPrefix(data, []byte(oldHeader)) {
+		return f, true, nil
+	}
+	if len(data) >= headerBytes && bytes.HasPrefix(data, []byte(headerBegins)) {
+		f.mark = make([]byte, markBytes)
+		if _, err := hex.Decode(f.mark, data[len(headerBegins):len(headerBegins)+2*markBytes]); err == nil && string(data[:headerBytes]) == f.header() {
+			return f, true, nil
+		}
+		return f, false, &CorruptError{File: file, What: "a header that does not match its checksum"}
+	}
+	begins := data[:min(len(data), len(headerBegins))]
+	if len(data) < headerBytes && (strings.HasPrefix(headerBegins, string(begins)) || strings.HasPrefix(oldHeader, string(data))) {
+		return f, false, nil
+	}
+	return f, false, &CorruptError{File: file, What: "no header of a layer, or a layer of a newer version"}
+}
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -142,8 +191,8 @@ func (e *encoder) node(n *Node) {
 }
 
 // encode gives the record as it stands in the log.
-func (r *record) encode() ([]byte, error) {
-	e := encoder{b: make([]byte, frameBytes, 256)}
+func (r *record) encode(f form) ([]byte, error) {
+	e := encoder{b: make([]byte, f.frameBytes(), 256)}
 	e.uint(r.seq)
 	e.uint(uint64(r.timeMs))
 	count := len(r.ops)
@@ -169,12 +218,13 @@ func (r *record) encode() ([]byte, error) {
 	if r.more {
 		e.uint(opMore)
 	}
-	payload := e.b[frameBytes:]
+	payload := e.b[f.frameBytes():]
 	if len(payload) > maxRecord {
 		return nil, errTooLarge
 	}
 	binary.LittleEndian.PutUint32(e.b, uint32(len(payload)))
 	binary.LittleEndian.PutUint32(e.b[4:], crc32.Checksum(payload, castagnoli))
+	copy(e.b[frameBytes:], f.mark)
 	return e.b, nil
 }
 
@@ -325,40 +375,50 @@ func (e *CorruptError) Error() string {
 	return fmt.Sprintf("%s is damaged at byte %d: %s", e.File, e.Offset, e.What)
 }
 
-// readRecords calls use for each whole change and gives the offset behind the last one. A torn tail ends the reading, and a change
-// of several records of which the last is missing is one; damage before the tail is a CorruptError.
-func readRecords(file string, data []byte, use func(*record) error) (int64, error) {
-	if len(data) < len(header) {
-		if string(data) == header[:len(data)] {
-			return 0, nil // the header itself was being written
-		}
-		return 0, &CorruptError{File: file, What: "no header of a layer"}
+// framed gives the payload of the record that data begins with; nil and why when it begins with none.
+func (f form) framed(data []byte) (payload []byte, why string) {
+	begin := f.frameBytes()
+	if len(data) < begin {
+		return nil, "less than a record"
 	}
-	if string(data[:len(header)]) != header {
-		return 0, &CorruptError{File: file, What: "no header of a layer, or a layer of a newer version"}
+	length := int64(binary.LittleEndian.Uint32(data))
+	switch {
+	case length == 0 || length > maxRecord || length > int64(len(data)-begin):
+		return nil, "a record of a length that cannot be"
+	case !bytes.Equal(data[frameBytes:begin], f.mark):
+		return nil, "a record without the log's mark"
 	}
-	at := int64(len(header))
+	payload = data[begin : int64(begin)+length]
+	if crc32.Checksum(payload, castagnoli) != binary.LittleEndian.Uint32(data[4:]) {
+		return nil, "a record that does not match its checksum"
+	}
+	return payload, ""
+}
+
+// readRecords calls use for each whole change and gives the offset behind the last one; 0 when not even the header is whole. A torn tail ends
+// the reading, and a change of several records of which the last is missing is one; damage before the tail is a CorruptError.
+func readRecords(file string, data []byte, use func(*record) error) (end int64, f form, err error) {
+	f, whole, err := formOf(file, data)
+	if err != nil || !whole {
+		return 0, f, err
+	}
+	end, err = f.readRecords(file, data, use)
+	return end, f, err
+}
+
+func (f form) readRecords(file string, data []byte, use func(*record) error) (int64, error) {
+	at := int64(len(f.header()))
 	whole := at
 	var begun *record // a change whose last part is to come
 	for rest := data[at:]; len(rest) > 0; rest = data[at:] {
-		torn := func(what string) (int64, error) {
+		payload, why := f.framed(rest)
+		if payload == nil {
 			// Only what reaches to the end can be an interrupted write; zeros are blocks that never reached the disk. A whole
 			// record behind it proves that the damage is another one, and cutting it off would lose that record.
-			if allZero(rest) || !holdsRecord(rest[1:]) {
+			if allZero(rest) || !f.holdsRecord(rest[1:]) {
 				return whole, nil
 			}
-			return at, &CorruptError{File: file, Offset: at, What: what}
-		}
-		if len(rest) < frameBytes {
-			return whole, nil
-		}
-		length := int64(binary.LittleEndian.Uint32(rest))
-		if length == 0 || length > maxRecord || length > int64(len(rest)-frameBytes) {
-			return torn("a record of a length that cannot be")
-		}
-		payload := rest[frameBytes : frameBytes+length]
-		if crc32.Checksum(payload, castagnoli) != binary.LittleEndian.Uint32(rest[4:]) {
-			return torn("a record that does not match its checksum")
+			return at, &CorruptError{File: file, Offset: at, What: why}
 		}
 		r, err := decodeRecord(payload)
 		if err != nil {
@@ -371,7 +431,7 @@ func readRecords(file string, data []byte, use func(*record) error) (int64, erro
 			r.ops = append(begun.ops, r.ops...)
 			begun = nil
 		}
-		at += frameBytes + length
+		at += int64(f.frameBytes() + len(payload))
 		if r.more {
 			begun = r
 			continue
@@ -394,15 +454,27 @@ func allZero(b []byte) bool {
 }
 
 // holdsRecord looks for a whole record at any place.
-func holdsRecord(b []byte) bool {
-	for ; len(b) > frameBytes; b = b[1:] {
-		length := int64(binary.LittleEndian.Uint32(b))
-		if length == 0 || length > maxRecord || length > int64(len(b)-frameBytes) {
-			continue
+func (f form) holdsRecord(b []byte) bool {
+	// Without a mark any bytes may be taken for one: what cannot be looked through in this many is left as it is.
+	left := int64(256 << 20)
+	for ; len(b) > f.frameBytes(); b = b[1:] {
+		if f.mark != nil {
+			next := bytes.Index(b[frameBytes:], f.mark)
+			if next < 0 {
+				return false
+			}
+			b = b[next:]
 		}
-		payload := b[frameBytes : frameBytes+length]
-		if crc32.Checksum(payload, castagnoli) == binary.LittleEndian.Uint32(b[4:]) {
+		if payload, _ := f.framed(b); payload != nil {
 			if _, err := decodeRecord(payload); err == nil {
+				return true
+			}
+		}
+		if f.mark == nil {
+			if length := int64(binary.LittleEndian.Uint32(b)); length <= min(maxRecord, int64(len(b))) {
+				left -= length
+			}
+			if left < 0 {
 				return true
 			}
 		}

@@ -15,6 +15,7 @@ type entry struct {
 //   - .editorconfig, .nvmrc, .tool-versions, .python-version, .gitignore: data without commands.
 const (
 	gitRuns     = "git on the host takes settings, commands or objects from it"
+	gitLocks    = "git on the host writes it and gives it the name that it takes settings or objects from"
 	editorRuns  = "an editor on the host takes commands or settings from it when the folder is opened"
 	agentRuns   = "an agent on the host takes tools, hooks or permissions from it"
 	agentObeys  = "an agent on the host takes it for its user's instructions"
@@ -32,6 +33,9 @@ var table = []entry{
 	{".gitconfig", gitRuns},
 	{".gitmodules", gitRuns},
 	{".lfsconfig", gitRuns},
+	{".gitconfig.lock", gitLocks},
+	{".gitmodules.lock", gitLocks},
+	{".lfsconfig.lock", gitLocks},
 	{".config/git", gitRuns},
 	{".hg/hgrc", toolRuns},
 	{".hg/hgrc-not-shared", toolRuns},
@@ -311,8 +315,11 @@ var gitTable = []entry{
 	{"hooks", "git on the host runs it"},
 	{"config", "git on the host runs commands named in it"},
 	{"config.worktree", "git on the host runs commands named in it"},
+	{"config.lock", gitLocks},
+	{"config.worktree.lock", gitLocks},
 	{"info", "attributes, grafts and patterns of its own that nobody sees in the working tree"},
 	{"objects/info/alternates", "git on the host reads objects from any place it names"},
+	{"objects/info/alternates.lock", gitLocks},
 	{"objects/info/http-alternates", "git on the host fetches objects from any place it names"},
 	{"commondir", "git on the host takes config and hooks from where it points"},
 	{"gitdir", "git on the host writes where it points"},

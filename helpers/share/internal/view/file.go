@@ -70,13 +70,19 @@ func (n *node) open(flags uint32) (*file, error) {
 		if writes || flags&(openTrunc|openAppend) != 0 {
 			return nil, syscall.EISDIR
 		}
-		return n.openDir(s)
+		n.refind()
+		return n.openDir(n.now())
 	case n.isLink():
 		return nil, syscall.ELOOP
 	case flags&openDir != 0:
 		return nil, syscall.ENOTDIR
 	}
 	if !n.inLayer(s) {
+		if writes || flags&openTrunc != 0 {
+			if err := n.ordinary(s.low, false); err != nil {
+				return nil, err
+			}
+		}
 		low, err := s.low.Open(flags)
 		if err != nil {
 			return nil, err
@@ -347,6 +353,9 @@ func (f *file) WriteAt(b []byte, offset int64) (int, error) {
 		n.writing.RLock()
 		if c = n.content.Load(); c == nil {
 			defer n.writing.RUnlock()
+			if err := n.ordinary(n.now().low, false); err != nil {
+				return 0, err
+			}
 			if err := n.tree.roomBelow(int64(len(b))); err != nil && !f.hasBlocks(offset, len(b)) {
 				return 0, err
 			}
@@ -436,6 +445,9 @@ func (n *node) SetAttr(change wire.SetAttr, open ninep.File) error {
 	s := n.now()
 	own, _ := open.(*file)
 	if !n.isDir() && !n.isLink() && !n.inLayer(s) || (n.isDir() || n.isLink()) && s.id == 0 && !n.layered(n.isDir()) {
+		if err := n.ordinary(s.low, n.isDir()); err != nil {
+			return err
+		}
 		var low ninep.File
 		if own != nil && own.below {
 			low = own.low

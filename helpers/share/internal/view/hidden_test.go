@@ -3,11 +3,13 @@
 package view_test
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"syscall"
 	"testing"
 
+	"cloche/share/internal/names"
 	"cloche/share/internal/view"
 	"cloche/share/internal/wire"
 )
@@ -102,5 +104,83 @@ func TestAPlaceForTheGuestsOwnDiskIsEmptyAndTakesNothing(t *testing.T) {
 			t.Errorf("the layer has %d nodes", n)
 		}
 		r.remount()
+	}
+}
+
+// The task moved them while they were shown; the folder may have other keys under those names by now.
+func TestWhatWasMovedBeforeItsNameWasHiddenShowsNothingThatTheFolderHasThereNow(t *testing.T) {
+	for _, hidden := range []bool{true, false} {
+		t.Run(fmt.Sprint("hidden ", hidden), func(t *testing.T) {
+			r := newRig(t)
+			for _, dir := range []string{"secrets", "secrets/deep", "d", "plain"} {
+				must(t, os.Mkdir(r.host(dir), 0o755))
+			}
+			for _, path := range []string{".env", "secrets/a", "secrets/deep/b", "secrets/c", "d/.env", "plain/f"} {
+				r.hostWrite(path, "old "+path)
+			}
+			must(t, os.Symlink("old/target", r.host("secrets/link")))
+			r.mount()
+			must(t, r.rename(".env", "x"))
+			must(t, r.rename("secrets/c", "c"))
+			must(t, r.rename("secrets/link", "link"))
+			must(t, r.rename("secrets", "moved"))
+			must(t, r.rename("d", "e"))
+			must(t, r.rename("plain", "p"))
+			r.create("moved/own", "own")
+			r.unmount()
+			if hidden {
+				r.options = func(o *view.Options) { o.Hidden = names.Secret }
+			}
+			for _, path := range []string{".env", "secrets/a", "secrets/deep/b", "secrets/c", "d/.env", "plain/f"} {
+				r.hostWrite(path, "new "+path)
+			}
+			must(t, os.Remove(r.host("secrets/link")))
+			must(t, os.Symlink("new/target", r.host("secrets/link")))
+			must(t, r.tryMount())
+			t.Cleanup(r.unmount)
+			for at, from := range map[string]string{"x": ".env", "c": "secrets/c", "moved/a": "secrets/a", "moved/deep/b": "secrets/deep/b", "e/.env": "d/.env"} {
+				got := ""
+				if n, err := r.at(at); err == nil {
+					got, _ = readFile(n)
+					if f, err := n.Open(2); err == nil {
+						if writeTo(f, "N") == nil {
+							got, _ = readFile(n)
+						}
+						f.Close()
+					}
+					n.Drop()
+				}
+				if shown := strings.Contains(got, "ew "+from); shown == hidden {
+					t.Errorf("%s: the guest reads %q", at, got)
+				}
+			}
+			if n, err := r.at("link"); err == nil {
+				if text, err := n.Readlink(); (text == "new/target") == hidden {
+					t.Errorf("link: %q, %v", text, err)
+				}
+				n.Drop()
+			}
+			if moved, err := r.at("moved"); err != nil {
+				t.Error(err)
+			} else {
+				listed, err := list(moved, 4096)
+				if _, shown := listed["deep"]; err != nil || shown == hidden {
+					t.Errorf("moved has %v, %v", listed, err)
+				}
+				moved.Drop()
+			}
+			if got := r.read("moved/own") + r.read("p/f"); got != "ownnew plain/f" { // control
+				t.Errorf("the guest reads %q", got)
+			}
+			if n, err := r.at("x"); err != nil {
+				t.Error(err)
+			} else {
+				if a, err := n.Attr(); err != nil || hidden && a.Size != uint64(len("old .env")) {
+					t.Errorf("x is %v, %v", a, err)
+				}
+				n.Drop()
+			}
+			must(t, r.unlink("x"))
+		})
 	}
 }

@@ -54,6 +54,12 @@ func (t *Tree) vanish(p *place) ([]layer.Op, error) {
 		ops = t.reallyGone(e)
 	case b == nil || !p.isIts(e):
 		ops = t.removalBelow(e.ID)
+	default:
+		for _, below := range t.layer.Children(e.ID) {
+			if !below.Whiteout { // see deletedBelow: only what was deleted stays below what is
+				ops = append(ops, t.removal(below.ID)...)
+			}
+		}
 	}
 	if b == nil {
 		return append(ops, layer.Remove(e.ID)), nil

@@ -35,6 +35,8 @@ const (
 	ownCookie = 1 << 62
 	// entryBytes is what a held entry takes beyond its name.
 	entryBytes = 64
+	// nameBytes is what a name takes that another holds.
+	nameBytes = 16
 )
 
 func (n *node) openDir(s state) (*file, error) {
@@ -208,12 +210,25 @@ func direntType(k layer.Kind) uint8 {
 	return unix.DT_REG
 }
 
-// gather notes the names that the folder does not have.
+// gather notes the names that the folder does not have: all of them, or none and an error.
 func (f *file) gather() error {
+	t, l := f.node.tree, f.listing
+	drop := func() {
+		t.listed.Add(-l.bytes)
+		l.own, l.bytes, l.gathered = l.own[:0], 0, false
+	}
+	drop()
+	if err := f.gatherOwn(); err != nil {
+		drop()
+		return err
+	}
+	l.gathered = true
+	return nil
+}
+
+func (f *file) gatherOwn() error {
 	n, t, l := f.node, f.node.tree, f.listing
 	s := n.now()
-	t.listed.Add(-l.bytes)
-	l.own, l.bytes, l.gathered = l.own[:0], 0, true
 	add := func(name string, qid wire.QID, kind uint8) error {
 		size := int64(len(name)) + entryBytes
 		if t.listed.Add(size) > maxListed {
@@ -225,7 +240,18 @@ func (f *file) gather() error {
 		return nil
 	}
 	if s.id != 0 {
-		for _, e := range t.layer.Children(s.id) {
+		// The names alone, counted like what is held: many listings may begin at once, and copies of all nodes of each would be a
+		// gigabyte for a guest to ask for.
+		names := int64(t.layer.CountChildren(s.id)) * nameBytes
+		defer t.listed.Add(-names)
+		if t.listed.Add(names) > maxListed {
+			return syscall.ENOMEM
+		}
+		for _, name := range t.layer.Names(s.id) {
+			e := t.layer.Child(s.id, name)
+			if e == nil {
+				continue
+			}
 			if e.Whiteout || t.hidden(e.Name) || t.isLocal(n, e.Name) || l.low != nil && s.low != nil && has(s.low, e.Name) {
 				continue
 			}

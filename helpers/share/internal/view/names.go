@@ -51,6 +51,9 @@ func (n *node) spot(name string) (*place, error) {
 	if n.local || n.tree.options.ReadOnly {
 		return nil, syscall.EROFS
 	}
+	if err := n.follow(); err != nil {
+		return nil, err
+	}
 	s := n.now()
 	if s.gone {
 		return nil, syscall.ENOENT
@@ -100,7 +103,7 @@ func (p *place) node() (*node, error) {
 	if p.lower == nil {
 		return nil, syscall.ENOENT
 	}
-	return p.dir.fromLower(p.lower, p.name), nil
+	return p.dir.fromLower(p.lower, p.name)
 }
 
 // length is a path's in bytes.
@@ -214,6 +217,11 @@ func (n *node) ensure() (*layer.Node, error) {
 	parent, err := n.parent.ensure()
 	if err != nil {
 		return nil, err
+	}
+	if t.layer.Child(parent.ID, n.name) != nil || n.isDir() && !n.inPlace() {
+		// The host put something else there, or took it elsewhere, while the guest held this one. What has the name now, or may get it, is
+		// another node's.
+		return nil, syscall.ESTALE
 	}
 	b, err := Identity(s.low, layer.Join(n.parent.lowerPath(), n.name))
 	if err != nil {
@@ -336,13 +344,17 @@ func (n *node) createBelow(p *place, flags, mode uint32) (ninep.Node, ninep.File
 		return nil, nil, err
 	}
 	object := made.(Object)
-	child := n.adopt(object, p.name)
+	child, err := n.adopt(object, p.name)
 	object.Drop()
+	if err != nil {
+		low.Close()
+		return nil, nil, err
+	}
 	return child, newFile(child, low, flags), nil
 }
 
 // adopt gives the node of a lower object that has just been made.
-func (n *node) adopt(low Object, name string) *node {
+func (n *node) adopt(low Object, name string) (*node, error) {
 	return n.lowerNode(low, name, low.QID())
 }
 
@@ -463,6 +475,9 @@ func (n *node) Link(name string, target ninep.Node) error {
 	s := of.now()
 	if p.inLayer(false) || of.inLayer(s) || s.gone {
 		return syscall.EPERM
+	}
+	if err := of.ordinary(s.low, false); err != nil {
+		return err
 	}
 	if of.isLink() {
 		if text, err := of.Readlink(); err != nil || p.staysApart(text) {

@@ -26,12 +26,14 @@ type node struct {
 	// Under Tree.mu.
 	parent *node // holds a reference; nil for the root
 	name   string
-	low    Object // nil: the folder has nothing of it (any more)
+	low    Object   // nil: the folder has nothing of it (any more)
 	before []Object // what low was
 	id     layer.ID
 	gone   bool // unlinked; what is open goes on
 	dead   bool // no reference is left
 	local  bool // the guest mounts its own disk here
+	// judged is a place in the folder at which changes are not the layer's, whatever else the folder has.
+	judged atomic.Pointer[string]
 	// unnamed is the content's number when no name leads to it any more: it goes with the last that has it open.
 	unnamed uint64
 
@@ -167,7 +169,7 @@ func (n *node) walk(name string) (*node, error) {
 	if t.isLocal(n, name) {
 		return n.localChild(name), nil
 	}
-	for {
+	for sought := false; ; {
 		s := n.now()
 		e := t.child(s.id, name)
 		if e != nil {
@@ -175,15 +177,28 @@ func (n *node) walk(name string) (*node, error) {
 				return child, err
 			}
 		}
-		if s.low == nil || s.gone {
+		if s.gone {
 			return nil, syscall.ENOENT
 		}
-		walked, err := s.low.Walk(name)
+		var walked ninep.Node
+		err := error(syscall.ENOENT)
+		if s.low != nil {
+			walked, err = s.low.Walk(name)
+		}
+		if err == syscall.ENOENT && s.id != 0 && !sought {
+			sought = true
+			if n.refind(); n.now().low != s.low {
+				continue
+			}
+		}
 		if err != nil {
 			return nil, err
 		}
-		child := n.fromLower(walked.(Object), name)
+		child, err := n.fromLower(walked.(Object), name)
 		walked.Drop()
+		if err != nil {
+			return nil, err
+		}
 		if e != nil {
 			return child, nil
 		}
@@ -203,12 +218,12 @@ func (t *Tree) child(dir layer.ID, name string) *layer.Node {
 }
 
 // fromLower gives the node of what the folder has at a name that the layer knows nothing of.
-func (n *node) fromLower(low Object, name string) *node {
+func (n *node) fromLower(low Object, name string) (*node, error) {
 	qid := n.tree.lowerQID(low)
 	if qid.Type == wire.QTFile {
 		// A file of several names would be one object for the guest, and its names part at the first write: each is a file of
 		// its own from the start. Its qid is its place's.
-		if _, _, links := low.Found(); links > 1 && n.tree.options.Layered == nil {
+		if _, _, links := low.Found(); links > 1 && n.layeredAt(name) {
 			qid.Path = placeQID(n.qid.Path, name)
 		}
 	}
@@ -217,9 +232,11 @@ func (n *node) fromLower(low Object, name string) *node {
 
 // lowerNode gives the node of a lower object at a name of n, under its own number, or one of its place where another file has that number
 // for the guest: the same object under another name, one that the layer has moved elsewhere or copied up, or one that is gone.
-func (n *node) lowerNode(low Object, name string, qid wire.QID) *node {
+func (n *node) lowerNode(low Object, name string, qid wire.QID) (*node, error) {
 	t := n.tree
-	device, inode, _ := low.Found()
+	device, inode, links := low.Found()
+	var left *node // with the lock given back
+	defer func() { left.Drop() }()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for try := uint64(0); ; try++ {
@@ -227,9 +244,34 @@ func (n *node) lowerNode(low Object, name string, qid wire.QID) *node {
 		if at != nil && (at.dead || at.gone) {
 			at = nil
 		}
+		if at != nil && at.id != 0 && !t.layer.Has(at.id) {
+			t.unlocked(at, at.settle) // applied or discarded meanwhile
+			if at.id == 0 || at.gone || at.dead {
+				try--
+				continue
+			}
+		}
 		if at != nil && at.id == 0 && at.parent == n && at.name == name {
 			at.refs.Add(1)
-			return at
+			return at, nil
+		}
+		if at != nil && at.id == 0 && at.low != nil && sameObject(at.low, low) && (qid.Type == wire.QTDir || links == 1) {
+			// It has one name, and had another: the host gave it this one, unless the guest did so since the look at the folder.
+			still := false
+			t.unlocked(at, func() { still = at.inPlace() })
+			switch {
+			case at.dead || at.gone || at.id != 0:
+				try--
+				continue
+			case still:
+			case at.isAbove(n):
+				return nil, syscall.ESTALE // n itself is no longer where it was walked to
+			default:
+				n.Hold()
+				left, at.parent, at.name = at.parent, n, name
+			}
+			at.refs.Add(1)
+			return at, nil
 		}
 		if (at == nil || t.options.Layered != nil && at.id == 0 && at.low != nil && at.low.QID() == low.QID()) &&
 			!t.layer.QIDTaken(qid.Path, device, inode) {
@@ -244,7 +286,36 @@ func (n *node) lowerNode(low Object, name string, qid wire.QID) *node {
 	if at := t.nodes[qid.Path]; at == nil || at.dead || at.gone {
 		t.nodes[qid.Path] = child
 	}
-	return child
+	return child, nil
+}
+
+// unlocked runs do without Tree.mu, which the caller holds, and with a reference on n.
+func (t *Tree) unlocked(n *node, do func()) {
+	n.refs.Add(1)
+	t.mu.Unlock()
+	do()
+	n.Drop()
+	t.mu.Lock()
+}
+
+// isAbove tells whether other is n or below it; Tree.mu is held.
+func (n *node) isAbove(other *node) bool {
+	for ; other != nil; other = other.parent {
+		if other == n {
+			return true
+		}
+	}
+	return false
+}
+
+// layeredAt tells whether a change of a file at a name goes into the layer.
+func (n *node) layeredAt(name string) bool {
+	t := n.tree
+	if t.options.Layered == nil {
+		return true
+	}
+	path := append(n.path(), name)
+	return t.options.Layered(path, false, t.look(n, len(path)-1))
 }
 
 // lowerQID is the lower's, or the one that an applied node had before.
@@ -323,6 +394,9 @@ func (t *Tree) holds(id layer.ID) bool {
 func (t *Tree) lowerOf(dir *node, s state, e *layer.Node) Object {
 	if e.Base == nil || e.Kind == layer.Directory && e.Opaque || e.Kind == layer.File && e.Content != 0 || e.Kind == layer.Link && e.Target != "" {
 		return nil
+	}
+	if slices.ContainsFunc(layer.Components(e.Base.Path), t.hidden) {
+		return nil // it was moved before such names were hidden, and what the folder has there now is none of the task's
 	}
 	var low Object
 	if parent := t.layer.Get(s.id); s.low != nil && parent != nil && parent.Base != nil && e.Base.Path == layer.Join(parent.Base.Path, e.Name) {

@@ -48,6 +48,8 @@ type Object interface {
 	Stat(*unix.Stat_t) error
 	// Has tells whether a directory has a name as the host finds it, and of which kind.
 	Has(name string) (there, directory bool)
+	// Place tells where in the folder it is now, whatever it was walked by. ENOENT: it has no name; any other error: nobody can tell.
+	Place() (path string, err error)
 	// Found tells which object of the host it is, and how many names that had when the node was made if it is a regular
 	// file, without asking the host.
 	Found() (device, inode, links uint64)

@@ -81,6 +81,9 @@ func (n *node) SetXattr(name string, value []byte, flags uint32) error {
 	}
 	s := n.now()
 	if s.id == 0 && s.low != nil && !n.layered(n.isDir()) {
+		if err := n.ordinary(s.low, n.isDir()); err != nil {
+			return err
+		}
 		if len(value) > 0 {
 			if err := n.tree.roomBelow(int64(len(value))); err != nil {
 				return err
