@@ -737,6 +737,8 @@ func (s *Set) partSteps(look *lookout, w *work, p *part, hunks []int) ([]writeba
 	case n.Kind == layer.Link:
 		main.Op, main.Kind = writeback.SetAttributes, writeback.Link
 		return nil, fmt.Errorf("%w: only attributes of a link changed", errNotAppliable)
+	case n.Content == 0 && p.base == nil:
+		return nil, fmt.Errorf("%w: its content is lost", errNotAppliable)
 	case n.Content == 0:
 		main.Op = writeback.SetAttributes
 	default:

@@ -30,13 +30,7 @@ func (s *Set) steady(do func() error) error {
 // guest had them open then.
 func (s *Set) catchUp() error {
 	for _, u := range s.options.Write.Unsettled() {
-		if u.Undo || u.Returned {
-			if err := s.adopt(u.Was, u.Made); err != nil {
-				return err
-			}
-			continue
-		}
-		if len(u.Note) == 0 {
+		if u.Undo || u.Returned || len(u.Note) == 0 {
 			continue
 		}
 		if err := s.settle(u.Note, u.Made, 0); err != nil {
@@ -44,6 +38,13 @@ func (s *Set) catchUp() error {
 		}
 	}
 	s.waitAgain() // what cannot be is in the folder's versions
+	for _, u := range s.options.Write.Unsettled() {
+		if u.Undo || u.Returned {
+			if err := s.adopt(u.Was, u.Made); err != nil {
+				return err
+			}
+		}
+	}
 	if err := s.forgetSame(); err != nil {
 		return err
 	}
@@ -76,6 +77,9 @@ func (s *Set) adopt(was, now *writeback.Identity) error {
 			if !is(b) {
 				return b
 			}
+			if now == nil && b == n.Base && needsBase(n) {
+				return b // its bytes could not be taken along: it is what the folder has no more
+			}
 			if now == nil {
 				return nil
 			}
@@ -88,7 +92,7 @@ func (s *Set) adopt(was, now *writeback.Identity) error {
 			return fresh
 		}
 		n.Base, n.Over = again(n.Base), again(n.Over)
-		n.Made = n.Made || n.Base == nil
+		n.Made = n.Made || n.Base == nil && !n.Whiteout
 		if n.Whiteout && n.Base == nil {
 			continue // what was deleted is gone; there is nothing more to tell
 		}
@@ -146,6 +150,18 @@ func (s *Set) settle(raw json.RawMessage, made *writeback.Identity, kept uint64)
 		case made == nil && n.Whiteout: // also one that the guest made and deleted again meanwhile
 			ops = append(ops, removal(l, n)...)
 			drop = contentsOf(l, n)
+		case made == nil && !n.Made && n.Base != nil && n.Content == 0 && n.Target == "":
+			// A program of the host took it away at once, from where the task has it. What the task has of it is of that place.
+			if n.Kind != layer.Directory && !n.ModeSet && !n.MtimeSet && len(n.Xattrs) == 0 {
+				ops = append(ops, removal(l, n)...)
+				break
+			}
+			was := n.Base.Path
+			n.Base.Path, n.Over = path, nil
+			ops, drop = append(ops, layer.Put(n)), nil
+			for _, child := range below(l, was, path) {
+				ops = append(ops, layer.Put(child))
+			}
 		case made == nil:
 			// Removed in the folder, and made again by the guest meanwhile.
 			n.Base, n.Made = nil, true
@@ -246,6 +262,11 @@ func (s *Set) show(id layer.ID) error {
 	})
 }
 
+// needsBase tells whether what the guest sees of a node are the bytes of its base.
+func needsBase(n *layer.Node) bool {
+	return !n.Made && !n.Whiteout && (n.Kind == layer.File && n.Content == 0 || n.Kind == layer.Link && n.Target == "")
+}
+
 // madeAgain tells whether a node is a directory in the place of one of the folder's that the task removed.
 func madeAgain(n *layer.Node) bool {
 	return n.Kind == layer.Directory && n.Made && n.Opaque && n.Base != nil && n.Base.Kind == layer.Directory
@@ -326,17 +347,17 @@ func below(l *layer.Layer, was, is string) []*layer.Node {
 func (s *Set) forgetSame() error {
 	look := newLookout(s.options.Lower)
 	defer look.close()
-	var same []*layer.Node
+	var maybe []*layer.Node
 	s.options.Layer.Walk(func(n *layer.Node, path string) bool {
-		if n.Kind != layer.File || n.Content == 0 || n.Made || n.Whiteout || n.Elsewhere || n.Base == nil || n.ModeSet || n.MtimeSet || len(n.Xattrs) > 0 {
-			return true
-		}
-		if st, err := s.contentStat(n.Content); err == nil && st.Size == n.Base.Size && st.Size <= maxHashed {
-			same = append(same, n)
+		if n.Kind == layer.File && n.Content != 0 && !n.Made && !n.Whiteout && !n.Elsewhere && n.Base != nil && !n.ModeSet && !n.MtimeSet && len(n.Xattrs) == 0 {
+			maybe = append(maybe, n)
 		}
 		return true
 	})
-	for _, n := range same {
+	for _, n := range maybe {
+		if st, err := s.contentStat(n.Content); err != nil || st.Size != n.Base.Size || st.Size > maxHashed {
+			continue
+		}
 		now := look.base(n.Base.Path)
 		if now == nil || !n.Base.Same(now) {
 			continue
