@@ -299,7 +299,7 @@ func (s *Set) goOn(look *lookout, u *writeback.Unsettled) (done bool, err error)
 		return nil
 	})
 	if !done {
-		drop = contentsOf(l, made)
+		drop = contentsOf(made)
 	}
 	l.DropContent(drop...)
 	return done, err
@@ -355,6 +355,9 @@ func (s *Set) putBack(look *lookout, u *writeback.Unsettled, has string) error {
 		}
 		if made == nil {
 			return nil, nil, nil
+		}
+		if dir := s.options.Layer.Get(parent); !made.Whiteout && (dir == nil || dir.Whiteout || dir.Kind != layer.Directory) {
+			return nil, nil, nil // the task deleted the directory since
 		}
 		n := made
 		n.ID, n.Parent, n.Name = s.options.Layer.NewID(), parent, components[len(components)-1]

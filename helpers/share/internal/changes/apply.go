@@ -61,6 +61,12 @@ type batch struct {
 	used    time.Time
 	// pulled are changes that were put before others once, as "first before second".
 	pulled map[string]bool
+	// listing is what a discard's changes are looked up in.
+	listing *listing
+	all     bool
+	// begun is the change that a discard is at, kept why a part of it stays.
+	begun string
+	kept  error
 }
 
 // Bounds of one call: it shall answer before its caller loses patience.
@@ -630,6 +636,8 @@ func problemOf(err error) (code, message string) {
 		return problem.ChangeMovedOn, "It is not what was shown any more; look at it again."
 	case errors.Is(err, writeback.ErrConflict):
 		return problem.Conflict, "The folder is not as it was when the change was made. " + err.Error()
+	case errors.Is(err, errHolds):
+		return problem.NotAppliable, "Something in it was not discarded, or came after the list was shown, so it stays."
 	case errors.Is(err, errNotAppliable), errors.Is(err, errParts), errors.Is(err, writeback.ErrKind):
 		return problem.NotAppliable, err.Error()
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):

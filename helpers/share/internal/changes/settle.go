@@ -4,7 +4,10 @@ package changes
 
 import (
 	"encoding/json"
+	"errors"
+	"sort"
 	"strings"
+	"time"
 
 	"cloche/share/internal/layer"
 	"cloche/share/internal/writeback"
@@ -148,12 +151,13 @@ func (s *Set) settle(raw json.RawMessage, made *writeback.Identity, kept uint64)
 		}
 		switch {
 		case made == nil && n.Whiteout: // also one that the guest made and deleted again meanwhile
-			ops = append(ops, removal(l, n)...)
-			drop = contentsOf(l, n)
+			e := s.edit()
+			e.remove(n)
+			ops, drop = append(ops, e.steps()...), e.drop
 		case made == nil && !n.Made && n.Base != nil && n.Content == 0 && n.Target == "":
 			// A program of the host took it away at once, from where the task has it. What the task has of it is of that place.
 			if n.Kind != layer.Directory && !n.ModeSet && !n.MtimeSet && len(n.Xattrs) == 0 {
-				ops = append(ops, removal(l, n)...)
+				ops = append(ops, layer.Remove(n.ID))
 				break
 			}
 			was := n.Base.Path
@@ -258,7 +262,11 @@ func (s *Set) show(id layer.ID) error {
 		if n.ModeSet = n.ModeSet && n.Mode != now.Mode; !n.ModeSet {
 			n.Mode = 0
 		}
-		return l.Change(layer.Put(n))
+		if err := l.Decide(layer.Put(n)); err != nil {
+			return err
+		}
+		s.rebased[n.ID] = n.Seq
+		return nil
 	})
 }
 
@@ -305,22 +313,10 @@ func (s *Set) whiteoutOf(moved *layer.Node) []layer.Op {
 	return ops
 }
 
-// removal removes a node with all below it.
-func removal(l *layer.Layer, n *layer.Node) []layer.Op {
-	ops := []layer.Op{layer.Remove(n.ID)}
-	for _, child := range l.Children(n.ID) {
-		ops = append(removal(l, child), ops...)
-	}
-	return ops
-}
-
-func contentsOf(l *layer.Layer, n *layer.Node) []uint64 {
+func contentsOf(n *layer.Node) []uint64 {
 	numbers := []uint64{n.Content}
 	if n.Base != nil {
 		numbers = append(numbers, n.Base.Content)
-	}
-	for _, child := range l.Children(n.ID) {
-		numbers = append(numbers, contentsOf(l, child)...)
 	}
 	return numbers
 }
@@ -388,13 +384,25 @@ func (s *Set) Discard(what What) (*Slice, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := s.begin("discard")
+	b.all = what.All
 	if err := s.choose(b, what, func(*Change) (string, string) { return "", "" }); err != nil {
 		return nil, err
 	}
-	// What lies in a directory goes before it.
-	for i, j := 0, len(b.todo)-1; i < j && what.All; i, j = i+1, j-1 {
-		b.todo[i], b.todo[j] = b.todo[j], b.todo[i]
+	// All of a batch are looked up in one list: each is looked at again when its turn comes.
+	if b.listing = s.listing; !what.All {
+		var err error
+		if b.listing, err = s.list(); err != nil {
+			return nil, err
+		}
 	}
+	// What lies in a directory goes before it.
+	place := func(chosen Chosen) string {
+		if c := b.listing.byID[chosen.ID]; c != nil {
+			return c.Path
+		}
+		return ""
+	}
+	sort.SliceStable(b.todo, func(i, j int) bool { return place(b.todo[i]) > place(b.todo[j]) })
 	return s.discardSome(b)
 }
 
@@ -411,23 +419,13 @@ func (s *Set) DiscardMore(name string) (*Slice, error) {
 
 func (s *Set) discardSome(b *batch) (*Slice, error) {
 	var done []string
-	l := s.options.Layer
-	for len(b.todo) > 0 && len(done) < sliceChanges {
+	for begin := time.Now(); len(b.todo) > 0 && len(done) < sliceChanges && time.Since(begin) < sliceTime; {
 		chosen := b.todo[0]
-		b.todo = b.todo[1:]
-		c, err := s.find(chosen.ID)
-		switch {
-		case err == nil && c.Token != chosen.Token:
-			err = ErrMovedOn
-		case err == nil && len(chosen.Hunks) > 0:
-			err = s.discardHunks(c, chosen.Hunks)
-		case err == nil:
-			for i := range c.parts {
-				if err = s.discardPart(&c.parts[i]); err != nil {
-					break
-				}
-			}
+		c, left, err := s.discardOne(b, chosen, begin.Add(sliceTime))
+		if left {
+			break // it goes on in the next slice
 		}
+		b.todo = b.todo[1:]
 		if err == nil {
 			done = append(done, chosen.ID)
 			continue
@@ -440,13 +438,101 @@ func (s *Set) discardSome(b *batch) (*Slice, error) {
 		b.refuse(chosen.ID, path, code, message)
 	}
 	s.listing = nil
-	return s.slice(b, done, 0, len(b.todo)), l.Sync()
+	if b.all && len(b.todo) == 0 && len(b.refused) == 0 {
+		if err := s.showAll(); err != nil {
+			return nil, err
+		}
+	}
+	return s.slice(b, done, 0, len(b.todo)), s.options.Layer.Sync()
 }
 
+// discardOne drops a change if it is still what was shown; left tells that it is not done when the time is over.
+func (s *Set) discardOne(b *batch, chosen Chosen, until time.Time) (c *Change, left bool, err error) {
+	if c = b.listing.byID[chosen.ID]; c == nil {
+		return nil, false, ErrUnknown
+	}
+	shown := c.Token
+	if c.Count == 0 && len(c.parts) == 1 {
+		if c, err = s.again(c); err != nil {
+			return nil, false, err
+		}
+		// What was discarded in a directory may have made it the folder's own.
+		if is := c.parts[0].node; shown != chosen.Token || is.Seq != s.rebased[is.ID] {
+			shown = c.Token
+		}
+	}
+	if shown != chosen.Token {
+		return c, false, ErrMovedOn
+	}
+	if len(chosen.Hunks) > 0 {
+		return c, false, s.discardHunks(c, chosen.Hunks)
+	}
+	if b.begun != chosen.ID {
+		b.begun, b.kept = chosen.ID, nil
+		for i := range c.parts {
+			if is := s.options.Layer.Get(c.parts[i].node.ID); is != nil && is.Seq != c.parts[i].node.Seq && is.Seq != s.rebased[is.ID] {
+				return c, false, ErrMovedOn
+			}
+		}
+	}
+	for len(c.parts) > 0 {
+		// Of many the last lies deepest.
+		err := s.discardPart(&c.parts[len(c.parts)-1])
+		switch {
+		case errors.Is(err, errHolds):
+			b.kept = err // and the rest of them goes
+		case err != nil:
+			return c, false, err
+		}
+		c.parts = c.parts[:len(c.parts)-1]
+		if len(c.parts) > 0 && time.Now().After(until) {
+			return c, true, nil
+		}
+	}
+	return c, false, b.kept
+}
+
+// showAll makes every directory that the task removed and made again the folder's own: with all of its own discarded nothing else tells of it.
+func (s *Set) showAll() error {
+	var again []layer.ID
+	s.options.Layer.Walk(func(n *layer.Node, _ string) bool {
+		if madeAgain(n) {
+			again = append(again, n.ID)
+		}
+		return true
+	})
+	for _, id := range again {
+		if err := s.show(id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isAway tells whether a node is something of the folder's in another place.
+func isAway(n *layer.Node) bool { return n.Base != nil && !n.Made && !n.Whiteout && n.Elsewhere }
+
+// errHolds: a directory goes only with or after all that lies in it.
+var errHolds = errors.New("it has something in it that stays")
+
+// discardPart drops what one node is. What lies below it is a change of its own, and stays.
 func (s *Set) discardPart(p *part) error {
 	l := s.options.Layer
 	if err := s.showAbove(p.node.ID); err != nil {
 		return err
+	}
+	n := l.Get(p.node.ID)
+	if n != nil && isAway(n) {
+		if w := s.mark(n); w != nil { // so that it shows again where it came from
+			if err := s.showAbove(w.ID); err != nil {
+				return err
+			}
+		}
+	}
+	if n != nil && madeAgain(n) && (n.Seq == p.node.Seq || n.Seq == s.rebased[n.ID]) {
+		if err := s.show(n.ID); err != nil {
+			return err
+		}
 	}
 	var instead *layer.Node
 	err := s.hold(p.node.ID, func(bool) error {
@@ -454,26 +540,117 @@ func (s *Set) discardPart(p *part) error {
 		if n == nil {
 			return nil // went with the directory it lay in
 		}
-		if n.Seq != p.node.Seq {
+		if n.Seq != p.node.Seq && n.Seq != s.rebased[n.ID] {
 			return ErrMovedOn
 		}
-		drop := contentsOf(l, n)
-		ops := removal(l, n)
-		if n.Base != nil && !n.Made && !n.Whiteout && n.Elsewhere {
-			ops = append(ops, s.whiteoutOf(n)...)
-			instead = l.StandsAt(n.Base.Path)
+		e := s.edit()
+		away := isAway(n)
+		inside := l.HasChildren(n.ID)
+		switch {
+		case away && inside:
+			if !s.moveBack(e, n) {
+				return errHolds
+			}
+		case away:
+			instead = s.backFrom(e, n)
+			e.remove(n)
+		case !inside:
+			e.remove(n)
+		case n.Kind == layer.Directory && !n.Whiteout && !n.Made:
+			n.Mode, n.ModeSet, n.MtimeNs, n.MtimeSet, n.Xattrs = 0, false, 0, false, nil
+			e.set(n)
+		case madeAgain(n): // the folder has it not, and what the task made in it has no other place
+			n.Mode, n.ModeSet, n.Xattrs = n.Base.Mode, true, nil
+			e.set(n)
+		case n.Base != nil && n.Base.Kind == layer.Directory:
+			s.showAgain(e, n)
+		case e.remains(n.ID):
+			return errHolds
+		default:
+			e.remove(n) // marks of deletions in what the folder never had
 		}
-		if err := l.Change(ops...); err != nil {
-			return err
-		}
-		l.DropContent(drop...)
-		return nil
+		return e.do()
 	})
 	if err == nil && instead != nil && madeAgain(instead) {
 		// The folder's directory is back where the task made another one: nothing in it was deleted.
 		err = s.show(instead.ID)
 	}
 	return err
+}
+
+// showAgain makes a deletion of a directory, or what stands in its place, the folder's directory, in which is deleted what was deleted by
+// itself.
+func (s *Set) showAgain(e *edit, n *layer.Node) {
+	dir := &layer.Node{ID: s.options.Layer.NewID(), Parent: n.Parent, Name: n.Name, Kind: layer.Directory, Base: n.Base}
+	dir.QID = 1<<62 | uint64(s.options.Layer.NewID())
+	e.set(dir)
+	for _, c := range e.children(n.ID) {
+		c.Parent = dir.ID
+		e.set(c)
+	}
+	e.remove(n)
+}
+
+// backFrom takes away what marks the place that a moved node came from, which the folder's own shows at again, and gives what the task has
+// there instead.
+func (s *Set) backFrom(e *edit, n *layer.Node) *layer.Node {
+	if w := s.mark(n); w != nil {
+		if e.remains(w.ID) || e.deletes(w.ID) {
+			s.showAgain(e, w)
+		} else {
+			e.remove(w)
+		}
+	}
+	return s.options.Layer.StandsAt(n.Base.Path)
+}
+
+// moveBack gives a moved directory, with the task's changes in it, the place that it came from; false when something else has that.
+func (s *Set) moveBack(e *edit, n *layer.Node) bool {
+	w := s.mark(n)
+	if w == nil {
+		return false
+	}
+	for at := w; at != nil; at = e.get(at.Parent) {
+		if at.ID == n.ID {
+			return false // into itself
+		}
+	}
+	for at := e.get(w.Parent); at != nil && at.ID != layer.RootID; at = e.get(at.Parent) {
+		if at.Whiteout || at.Kind != layer.Directory || at.Opaque {
+			return false // what it would go to is not there for the guest
+		}
+	}
+	if n.Over != nil {
+		// What of the folder stands where it was shows again, unless it was deleted by itself.
+		n.Over = nil
+	}
+	n.Mode, n.ModeSet, n.MtimeNs, n.MtimeSet, n.Xattrs = 0, false, 0, false, nil
+	n.Parent, n.Name = w.Parent, w.Name
+	e.set(n)
+	e.merge(w, n)
+	if e.remains(w.ID) {
+		return false
+	}
+	e.remove(w)
+	return true
+}
+
+// mark is the whiteout at the place that a moved node came from.
+func (s *Set) mark(n *layer.Node) *layer.Node {
+	if w := s.options.Layer.StandsAt(n.Base.Path); w == nil || w.Whiteout && w.Moved {
+		return w
+	}
+	return nil
+}
+
+// deletes tells whether anything is deleted below a node.
+func (e *edit) deletes(id layer.ID) bool {
+	for _, c := range e.children(id) {
+		if c.Whiteout || e.deletes(c.ID) {
+			return true
+		}
+	}
+	return false
 }
 
 // discardHunks gives the file a content without the chosen hunks.

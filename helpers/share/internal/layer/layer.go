@@ -486,6 +486,16 @@ func (l *Layer) ChangeIf(still func(get func(ID) *Node) error, steps ...Op) erro
 			return err
 		}
 	}
+	if err := l.fits(steps); err != nil && l.failed == nil {
+		return err
+	}
+	return l.change(steps)
+}
+
+// Decide is Change for what the layer's user decides: the bounds of what a guest may add are not theirs.
+func (l *Layer) Decide(steps ...Op) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	return l.change(steps)
 }
 
@@ -493,9 +503,6 @@ func (l *Layer) ChangeIf(still func(get func(ID) *Node) error, steps ...Op) erro
 func (l *Layer) change(steps []Op) error {
 	if l.failed != nil {
 		return l.failed
-	}
-	if err := l.fits(steps); err != nil {
-		return err
 	}
 	r := record{seq: l.seq + 1, timeMs: time.Now().UnixMilli(), ops: make([]op, len(steps))}
 	for i, step := range steps {
