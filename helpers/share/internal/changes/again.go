@@ -183,7 +183,7 @@ func (s *Set) movedOnAgain(n *layer.Node, u *writeback.Unsettled, path, from str
 		if w := l.StandsAt(u.Path); w != nil && w.Whiteout && w.Moved && !l.HasChildren(w.ID) {
 			ops = append(ops, layer.Remove(w.ID))
 		}
-		return l.Change(ops...)
+		return l.Decide(ops...)
 	})
 }
 
@@ -292,7 +292,7 @@ func (s *Set) goOn(look *lookout, u *writeback.Unsettled) (done bool, err error)
 		} else if n.Elsewhere {
 			again.Over = n.Over
 		}
-		if err := l.Change(append(ops, layer.Put(&again))...); err != nil {
+		if err := l.Decide(append(ops, layer.Put(&again))...); err != nil {
 			return err
 		}
 		done = true

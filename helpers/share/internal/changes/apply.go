@@ -88,6 +88,7 @@ func (s *Set) begin(kind string) *batch {
 	_, _ = rand.Read(random[:])
 	b := &batch{name: kind + "-" + strconv.FormatInt(time.Now().UnixMilli(), 36) + "-" + hex.EncodeToString(random[:]), kind: kind, used: time.Now()}
 	s.batches[b.name] = b
+	b.refused, s.untold = s.untold, nil
 	return b
 }
 
@@ -449,12 +450,14 @@ func (s *Set) applyRun(b *batch, most int) ([]string, error) {
 			done = append(done, w.change.ID)
 			if w.count == 0 {
 				if err := s.discardPart(&w.change.parts[0]); err != nil {
-					return nil, err
+					code, message := problemOf(err)
+					b.refuse(w.change.ID, w.change.Path, code, message)
 				}
 			}
 			for i := w.first; i < w.first+w.count; i++ {
 				if err := s.settle(steps[i].Note, results[i].Made, w.kept); err != nil {
-					return nil, err
+					r := s.unsettled(steps[i].Note, err)
+					b.refuse(w.change.ID, r.Path, r.Code, r.Message)
 				}
 			}
 			s.let(w)
@@ -614,13 +617,7 @@ var errNotAppliable = errors.New("it cannot be written to the folder")
 // noteSettled notes what the layer knows of by now.
 func (s *Set) noteSettled() error {
 	s.listing = nil
-	for _, u := range s.options.Write.Unsettled() {
-		if u.Undo || u.Returned {
-			if err := s.adopt(u.Was, u.Made); err != nil {
-				return err
-			}
-		}
-	}
+	s.adoptAll()
 	if err := s.options.Layer.Sync(); err != nil {
 		return err
 	}

@@ -88,9 +88,13 @@ func (e *edit) drops(n *layer.Node) {
 	}
 }
 
-// merge brings what is known below one node, of a directory that is not there any more, to where that is now. What is there already counts.
-func (e *edit) merge(from, to *layer.Node) {
+// merge brings what is known below one node, of a directory that is not there any more, to where that is now: marks of deletions alone,
+// or all of it. What is there already counts.
+func (e *edit) merge(from, to *layer.Node, marks bool) {
 	for _, c := range e.children(from.ID) {
+		if marks && !c.Whiteout {
+			continue
+		}
 		there := e.child(to.ID, c.Name)
 		switch {
 		case there == nil:
@@ -106,7 +110,7 @@ func (e *edit) merge(from, to *layer.Node) {
 				e.set(there)
 			}
 			if there.Whiteout || there.Made {
-				e.merge(c, there)
+				e.merge(c, there, marks)
 			}
 			if !e.remains(c.ID) {
 				e.remove(c)

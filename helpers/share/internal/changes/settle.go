@@ -30,36 +30,49 @@ func (s *Set) steady(do func() error) error {
 }
 
 // catchUp settles what an earlier process applied without noting it, and forgets files that were kept only because the
-// guest had them open then.
+// guest had them open then. A node for which that cannot be stays listed, and is told with the next batch: the others go on.
 func (s *Set) catchUp() error {
 	for _, u := range s.options.Write.Unsettled() {
 		if u.Undo || u.Returned || len(u.Note) == 0 {
 			continue
 		}
 		if err := s.settle(u.Note, u.Made, 0); err != nil {
-			return err
+			s.untold = append(s.untold, s.unsettled(u.Note, err))
 		}
 	}
-	s.waitAgain() // what cannot be is in the folder's versions
-	for _, u := range s.options.Write.Unsettled() {
-		if u.Undo || u.Returned {
-			if err := s.adopt(u.Was, u.Made); err != nil {
-				return err
-			}
-		}
-	}
-	if err := s.forgetSame(); err != nil {
-		return err
-	}
+	s.untold = append(s.untold, s.waitAgain()...) // what cannot be is in the folder's versions
+	s.adoptAll()
+	s.forgetSame()
 	if err := s.options.Layer.Sync(); err != nil {
 		return err
 	}
 	return s.options.Write.Settled()
 }
 
+// unsettled tells of a node that is in the folder, and that the layer could not forget.
+func (s *Set) unsettled(raw json.RawMessage, err error) Refusal {
+	var about note
+	_ = json.Unmarshal(raw, &about)
+	path, _ := s.options.Layer.Path(about.Node)
+	code, message := problemOf(err)
+	return Refusal{Path: path, Code: code, Message: "It is in the folder, and stays listed: " + message}
+}
+
+// adoptAll tells the layer what stands in the folder since undos, and of what was taken out and put back.
+func (s *Set) adoptAll() {
+	for _, u := range s.options.Write.Unsettled() {
+		if u.Undo || u.Returned {
+			if err := s.adopt(u.Was, u.Made); err != nil {
+				code, message := problemOf(err)
+				s.untold = append(s.untold, Refusal{Path: u.Path, Code: code, Message: message})
+			}
+		}
+	}
+}
+
 // adopt makes changes that were made from one file of the folder changes of what stands in its place since an undo, or of the
 // same file that a rename and one back have given another time of change.
-func (s *Set) adopt(was, now *writeback.Identity) error {
+func (s *Set) adopt(was, now *writeback.Identity) (failed error) {
 	if was == nil {
 		return nil
 	}
@@ -99,12 +112,13 @@ func (s *Set) adopt(was, now *writeback.Identity) error {
 		if n.Whiteout && n.Base == nil {
 			continue // what was deleted is gone; there is nothing more to tell
 		}
-		if err := s.options.Layer.Change(layer.Put(n)); err != nil {
-			return err
+		if err := s.options.Layer.Decide(layer.Put(n)); err != nil {
+			failed = err
+			continue
 		}
 		s.options.Layer.DropContent(old)
 	}
-	return nil
+	return failed
 }
 
 // settle makes the layer forget what the folder has now: the node is removed, or made from the folder's new file where the
@@ -132,49 +146,46 @@ func (s *Set) settle(raw json.RawMessage, made *writeback.Identity, kept uint64)
 			}
 			same = st.Size == about.Size && st.Mtim.Nano() == about.Mtime && st.Ctim.Nano() == about.Ctime
 		}
-		drop := []uint64{n.Content}
-		if n.Base != nil {
-			drop = append(drop, n.Base.Content)
-		}
-		var ops []layer.Op
+		e := s.edit()
 		var rewritten []*layer.Node
-		dropped := uint64(0)
-		moved := n.Base != nil && !n.Made && n.Elsewhere
-		if moved {
-			ops = append(ops, s.whiteoutOf(n)...)
-			// What the task made in its old place stands in the place of nothing now.
-			if there := l.StandsAt(n.Base.Path); there != nil && there.ID != n.ID && there.Made && there.Base.Inode == n.Base.Inode {
-				dropped = there.Base.Content
-				there.Base = nil
-				ops = append(ops, layer.Put(there))
+		follow := func(was string) {
+			rewritten = below(l, was, path)
+			for _, child := range rewritten {
+				e.set(child)
 			}
+		}
+		moved, was := isAway(n), n.Base
+		if moved {
+			follow(was.Path)
+		}
+		remember := []layer.Op(nil)
+		gone := func() {
+			if made != nil {
+				remember = append(remember, layer.Remember(made.Device, made.Inode, n.QID))
+			}
+			e.remove(n)
 		}
 		switch {
 		case made == nil && n.Whiteout: // also one that the guest made and deleted again meanwhile
-			e := s.edit()
-			e.remove(n)
-			ops, drop = append(ops, e.steps()...), e.drop
+			gone()
 		case made == nil && !n.Made && n.Base != nil && n.Content == 0 && n.Target == "":
 			// A program of the host took it away at once, from where the task has it. What the task has of it is of that place.
 			if n.Kind != layer.Directory && !n.ModeSet && !n.MtimeSet && len(n.Xattrs) == 0 {
-				ops = append(ops, layer.Remove(n.ID))
+				gone()
 				break
 			}
-			was := n.Base.Path
-			n.Base.Path, n.Over = path, nil
-			ops, drop = append(ops, layer.Put(n)), nil
-			for _, child := range below(l, was, path) {
-				ops = append(ops, layer.Put(child))
-			}
+			base := *n.Base
+			base.Path = path
+			n.Base, n.Over = &base, nil
+			e.set(n)
 		case made == nil:
 			// Removed in the folder, and made again by the guest meanwhile.
-			n.Base, n.Made = nil, true
-			ops, drop = append(ops, layer.Put(n)), drop[1:]
-		case n.Kind == layer.Directory && !n.Whiteout:
-			was := ""
-			if moved {
-				was = n.Base.Path
+			if n.Base != nil {
+				e.drop = append(e.drop, n.Base.Content)
 			}
+			n.Base, n.Made, n.Over = nil, true, nil
+			e.set(n)
+		case n.Kind == layer.Directory && !n.Whiteout:
 			rebase(n, path, made)
 			// The folder's own from now on, whatever the guest did meanwhile: a mode that it set then stays its own.
 			n.Opaque, n.MtimeSet = false, false
@@ -184,36 +195,33 @@ func (s *Set) settle(raw json.RawMessage, made *writeback.Identity, kept uint64)
 			if same || n.Mode == n.Base.Mode {
 				n.ModeSet = false
 			}
-			ops = append(ops, layer.Put(n))
-			if was != "" {
-				rewritten = below(l, was, path)
-				for _, child := range rewritten {
-					ops = append(ops, layer.Put(child))
-				}
-			}
-			drop = nil
-		case same && !open && !about.Part:
-			ops = append(ops, layer.Remove(n.ID), layer.Remember(made.Device, made.Inode, n.QID))
+			e.set(n)
+		case same && !open && !about.Part, n.Kind == layer.File && n.Content == 0 && !n.Whiteout:
+			gone()
 		default:
-			old := rebase(n, path, made)
+			e.drop = append(e.drop, rebase(n, path, made))
 			n.Base.Content = kept
 			if same && !about.Part {
 				n.ModeSet, n.MtimeSet, n.Xattrs = false, false, nil
 			}
-			if n.Kind == layer.File && n.Content == 0 && !n.Whiteout {
-				ops, drop = append(ops, layer.Remove(n.ID), layer.Remember(made.Device, made.Inode, n.QID)), []uint64{old}
-				break
+			e.set(n)
+		}
+		if n.Kind != layer.Directory && !e.removed[n.ID] && (n.Base == nil || n.Base.Kind != layer.Directory) {
+			// What was deleted in a directory went with it.
+			for _, child := range e.children(n.ID) {
+				e.remove(child)
 			}
-			ops, drop = append(ops, layer.Put(n)), []uint64{old}
+		}
+		if moved {
+			s.left(e, n, was)
 		}
 		stat, _ := s.contentStat(n.Content)
-		if err := l.Change(ops...); err != nil {
+		if err := e.do(remember...); err != nil {
 			return err
 		}
 		for _, child := range rewritten {
 			s.rebased[child.ID] = child.Seq
 		}
-		l.DropContent(append(drop, dropped)...)
 		if after := l.Get(n.ID); after != nil && same && open && !about.Part && stat != nil {
 			s.settled[n.ID] = settledNode{after.Seq, *stat}
 		} else {
@@ -221,6 +229,39 @@ func (s *Set) settle(raw json.RawMessage, made *writeback.Identity, kept uint64)
 		}
 		return nil
 	})
+}
+
+// left takes away what marks the place that something moved from, now that the folder has it at its new one: what was deleted in it is
+// deleted there, and what the task made in its old place stands in the place of nothing.
+func (s *Set) left(e *edit, n *layer.Node, was *layer.Base) {
+	there := s.options.Layer.StandsAt(was.Path)
+	if there == nil || there.ID == n.ID {
+		return
+	}
+	if there = e.get(there.ID); there == nil {
+		return
+	}
+	switch {
+	case there.Whiteout && there.Moved:
+		if !e.removed[n.ID] && n.Kind == layer.Directory {
+			e.merge(there, n, false)
+		}
+		if !e.remains(there.ID) {
+			e.remove(there)
+		}
+	case there.Made && there.Base != nil && there.Base.Inode == was.Inode:
+		if !e.removed[n.ID] && n.Kind == layer.Directory {
+			e.merge(there, n, true)
+		}
+		e.drop = append(e.drop, there.Base.Content)
+		there.Base = nil
+		e.set(there)
+		if there.Kind != layer.Directory {
+			for _, child := range e.children(there.ID) {
+				e.remove(child)
+			}
+		}
+	}
 }
 
 // showAbove makes the directories above a node that the task had removed and made again the folder's own, before anything in them is: what
@@ -301,18 +342,6 @@ func baseOf(path string, i *writeback.Identity) *layer.Base {
 	}
 }
 
-// whiteoutOf takes away what marks the place that a moved node came from.
-func (s *Set) whiteoutOf(moved *layer.Node) []layer.Op {
-	var ops []layer.Op
-	s.options.Layer.Walk(func(n *layer.Node, _ string) bool {
-		if n.Whiteout && n.Moved && n.Base != nil && n.Base.Path == moved.Base.Path {
-			ops = append(ops, layer.Remove(n.ID))
-		}
-		return true
-	})
-	return ops
-}
-
 func contentsOf(n *layer.Node) []uint64 {
 	numbers := []uint64{n.Content}
 	if n.Base != nil {
@@ -340,7 +369,7 @@ func below(l *layer.Layer, was, is string) []*layer.Node {
 }
 
 // forgetSame removes files whose content is the folder's byte for byte and that have nothing else of their own.
-func (s *Set) forgetSame() error {
+func (s *Set) forgetSame() {
 	look := newLookout(s.options.Lower)
 	defer look.close()
 	var maybe []*layer.Node
@@ -364,19 +393,18 @@ func (s *Set) forgetSame() error {
 		}
 		f, err := s.options.Layer.OpenContent(n.Content)
 		if err != nil {
-			return err
+			continue
 		}
 		ours, err := readAll(f, maxHashed)
 		f.Close()
 		if err != nil || string(ours) != string(theirs) {
 			continue
 		}
-		if err := s.options.Layer.Change(layer.Remove(n.ID), layer.Remember(now.Device, now.Inode, n.QID)); err != nil {
-			return err
+		if s.options.Layer.Decide(layer.Remove(n.ID), layer.Remember(now.Device, now.Inode, n.QID)) != nil {
+			continue // it stays listed
 		}
 		s.options.Layer.DropContent(n.Content, n.Base.Content)
 	}
-	return nil
 }
 
 // Discard begins to drop changes.
@@ -627,7 +655,7 @@ func (s *Set) moveBack(e *edit, n *layer.Node) bool {
 	n.Mode, n.ModeSet, n.MtimeNs, n.MtimeSet, n.Xattrs = 0, false, 0, false, nil
 	n.Parent, n.Name = w.Parent, w.Name
 	e.set(n)
-	e.merge(w, n)
+	e.merge(w, n, false)
 	if e.remains(w.ID) {
 		return false
 	}
@@ -687,7 +715,7 @@ func (s *Set) discardHunks(c *Change, hunks []int) error {
 		if err := f.Sync(); err != nil {
 			return err
 		}
-		return s.options.Layer.Change(layer.Put(n))
+		return s.options.Layer.Decide(layer.Put(n))
 	})
 }
 
@@ -705,7 +733,7 @@ func (s *Set) otherContent(n *layer.Node, data []byte) error {
 	old := n.Content
 	n.Content = number
 	if err == nil {
-		err = s.options.Layer.Change(layer.Put(n))
+		err = s.options.Layer.Decide(layer.Put(n))
 	}
 	if err != nil {
 		s.options.Layer.DropContent(number)
