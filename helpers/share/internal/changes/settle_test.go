@@ -200,7 +200,7 @@ func TestANodeThatCannotBeSettledStaysListed_AndTheOthersGoOn(t *testing.T) {
 					}
 				}
 			}
-			if (len(refused) != 1 || !strings.HasPrefix(refused[0], "f ")) {
+			if len(refused) != 1 || !strings.HasPrefix(refused[0], "f ") {
 				t.Errorf("refused: %v", refused)
 			}
 			must(t, os.Rename(filepath.Join(r.base, "away"), content))
