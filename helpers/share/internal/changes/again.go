@@ -126,6 +126,9 @@ func (s *Set) moveAgain(look *lookout, u *writeback.Unsettled) error {
 			return s.movedOnAgain(n, u, path, from)
 		}
 	}
+	if w := s.options.Layer.StandsAt(u.Path); w != nil && w.Whiteout && !w.Moved && u.Was != nil && w.Base.Inode == u.Was.Inode {
+		return s.deletedAgain(look, w, u, from)
+	}
 	components := layer.Components(u.Path)
 	return s.options.Holder.Again(components, func(parent layer.ID, n *layer.Node, qid uint64) ([]layer.Op, *layer.Node, error) {
 		if n != nil && (n.Whiteout || n.Made || n.Base != nil && n.Base.Path == from) {
@@ -184,6 +187,28 @@ func (s *Set) movedOnAgain(n *layer.Node, u *writeback.Unsettled, path, from str
 			ops = append(ops, layer.Remove(w.ID))
 		}
 		return l.Decide(ops...)
+	})
+}
+
+// deletedAgain lets what the task deleted, where an apply had it until an undo, be deleted where the folder has it now.
+func (s *Set) deletedAgain(look *lookout, w *layer.Node, u *writeback.Unsettled, from string) error {
+	components := layer.Components(s.guestPath(from))
+	return s.options.Holder.Again(components, func(parent layer.ID, entry *layer.Node, _ uint64) ([]layer.Op, *layer.Node, error) {
+		if entry != nil {
+			return nil, nil, nil // what the task did there since stays as it is
+		}
+		var ops []layer.Op
+		for _, other := range below(s.options.Layer, u.Path, from) {
+			if other.ID != w.ID {
+				ops = append(ops, layer.Put(other))
+			}
+		}
+		if now := look.base(u.Path); now != nil && now.Kind != 0 { // it had gone over that
+			id := s.options.Layer.NewID()
+			ops = append(ops, layer.Put(&layer.Node{ID: id, Parent: w.Parent, Name: w.Name, Kind: now.Kind, QID: 1 << 62, Whiteout: true, Base: now}))
+		}
+		w.Parent, w.Name, w.Base = parent, components[len(components)-1], baseOf(from, u.Made)
+		return append([]layer.Op{layer.Put(w)}, ops...), w, nil
 	})
 }
 
@@ -356,8 +381,12 @@ func (s *Set) putBack(look *lookout, u *writeback.Unsettled, has string) error {
 		if made == nil {
 			return nil, nil, nil
 		}
-		if dir := s.options.Layer.Get(parent); !made.Whiteout && (dir == nil || dir.Whiteout || dir.Kind != layer.Directory) {
+		dir := s.options.Layer.Get(parent)
+		switch {
+		case dir == nil || !made.Whiteout && (dir.Whiteout || dir.Kind != layer.Directory):
 			return nil, nil, nil // the task deleted the directory since
+		case made.Whiteout && dir.Base != nil && !dir.Made && layer.Join(dir.Base.Path, components[len(components)-1]) != lower:
+			return nil, nil, nil // it moved another one over that, of whose names this is none
 		}
 		n := made
 		n.ID, n.Parent, n.Name = s.options.Layer.NewID(), parent, components[len(components)-1]
@@ -412,6 +441,26 @@ func (s *Set) known(u *writeback.Unsettled, n, made *layer.Node, lower string) [
 		n.Over = baseOf(lower, u.Made) // moved over it
 	case u.Op == writeback.Remove && u.Taken != nil && u.Taken.Kind == writeback.Directory && n.Kind == layer.Directory && !n.Made && !n.Whiteout:
 		n.Made, n.Opaque, n.Base, n.Mode, n.ModeSet = true, true, nil, u.Taken.Mode&0o777, true
+	case u.Was == nil && u.Made != nil && n.Whiteout && !n.Moved && n.Base != nil && n.Base.Inode != u.Made.Inode:
+		// The guest deleted what the apply had put there, and with it what came back.
+		n.Base = baseOf(lower, u.Made)
+		n.Kind = n.Base.Kind
+		e := s.edit()
+		if e.set(n); n.Kind != layer.Directory {
+			for _, c := range e.children(n.ID) {
+				e.remove(c)
+			}
+		}
+		return e.steps()
+	case u.Op == writeback.Remove && u.Was != nil && n.Made && n.Base != nil && n.Base.Kind == layer.Directory && n.Base.Inode == u.Was.Inode:
+		n.Base = nil // in the place of a directory that there is no more
+		e := s.edit()
+		if e.set(n); n.Kind != layer.Directory {
+			for _, c := range e.children(n.ID) {
+				e.remove(c)
+			}
+		}
+		return e.steps()
 	default:
 		return nil
 	}

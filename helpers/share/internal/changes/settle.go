@@ -529,8 +529,19 @@ func (s *Set) showAll() error {
 		}
 		return true
 	})
-	for _, id := range again {
+	for i := len(again) - 1; i >= 0; i-- {
+		id := again[i]
 		if err := s.show(id); err != nil {
+			return err
+		}
+		// The folder has it no more, and nothing of the task's is in it.
+		if err := s.hold(id, func(bool) error {
+			e := s.edit()
+			if n := e.get(id); n != nil && madeAgain(n) && !e.remains(id) && !e.deletes(id) {
+				e.remove(n)
+			}
+			return e.do()
+		}); err != nil {
 			return err
 		}
 	}
@@ -573,10 +584,11 @@ func (s *Set) discardPart(p *part) error {
 		}
 		e := s.edit()
 		away := isAway(n)
-		inside := l.HasChildren(n.ID)
+		inside := e.remains(n.ID) || e.deletes(n.ID)
 		switch {
 		case away && inside:
-			if !s.moveBack(e, n) {
+			var moved bool
+			if instead, moved = s.moveBack(e, n); !moved {
 				return errHolds
 			}
 		case away:
@@ -632,35 +644,39 @@ func (s *Set) backFrom(e *edit, n *layer.Node) *layer.Node {
 	return s.options.Layer.StandsAt(n.Base.Path)
 }
 
-// moveBack gives a moved directory, with the task's changes in it, the place that it came from; false when something else has that.
-func (s *Set) moveBack(e *edit, n *layer.Node) bool {
-	w := s.mark(n)
-	if w == nil {
-		return false
+// moveBack gives a moved directory, with the task's changes in it, the place that it came from, or those to what the task made there; false when
+// that has no room for them.
+func (s *Set) moveBack(e *edit, n *layer.Node) (instead *layer.Node, done bool) {
+	there := s.options.Layer.StandsAt(n.Base.Path)
+	if there == nil {
+		return nil, false
 	}
-	for at := w; at != nil; at = e.get(at.Parent) {
-		if at.ID == n.ID {
-			return false // into itself
+	for at := there; at != nil && at.ID != layer.RootID; at = e.get(at.Parent) {
+		if at.ID == n.ID || at.ID != there.ID && (at.Whiteout || at.Kind != layer.Directory || at.Opaque) {
+			return nil, false // into itself, or to where the guest sees nothing
 		}
 	}
-	for at := e.get(w.Parent); at != nil && at.ID != layer.RootID; at = e.get(at.Parent) {
-		if at.Whiteout || at.Kind != layer.Directory || at.Opaque {
-			return false // what it would go to is not there for the guest
+	switch {
+	case there.Whiteout && there.Moved:
+		n.Over = nil // what the folder has where it was shows again
+		n.Mode, n.ModeSet, n.MtimeNs, n.MtimeSet, n.Xattrs = 0, false, 0, false, nil
+		n.Parent, n.Name = there.Parent, there.Name
+		e.set(n)
+		e.merge(there, n, false)
+		if e.remains(there.ID) {
+			return nil, false
 		}
+		e.remove(there)
+		return nil, true
+	case madeAgain(there):
+		e.merge(n, there, false)
+		if e.remains(n.ID) {
+			return nil, false
+		}
+		e.remove(n)
+		return there, true
 	}
-	if n.Over != nil {
-		// What of the folder stands where it was shows again, unless it was deleted by itself.
-		n.Over = nil
-	}
-	n.Mode, n.ModeSet, n.MtimeNs, n.MtimeSet, n.Xattrs = 0, false, 0, false, nil
-	n.Parent, n.Name = w.Parent, w.Name
-	e.set(n)
-	e.merge(w, n, false)
-	if e.remains(w.ID) {
-		return false
-	}
-	e.remove(w)
-	return true
+	return nil, false
 }
 
 // mark is the whiteout at the place that a moved node came from.
