@@ -193,7 +193,7 @@ func (s *Set) movedOnAgain(n *layer.Node, u *writeback.Unsettled, path, from str
 // deletedAgain lets what the task deleted, where an apply had it until an undo, be deleted where the folder has it now.
 func (s *Set) deletedAgain(look *lookout, w *layer.Node, u *writeback.Unsettled, from string) error {
 	components := layer.Components(s.guestPath(from))
-	return s.options.Holder.Again(components, func(parent layer.ID, entry *layer.Node, _ uint64) ([]layer.Op, *layer.Node, error) {
+	return unseen(s.options.Holder.Again(components, func(parent layer.ID, entry *layer.Node, _ uint64) ([]layer.Op, *layer.Node, error) {
 		if entry != nil {
 			return nil, nil, nil // what the task did there since stays as it is
 		}
@@ -209,7 +209,7 @@ func (s *Set) deletedAgain(look *lookout, w *layer.Node, u *writeback.Unsettled,
 		}
 		w.Parent, w.Name, w.Base = parent, components[len(components)-1], baseOf(from, u.Made)
 		return append([]layer.Op{layer.Put(w)}, ops...), w, nil
-	})
+	}))
 }
 
 // leftAgain marks the place that a move left.
@@ -223,7 +223,7 @@ func (s *Set) leftAgain(look *lookout, u *writeback.Unsettled) error {
 		return nil
 	}
 	components := layer.Components(s.guestPath(at.Base.Path))
-	return s.options.Holder.Again(components, func(parent layer.ID, entry *layer.Node, _ uint64) ([]layer.Op, *layer.Node, error) {
+	return unseen(s.options.Holder.Again(components, func(parent layer.ID, entry *layer.Node, _ uint64) ([]layer.Op, *layer.Node, error) {
 		base := *at.Base
 		base.Content = 0
 		switch {
@@ -239,7 +239,7 @@ func (s *Set) leftAgain(look *lookout, u *writeback.Unsettled) error {
 		}
 		n := &layer.Node{ID: s.options.Layer.NewID(), Parent: parent, Name: components[len(components)-1], Kind: base.Kind, QID: 1 << 62, Whiteout: true, Moved: true, Base: &base}
 		return []layer.Op{layer.Put(n)}, n, nil
-	})
+	}))
 }
 
 // goOn makes what the task has of something that an undo took out of the folder, and that it renamed or changed since, a change of its own
@@ -357,6 +357,9 @@ func (s *Set) putBack(look *lookout, u *writeback.Unsettled, has string) error {
 	switch {
 	case u.Was == nil:
 		lower, place = s.returned(look, u.Path, u.Made)
+	case u.Op == writeback.SetAttributes && s.taskHas(u) != nil: // wherever that is since
+		lower = u.Path
+		place, _ = s.options.Layer.Path(s.taskHas(u).ID)
 	case has != u.Path: // the task moved a directory above it since
 		lower, place = u.Path, has
 	}
@@ -374,7 +377,7 @@ func (s *Set) putBack(look *lookout, u *writeback.Unsettled, has string) error {
 		}
 	}()
 	components := layer.Components(place)
-	return s.options.Holder.Again(components, func(parent layer.ID, entry *layer.Node, qid uint64) ([]layer.Op, *layer.Node, error) {
+	err = s.options.Holder.Again(components, func(parent layer.ID, entry *layer.Node, qid uint64) ([]layer.Op, *layer.Node, error) {
 		if entry != nil {
 			return s.known(u, entry, made, lower), nil, nil
 		}
@@ -399,6 +402,18 @@ func (s *Set) putBack(look *lookout, u *writeback.Unsettled, has string) error {
 		used = true
 		return ops, n, nil
 	})
+	if made == nil || made.Whiteout {
+		return unseen(err)
+	}
+	return err
+}
+
+// unseen is no error where a deletion has no place for the guest: it sees nothing there.
+func unseen(err error) error {
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+		return nil
+	}
+	return err
 }
 
 // qidOf is the number that the guest had for what was taken out, where that is known and free.

@@ -42,7 +42,7 @@ func TestWhatTheTaskRenamedOrChangedSinceAnApply_WaitsWithItsContentAfterTheUndo
 		"its directory renamed":            {func(r *rig, _ string) { r.rename("d", "e") }, "e/f"},
 		"its directory renamed, then it":   {func(r *rig, _ string) { r.rename("d", "e"); r.rename("e/f", "e/g") }, "e/g"},
 	}
-	for _, kind := range []string{"new", "modified", "link", "new directory"} {
+	for _, kind := range []string{"new", "modified", "link", "new directory", "mode"} {
 		for name, did := range since {
 			for _, crash := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s, %s, crash %v", kind, name, crash), func(t *testing.T) {
@@ -51,16 +51,19 @@ func TestWhatTheTaskRenamedOrChangedSinceAnApply_WaitsWithItsContentAfterTheUndo
 					if kind != "new directory" {
 						r.put("d/x", "host")
 					}
-					if kind == "modified" {
+					if kind == "modified" || kind == "mode" {
 						r.put("d/f", "of the host")
 					}
 					r.open()
 					if kind == "new directory" {
 						r.mkdir("d")
 					}
-					if kind == "link" {
+					switch kind {
+					case "link":
 						r.link("d/f", "an-hour-of-work")
-					} else {
+					case "mode":
+						r.chmod("d/f", 0o750)
+					default:
 						r.guest("d/f", "an hour of work")
 					}
 					before := r.picture(r.lower)

@@ -245,11 +245,14 @@ func (n *node) stands(s state) bool {
 	}
 	parent := n.Parent().(*node)
 	defer parent.Drop()
+	n.tree.mu.Lock()
+	name := n.name
+	n.tree.mu.Unlock()
 	at := parent.now()
-	if at.low == nil || at.gone || n.tree.child(at.id, n.name) != nil {
+	if at.low == nil || at.gone || n.tree.child(at.id, name) != nil {
 		return false
 	}
-	walked, err := at.low.Walk(n.name)
+	walked, err := at.low.Walk(name)
 	if err != nil {
 		return false
 	}
