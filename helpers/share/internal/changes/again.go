@@ -129,9 +129,12 @@ func (s *Set) moveAgain(look *lookout, u *writeback.Unsettled) error {
 	if w := s.options.Layer.StandsAt(u.Path); w != nil && w.Whiteout && !w.Moved && u.Was != nil && w.Base.Inode == u.Was.Inode {
 		return s.deletedAgain(look, w, u, from)
 	}
+	if n := s.nodeAt(u.Path); n != nil && !n.Whiteout && u.Was != nil && (n.Made && isObject(n.Base, u.Was) || isObject(n.Over, u.Was)) {
+		return s.replacedAgain(n.ID, u, from)
+	}
 	components := layer.Components(u.Path)
 	return s.options.Holder.Again(components, func(parent layer.ID, n *layer.Node, qid uint64) ([]layer.Op, *layer.Node, error) {
-		if n != nil && (n.Whiteout || n.Made || n.Base != nil && n.Base.Path == from) {
+		if n != nil && (n.Whiteout || n.Made || n.Base == nil || n.Base.Path == from || !isObject(n.Base, u.Was)) {
 			return nil, nil, nil
 		}
 		// What was made from something in it knows it by its old path again, wherever that is for the guest.
@@ -209,6 +212,51 @@ func (s *Set) deletedAgain(look *lookout, w *layer.Node, u *writeback.Unsettled,
 		}
 		w.Parent, w.Name, w.Base = parent, components[len(components)-1], baseOf(from, u.Made)
 		return append([]layer.Op{layer.Put(w)}, ops...), w, nil
+	}))
+}
+
+func isObject(b *layer.Base, i *writeback.Identity) bool {
+	return b != nil && i != nil && b.Inode == i.Inode && b.Device == i.Device
+}
+
+// replacedAgain lets what the task put something else in the place of, where an apply had it until an undo, be deleted where the folder has
+// it now.
+func (s *Set) replacedAgain(by layer.ID, u *writeback.Unsettled, from string) error {
+	components := layer.Components(s.guestPath(from))
+	return unseen(s.options.Holder.Again(components, func(parent layer.ID, entry *layer.Node, _ uint64) ([]layer.Op, *layer.Node, error) {
+		e := s.edit()
+		for _, other := range below(s.options.Layer, u.Path, from) {
+			e.set(other)
+		}
+		n := e.get(by)
+		if n == nil {
+			return nil, nil, nil
+		}
+		base := baseOf(from, u.Made)
+		var made *layer.Node
+		switch {
+		case entry == nil:
+			made = &layer.Node{ID: s.options.Layer.NewID(), Parent: parent, Name: components[len(components)-1], Kind: base.Kind, QID: 1 << 62, Whiteout: true, Base: base}
+			e.set(made)
+			if base.Kind == layer.Directory {
+				e.merge(n, made, true)
+			}
+		case entry.ID != by && entry.Made && entry.Base == nil:
+			there := e.get(entry.ID)
+			there.Base = base
+			e.set(there)
+		}
+		if isObject(n.Over, u.Was) {
+			n.Over = nil
+		} else {
+			n.Base = nil
+		}
+		if e.set(n); n.Kind != layer.Directory {
+			for _, c := range e.children(n.ID) {
+				e.remove(c)
+			}
+		}
+		return e.steps(), made, nil
 	}))
 }
 

@@ -181,3 +181,52 @@ func TestAFileOfALayerWithoutAnyBytes_IsListedAndDiscarded_AndEndsNothing(t *tes
 		t.Errorf("the guest sees %s", saw)
 	}
 }
+
+// TestAnUndoneMoveOfWhatTheTaskDeletedOrReplacedSince_BringsNothingBackForTheGuest: what it did to the file where the apply had it is a deletion
+// where the undo brings it.
+func TestAnUndoneMoveOfWhatTheTaskDeletedOrReplacedSince_BringsNothingBackForTheGuest(t *testing.T) {
+	for name, since := range map[string]func(*rig){
+		"control: nothing":                   func(*rig) {},
+		"deleted":                            func(r *rig) { r.remove("d/moved", false) },
+		"moved on and deleted":               func(r *rig) { r.rename("d/moved", "on"); r.remove("on", false) },
+		"replaced by a file of the task's":   func(r *rig) { r.guest("new", "work"); r.rename("new", "d/moved") },
+		"replaced by a file of the folder's": func(r *rig) { r.rename("other", "d/moved") },
+	} {
+		for _, over := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, moved over one: %v", name, over), func(t *testing.T) {
+				r := newRig(t)
+				for _, path := range []string{"a", "d/x", "other"} {
+					r.put(path, "host "+path)
+				}
+				if over {
+					r.put("d/moved", "host d/moved")
+				}
+				r.open()
+				before := r.picture(r.lower)
+				r.rename("a", "d/moved")
+				_, _, refused := r.apply(r.all())
+				r.none(refused)
+				since(r)
+				saw := r.sees()
+				_, refused = r.undo("")
+				r.none(refused)
+				for _, reopened := range []bool{false, true} {
+					if reopened {
+						r.open()
+					}
+					if now := r.sees(); now != saw {
+						t.Errorf("reopened %v: the guest sees\n%s\nnot\n%s\nlist %v", reopened, now, saw, r.lines())
+					}
+				}
+				if folder := r.picture(r.lower); folder != before {
+					t.Errorf("the folder is\n%s\nand was\n%s", folder, before)
+				}
+				_, refused = r.discard(r.all())
+				r.none(refused)
+				if now := r.sees(); now != before {
+					t.Errorf("all discarded, the guest sees\n%s\nnot\n%s", now, before)
+				}
+			})
+		}
+	}
+}
