@@ -34,10 +34,15 @@ func (s *Set) waitAgain() []Refusal {
 	if len(undone) == 0 || s.options.Holder == nil {
 		return nil
 	}
+	// Where the guest has each place is known from the nodes as they are before any of them is changed.
+	places := make(map[*writeback.Unsettled]string, len(undone))
 	// What lies in a directory comes after it, and after the move that gives it its place for the guest; what marks the places that
 	// moves left comes last: a directory above may be one that is deleted again.
 	sort.SliceStable(undone, func(i, j int) bool { return undone[i].Path < undone[j].Path })
-	places := func(u *writeback.Unsettled) bool {
+	for i := range undone {
+		places[&undone[i]] = s.guestPath(undone[i].Path)
+	}
+	gives := func(u *writeback.Unsettled) bool {
 		return u.Op == writeback.Move || u.Op == writeback.Remove && u.Taken != nil && u.Taken.Kind == writeback.Directory
 	}
 	var left []Refusal
@@ -53,14 +58,14 @@ func (s *Set) waitAgain() []Refusal {
 			}
 		}
 	}
-	each(places, func(u *writeback.Unsettled) error {
+	each(gives, func(u *writeback.Unsettled) error {
 		if u.Op == writeback.Move {
 			return s.moveAgain(look, u)
 		}
-		return s.putBack(look, u)
+		return s.putBack(look, u, places[u])
 	})
-	each(func(u *writeback.Unsettled) bool { return !places(u) }, func(u *writeback.Unsettled) error { return s.putBack(look, u) })
-	each(func(u *writeback.Unsettled) bool { return u.Op == writeback.Move }, s.leftAgain)
+	each(func(u *writeback.Unsettled) bool { return !gives(u) }, func(u *writeback.Unsettled) error { return s.putBack(look, u, places[u]) })
+	each(func(u *writeback.Unsettled) bool { return u.Op == writeback.Move }, func(u *writeback.Unsettled) error { return s.leftAgain(look, u) })
 	return left
 }
 
@@ -112,21 +117,31 @@ func (s *Set) guestPath(lower string) string {
 
 // moveAgain gives what the folder has under its old name again the place that the guest gave it.
 func (s *Set) moveAgain(look *lookout, u *writeback.Unsettled) error {
+	if u.Made == nil {
+		return nil // a program of the host took it away at once
+	}
 	from, _ := s.returned(look, u.To, u.Made)
+	if n := s.taskHas(u); n != nil {
+		if path, _ := s.options.Layer.Path(n.ID); path != u.Path {
+			return s.movedOnAgain(n, u, path, from)
+		}
+	}
+	if w := s.options.Layer.StandsAt(u.Path); w != nil && w.Whiteout && !w.Moved && u.Was != nil && w.Base.Inode == u.Was.Inode {
+		return s.deletedAgain(look, w, u, from)
+	}
+	if n := s.nodeAt(u.Path); n != nil && !n.Whiteout && u.Was != nil && (n.Made && isObject(n.Base, u.Was) || isObject(n.Over, u.Was)) {
+		return s.replacedAgain(n.ID, u, from)
+	}
 	components := layer.Components(u.Path)
 	return s.options.Holder.Again(components, func(parent layer.ID, n *layer.Node, qid uint64) ([]layer.Op, *layer.Node, error) {
-		if n != nil && (n.Whiteout || n.Made || n.Base != nil && n.Base.Path == from) {
+		if n != nil && (n.Whiteout || n.Made || n.Base == nil || n.Base.Path == from || !isObject(n.Base, u.Was)) {
 			return nil, nil, nil
 		}
 		// What was made from something in it knows it by its old path again, wherever that is for the guest.
 		var ops []layer.Op
-		s.options.Layer.Walk(func(other *layer.Node, _ string) bool {
-			if b := other.Base; b != nil && strings.HasPrefix(b.Path, u.Path+"/") && (n == nil || other.ID != n.ID) {
-				b.Path = from + b.Path[len(u.Path):]
-				ops = append(ops, layer.Put(other))
-			}
-			return true
-		})
+		for _, other := range below(s.options.Layer, u.Path, from) {
+			ops = append(ops, layer.Put(other))
+		}
 		base := baseOf(from, u.Made)
 		if n != nil {
 			if n.Base != nil {
@@ -143,14 +158,120 @@ func (s *Set) moveAgain(look *lookout, u *writeback.Unsettled) error {
 	})
 }
 
+// taskHas gives the node that is what an undone step took from its place, wherever the task has it since; nil when there is none.
+func (s *Set) taskHas(u *writeback.Unsettled) *layer.Node {
+	n := s.options.Layer.Get(s.options.Layer.Object(u.Path))
+	if n == nil || n.ID == layer.RootID || u.Was == nil || n.Base.Inode != u.Was.Inode || n.Base.Device != u.Was.Device {
+		return nil
+	}
+	return n
+}
+
+// movedOnAgain lets what the task moved on, from where an apply had it until an undo, know by its old name what it is.
+func (s *Set) movedOnAgain(n *layer.Node, u *writeback.Unsettled, path, from string) error {
+	l := s.options.Layer
+	return s.hold(n.ID, func(bool) error {
+		if n = l.Get(n.ID); n == nil {
+			return nil
+		}
+		base := baseOf(from, u.Made)
+		base.Content = n.Base.Content
+		n.Base = base
+		var ops []layer.Op
+		if path == from && n.Kind != layer.Directory && n.Content == 0 && !n.ModeSet && !n.MtimeSet && len(n.Xattrs) == 0 {
+			ops = append(ops, layer.Remove(n.ID), layer.Remember(u.Made.Device, u.Made.Inode, n.QID)) // back where it was
+		} else {
+			ops = append(ops, layer.Put(n))
+		}
+		for _, other := range below(l, u.Path, from) {
+			ops = append(ops, layer.Put(other))
+		}
+		if w := l.StandsAt(u.Path); w != nil && w.Whiteout && w.Moved && !l.HasChildren(w.ID) {
+			ops = append(ops, layer.Remove(w.ID))
+		}
+		return l.Decide(ops...)
+	})
+}
+
+// deletedAgain lets what the task deleted, where an apply had it until an undo, be deleted where the folder has it now.
+func (s *Set) deletedAgain(look *lookout, w *layer.Node, u *writeback.Unsettled, from string) error {
+	components := layer.Components(s.guestPath(from))
+	return unseen(s.options.Holder.Again(components, func(parent layer.ID, entry *layer.Node, _ uint64) ([]layer.Op, *layer.Node, error) {
+		if entry != nil {
+			return nil, nil, nil // what the task did there since stays as it is
+		}
+		var ops []layer.Op
+		for _, other := range below(s.options.Layer, u.Path, from) {
+			if other.ID != w.ID {
+				ops = append(ops, layer.Put(other))
+			}
+		}
+		if now := look.base(u.Path); now != nil && now.Kind != 0 { // it had gone over that
+			id := s.options.Layer.NewID()
+			ops = append(ops, layer.Put(&layer.Node{ID: id, Parent: w.Parent, Name: w.Name, Kind: now.Kind, QID: 1 << 62, Whiteout: true, Base: now}))
+		}
+		w.Parent, w.Name, w.Base = parent, components[len(components)-1], baseOf(from, u.Made)
+		return append([]layer.Op{layer.Put(w)}, ops...), w, nil
+	}))
+}
+
+func isObject(b *layer.Base, i *writeback.Identity) bool {
+	return b != nil && i != nil && b.Inode == i.Inode && b.Device == i.Device
+}
+
+// replacedAgain lets what the task put something else in the place of, where an apply had it until an undo, be deleted where the folder has
+// it now.
+func (s *Set) replacedAgain(by layer.ID, u *writeback.Unsettled, from string) error {
+	components := layer.Components(s.guestPath(from))
+	return unseen(s.options.Holder.Again(components, func(parent layer.ID, entry *layer.Node, _ uint64) ([]layer.Op, *layer.Node, error) {
+		e := s.edit()
+		for _, other := range below(s.options.Layer, u.Path, from) {
+			e.set(other)
+		}
+		n := e.get(by)
+		if n == nil {
+			return nil, nil, nil
+		}
+		base := baseOf(from, u.Made)
+		var made *layer.Node
+		switch {
+		case entry == nil:
+			made = &layer.Node{ID: s.options.Layer.NewID(), Parent: parent, Name: components[len(components)-1], Kind: base.Kind, QID: 1 << 62, Whiteout: true, Base: base}
+			e.set(made)
+			if base.Kind == layer.Directory {
+				e.merge(n, made, true)
+			}
+		case entry.ID != by && entry.Made && entry.Base == nil:
+			there := e.get(entry.ID)
+			there.Base = base
+			e.set(there)
+		}
+		if isObject(n.Over, u.Was) {
+			n.Over = nil
+		} else {
+			n.Base = nil
+		}
+		if e.set(n); n.Kind != layer.Directory {
+			for _, c := range e.children(n.ID) {
+				e.remove(c)
+			}
+		}
+		return e.steps(), made, nil
+	}))
+}
+
 // leftAgain marks the place that a move left.
-func (s *Set) leftAgain(u *writeback.Unsettled) error {
-	at := s.nodeAt(u.Path)
-	if at == nil || at.Base == nil || at.Made || at.Whiteout {
+func (s *Set) leftAgain(look *lookout, u *writeback.Unsettled) error {
+	if u.Made == nil {
+		return nil
+	}
+	from, _ := s.returned(look, u.To, u.Made)
+	at := s.options.Layer.Get(s.options.Layer.Object(from))
+	if at == nil || at.Base.Inode != u.Made.Inode || !at.Elsewhere {
 		return nil
 	}
 	components := layer.Components(s.guestPath(at.Base.Path))
-	return s.options.Holder.Again(components, func(parent layer.ID, entry *layer.Node, _ uint64) ([]layer.Op, *layer.Node, error) {
+	return unseen(s.options.Holder.Again(components, func(parent layer.ID, entry *layer.Node, _ uint64) ([]layer.Op, *layer.Node, error) {
 		base := *at.Base
 		base.Content = 0
 		switch {
@@ -166,11 +287,107 @@ func (s *Set) leftAgain(u *writeback.Unsettled) error {
 		}
 		n := &layer.Node{ID: s.options.Layer.NewID(), Parent: parent, Name: components[len(components)-1], Kind: base.Kind, QID: 1 << 62, Whiteout: true, Moved: true, Base: &base}
 		return []layer.Op{layer.Put(n)}, n, nil
-	})
+	}))
 }
 
-// putBack puts one undone step back.
-func (s *Set) putBack(look *lookout, u *writeback.Unsettled) error {
+// goOn makes what the task has of something that an undo took out of the folder, and that it renamed or changed since, a change of its own
+// again, with what was taken out; false when it has nothing of it.
+func (s *Set) goOn(look *lookout, u *writeback.Unsettled) (done bool, err error) {
+	l := s.options.Layer
+	n := s.taskHas(u)
+	if n == nil || u.Taken == nil || baseOf("", &writeback.Identity{Kind: u.Taken.Kind}).Kind != n.Kind {
+		return false, nil
+	}
+	made, err := s.nodeOf(look, u, u.Path)
+	if err != nil || made == nil {
+		return false, err
+	}
+	var drop []uint64
+	err = s.hold(n.ID, func(bool) error {
+		if n = l.Get(n.ID); n == nil || n.Base == nil {
+			return nil
+		}
+		drop = []uint64{n.Base.Content}
+		again := *made
+		again.ID, again.Parent, again.Name, again.QID = n.ID, n.Parent, n.Name, n.QID
+		if n.ModeSet {
+			again.Mode, again.ModeSet = n.Mode, true
+		}
+		switch {
+		case n.Kind == layer.File && n.Content != 0:
+			again.Content, again.MtimeNs, again.MtimeSet = n.Content, n.MtimeNs, n.MtimeSet
+			drop = append(drop, made.Content)
+		case n.Kind == layer.File && n.MtimeSet:
+			f, err := l.OpenContent(made.Content)
+			if err != nil {
+				return err
+			}
+			err = layer.SetMtime(f, n.MtimeNs)
+			f.Close()
+			if err != nil {
+				return err
+			}
+		case n.Kind == layer.Link && n.Target != "":
+			again.Target = n.Target
+			fallthrough
+		case n.MtimeSet:
+			again.MtimeNs, again.MtimeSet = n.MtimeNs, n.MtimeSet
+		}
+		for name, value := range n.Xattrs {
+			if again.Xattrs == nil {
+				again.Xattrs = map[string][]byte{}
+			}
+			again.Xattrs[name] = value
+		}
+		var ops []layer.Op
+		if n.Elsewhere && again.Made {
+			// What the task made stands in the place of what the folder has there; where the folder had it until now, what came back is
+			// what the task took away.
+			if again.Base != nil {
+				drop = append(drop, again.Base.Content)
+			}
+			again.Base = n.Over
+			if again.Base == nil {
+				again.Mode, again.ModeSet = modeOf(n, made), true
+			}
+			if w := l.StandsAt(u.Path); w != nil && w.Whiteout && w.Moved {
+				switch {
+				case u.Made != nil:
+					w.Base, w.Moved = baseOf(u.Path, u.Made), false
+					ops = append(ops, layer.Put(w))
+				case l.HasChildren(w.ID):
+					w.Moved = false
+					ops = append(ops, layer.Put(w))
+				default:
+					ops = append(ops, layer.Remove(w.ID))
+				}
+			}
+		} else if n.Elsewhere {
+			again.Over = n.Over
+		}
+		if err := l.Decide(append(ops, layer.Put(&again))...); err != nil {
+			return err
+		}
+		done = true
+		return nil
+	})
+	if !done {
+		drop = contentsOf(made)
+	}
+	l.DropContent(drop...)
+	return done, err
+}
+
+// modeOf is the mode that the guest sees of something of which the folder had made.
+func modeOf(n, made *layer.Node) uint32 {
+	if n.ModeSet {
+		return n.Mode
+	}
+	return made.Mode
+}
+
+// putBack puts one undone step back. has is where the guest had what the step took out.
+func (s *Set) putBack(look *lookout, u *writeback.Unsettled, has string) error {
 	var about note
 	if len(u.Undone) > 0 {
 		if err := json.Unmarshal(u.Undone, &about); err != nil {
@@ -181,9 +398,18 @@ func (s *Set) putBack(look *lookout, u *writeback.Unsettled) error {
 	if about.Quiet && (u.Was != nil || u.Made == nil) {
 		return nil
 	}
+	if done, err := s.goOn(look, u); done || err != nil {
+		return err
+	}
 	lower, place := s.placeOf(u.Path), u.Path
-	if u.Was == nil {
+	switch {
+	case u.Was == nil:
 		lower, place = s.returned(look, u.Path, u.Made)
+	case u.Op == writeback.SetAttributes && s.taskHas(u) != nil: // wherever that is since
+		lower = u.Path
+		place, _ = s.options.Layer.Path(s.taskHas(u).ID)
+	case has != u.Path: // the task moved a directory above it since
+		lower, place = u.Path, has
 	}
 	made, err := s.nodeOf(look, u, lower)
 	if err != nil {
@@ -199,12 +425,19 @@ func (s *Set) putBack(look *lookout, u *writeback.Unsettled) error {
 		}
 	}()
 	components := layer.Components(place)
-	return s.options.Holder.Again(components, func(parent layer.ID, entry *layer.Node, qid uint64) ([]layer.Op, *layer.Node, error) {
+	err = s.options.Holder.Again(components, func(parent layer.ID, entry *layer.Node, qid uint64) ([]layer.Op, *layer.Node, error) {
 		if entry != nil {
 			return s.known(u, entry, made, lower), nil, nil
 		}
 		if made == nil {
 			return nil, nil, nil
+		}
+		dir := s.options.Layer.Get(parent)
+		switch {
+		case dir == nil || !made.Whiteout && (dir.Whiteout || dir.Kind != layer.Directory):
+			return nil, nil, nil // the task deleted the directory since
+		case made.Whiteout && dir.Base != nil && !dir.Made && layer.Join(dir.Base.Path, components[len(components)-1]) != lower:
+			return nil, nil, nil // it moved another one over that, of whose names this is none
 		}
 		n := made
 		n.ID, n.Parent, n.Name = s.options.Layer.NewID(), parent, components[len(components)-1]
@@ -217,6 +450,18 @@ func (s *Set) putBack(look *lookout, u *writeback.Unsettled) error {
 		used = true
 		return ops, n, nil
 	})
+	if made == nil || made.Whiteout {
+		return unseen(err)
+	}
+	return err
+}
+
+// unseen is no error where a deletion has no place for the guest: it sees nothing there.
+func unseen(err error) error {
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+		return nil
+	}
+	return err
 }
 
 // qidOf is the number that the guest had for what was taken out, where that is known and free.
@@ -259,6 +504,26 @@ func (s *Set) known(u *writeback.Unsettled, n, made *layer.Node, lower string) [
 		n.Over = baseOf(lower, u.Made) // moved over it
 	case u.Op == writeback.Remove && u.Taken != nil && u.Taken.Kind == writeback.Directory && n.Kind == layer.Directory && !n.Made && !n.Whiteout:
 		n.Made, n.Opaque, n.Base, n.Mode, n.ModeSet = true, true, nil, u.Taken.Mode&0o777, true
+	case u.Was == nil && u.Made != nil && n.Whiteout && !n.Moved && n.Base != nil && n.Base.Inode != u.Made.Inode:
+		// The guest deleted what the apply had put there, and with it what came back.
+		n.Base = baseOf(lower, u.Made)
+		n.Kind = n.Base.Kind
+		e := s.edit()
+		if e.set(n); n.Kind != layer.Directory {
+			for _, c := range e.children(n.ID) {
+				e.remove(c)
+			}
+		}
+		return e.steps()
+	case u.Op == writeback.Remove && u.Was != nil && n.Made && n.Base != nil && n.Base.Kind == layer.Directory && n.Base.Inode == u.Was.Inode:
+		n.Base = nil // in the place of a directory that there is no more
+		e := s.edit()
+		if e.set(n); n.Kind != layer.Directory {
+			for _, c := range e.children(n.ID) {
+				e.remove(c)
+			}
+		}
+		return e.steps()
 	default:
 		return nil
 	}

@@ -61,6 +61,12 @@ type batch struct {
 	used    time.Time
 	// pulled are changes that were put before others once, as "first before second".
 	pulled map[string]bool
+	// listing is what a discard's changes are looked up in.
+	listing *listing
+	all     bool
+	// begun is the change that a discard is at, kept why a part of it stays.
+	begun string
+	kept  error
 }
 
 // Bounds of one call: it shall answer before its caller loses patience.
@@ -82,6 +88,7 @@ func (s *Set) begin(kind string) *batch {
 	_, _ = rand.Read(random[:])
 	b := &batch{name: kind + "-" + strconv.FormatInt(time.Now().UnixMilli(), 36) + "-" + hex.EncodeToString(random[:]), kind: kind, used: time.Now()}
 	s.batches[b.name] = b
+	b.refused, s.untold = s.untold, nil
 	return b
 }
 
@@ -443,12 +450,14 @@ func (s *Set) applyRun(b *batch, most int) ([]string, error) {
 			done = append(done, w.change.ID)
 			if w.count == 0 {
 				if err := s.discardPart(&w.change.parts[0]); err != nil {
-					return nil, err
+					code, message := problemOf(err)
+					b.refuse(w.change.ID, w.change.Path, code, message)
 				}
 			}
 			for i := w.first; i < w.first+w.count; i++ {
 				if err := s.settle(steps[i].Note, results[i].Made, w.kept); err != nil {
-					return nil, err
+					r := s.unsettled(steps[i].Note, err)
+					b.refuse(w.change.ID, r.Path, r.Code, r.Message)
 				}
 			}
 			s.let(w)
@@ -608,13 +617,7 @@ var errNotAppliable = errors.New("it cannot be written to the folder")
 // noteSettled notes what the layer knows of by now.
 func (s *Set) noteSettled() error {
 	s.listing = nil
-	for _, u := range s.options.Write.Unsettled() {
-		if u.Undo || u.Returned {
-			if err := s.adopt(u.Was, u.Made); err != nil {
-				return err
-			}
-		}
-	}
+	s.adoptAll()
 	if err := s.options.Layer.Sync(); err != nil {
 		return err
 	}
@@ -630,6 +633,8 @@ func problemOf(err error) (code, message string) {
 		return problem.ChangeMovedOn, "It is not what was shown any more; look at it again."
 	case errors.Is(err, writeback.ErrConflict):
 		return problem.Conflict, "The folder is not as it was when the change was made. " + err.Error()
+	case errors.Is(err, errHolds):
+		return problem.NotAppliable, "Something in it was not discarded, or came after the list was shown, so it stays."
 	case errors.Is(err, errNotAppliable), errors.Is(err, errParts), errors.Is(err, writeback.ErrKind):
 		return problem.NotAppliable, err.Error()
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
@@ -737,6 +742,8 @@ func (s *Set) partSteps(look *lookout, w *work, p *part, hunks []int) ([]writeba
 	case n.Kind == layer.Link:
 		main.Op, main.Kind = writeback.SetAttributes, writeback.Link
 		return nil, fmt.Errorf("%w: only attributes of a link changed", errNotAppliable)
+	case n.Content == 0 && p.base == nil:
+		return nil, fmt.Errorf("%w: its content is lost", errNotAppliable)
 	case n.Content == 0:
 		main.Op = writeback.SetAttributes
 	default:

@@ -837,9 +837,9 @@ func TestDiscardDropsWhatWasChosen_AndTheFolderStaysAsItIs(t *testing.T) {
 	r.rename("moved", "elsewhere")
 	r.remove("gone", false)
 	r.guest("kept", "k")
-	slice, err := r.set.Discard(r.chosen("a", "d", "elsewhere", "gone"))
+	slice, err := r.set.Discard(r.chosen("a", "d", "d/f", "elsewhere", "gone"))
 	must(t, err)
-	if len(slice.Done) != 4 || len(slice.Refused) != 0 {
+	if len(slice.Done) != 5 || len(slice.Refused) != 0 {
 		t.Errorf("%+v", slice)
 	}
 	r.open()

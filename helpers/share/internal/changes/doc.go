@@ -18,5 +18,8 @@
 // An undo is the reverse: what it takes out of the folder is put back into the layer and waits again, and the guest goes on seeing it.
 // What the guest did at such a place since stays as it is. A process that ends between the two is caught up with in the same way.
 //
+// A discard drops what was chosen and nothing else. What lies in a directory goes before it; a new directory in which something stays,
+// because it was not chosen or came later, is refused; one that was moved goes back with the task's changes in it.
+//
 // Nothing here touches the folder; writeback does.
 package changes

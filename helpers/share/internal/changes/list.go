@@ -65,6 +65,8 @@ type Set struct {
 	// movedNodes are the moved nodes by where the folder has them, as of movedAt.
 	movedNodes map[string]layer.ID
 	movedAt    uint64
+	// untold are nodes of which something could not be done, to be told with the next batch.
+	untold []Refusal
 }
 
 // settledNode is a file that the folder has, kept in the layer because the guest had it open: as it was then.

@@ -534,6 +534,16 @@ func (l *Layer) ChangeIf(still func(get func(ID) *Node) error, steps ...Op) erro
 			return err
 		}
 	}
+	if err := l.fits(lasting(steps)); err != nil && l.failed == nil {
+		return err
+	}
+	return l.change(steps)
+}
+
+// Decide is Change for what the layer's user decides: the bounds of what a guest may add are not theirs.
+func (l *Layer) Decide(steps ...Op) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	return l.change(steps)
 }
 
@@ -543,9 +553,6 @@ func (l *Layer) change(steps []Op) error {
 		return l.failed
 	}
 	steps = lasting(steps)
-	if err := l.fits(steps); err != nil {
-		return err
-	}
 	r := record{seq: l.seq + 1, timeMs: time.Now().UnixMilli(), ops: make([]op, len(steps))}
 	for i, step := range steps {
 		r.ops[i] = op(step)

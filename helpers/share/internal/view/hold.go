@@ -217,6 +217,10 @@ func (n *node) settle() {
 		}
 	case n.isDir() && s.low != nil:
 		n.become(s.low, 0)
+	case !n.isDir() && n.content.Load() == nil && n.stands(s):
+		// Only its place or its attributes were the task's: what has it open goes on with the folder's file, and what is written from now on is
+		// a change of that.
+		n.become(s.low, 0)
 	case n.isDir():
 		if n.parentNode() != nil {
 			parent := n.Parent().(*node)
@@ -232,6 +236,29 @@ func (n *node) settle() {
 	default:
 		t.forget(n)
 	}
+}
+
+// stands tells whether the folder's file that the guest has as n stands at n's name, and is n for whoever walks there.
+func (n *node) stands(s state) bool {
+	if s.low == nil || n.parentNode() == nil {
+		return false
+	}
+	parent := n.Parent().(*node)
+	defer parent.Drop()
+	n.tree.mu.Lock()
+	name := n.name
+	n.tree.mu.Unlock()
+	at := parent.now()
+	if at.low == nil || at.gone || n.tree.child(at.id, name) != nil {
+		return false
+	}
+	walked, err := at.low.Walk(name)
+	if err != nil {
+		return false
+	}
+	low := walked.(Object)
+	defer low.Drop()
+	return sameObject(low, s.low) && n.tree.lowerQID(low) == n.qid
 }
 
 // become takes over the reference on low. Whoever looked before may still use what the node had, so that goes with the node.

@@ -469,6 +469,8 @@ func (n *node) Attr() (wire.Attr, error) {
 		a.Mode, a.Nlink = unix.S_IFDIR|modeOf(e), 2
 	case e.Kind == layer.Link:
 		a.Mode, a.Size = unix.S_IFLNK|0o777, uint64(len(e.Target))
+	case e.Base == nil:
+		return a, syscall.EIO // no such node can be made; a layer that has one all the same is still listed, and discarded
 	default:
 		// Its bytes were the folder's, and the folder has them no more: it can be seen and removed, and reads as EIO.
 		a.Mode, a.Size, a.Mtime = unix.S_IFREG|modeOf(e), uint64(e.Base.Size), timeOf(e.Base.MtimeNs)
