@@ -37,6 +37,14 @@ type Attributes struct {
 	Mode    uint32 `json:"mode"`
 	MtimeNs int64  `json:"mtimeNs"`
 	Xattrs  Xattrs `json:"xattrs,omitempty"`
+	// Owner is kept with set-id bits, which are given to a file of the same owner and group alone.
+	Owner *Owner `json:"owner,omitempty"`
+}
+
+// Owner is whose a file is.
+type Owner struct {
+	User  uint32 `json:"user"`
+	Group uint32 `json:"group"`
 }
 
 // Xattrs are attributes by name. Names are bytes, which keys in JSON are not: in the journal they are a list of pairs.
