@@ -76,6 +76,7 @@ type part struct {
 	file *unix.Stat_t // of the content
 	// binary: its beginning is no text
 	binary bool
+	begins [beginning]byte
 	// protected: programs on the host obey it
 	protected bool
 	// leaves: it is a link whose way goes through a link of the folder's, and out of it

@@ -769,12 +769,12 @@ func TestIgnoredFilesAreOneLine_AppliedOnlyWhenChosen(t *testing.T) {
 
 func TestADatabaseIsOneChange_WhollyOrNotAtAll(t *testing.T) {
 	r := newRig(t)
-	r.put("app.db", "old")
-	r.put("app.db-wal", "old wal")
+	r.put("app.db", sqlite("old"))
+	r.put("app.db-wal", wal("old"))
 	r.open()
-	r.guest("app.db", "new")
-	r.guest("app.db-wal", "new wal")
-	r.guest("app.db-shm", "new shm")
+	r.guest("app.db", sqlite("new"))
+	r.guest("app.db-wal", wal("new"))
+	r.guest("app.db-shm", "\x18\xe2\x2d\x00 new")
 	r.guest("x-wal", "is nobody's")
 	r.expect("app.db modified database of 3", "x-wal new file")
 	what := r.chosen("app.db")
@@ -788,19 +788,19 @@ func TestADatabaseIsOneChange_WhollyOrNotAtAll(t *testing.T) {
 	if done != 0 || len(refused) != 1 {
 		t.Errorf("%d done, refused %v", done, refused)
 	}
-	r.content("app.db", "old")
+	r.content("app.db", sqlite("old"))
 	if _, err := os.Lstat(r.host("app.db-shm")); err == nil {
 		t.Error("half a database was applied")
 	}
 	r = newRig(t) // control
-	r.put("app.db", "old")
+	r.put("app.db", sqlite("old"))
 	r.open()
-	r.guest("app.db", "new")
-	r.guest("app.db-wal", "new wal")
+	r.guest("app.db", sqlite("new"))
+	r.guest("app.db-wal", wal("new"))
 	_, _, refused = r.apply(r.all())
 	r.none(refused)
-	r.content("app.db", "new")
-	r.content("app.db-wal", "new wal")
+	r.content("app.db", sqlite("new"))
+	r.content("app.db-wal", wal("new"))
 	r.expect()
 }
 

@@ -169,6 +169,11 @@ func (s *Set) compare(c *Change, side string, context int) (*Diff, error) {
 	if side == "change" {
 		head = headLines(p)
 	}
+	if side == "change" && c.Type == Database {
+		d.Kind, d.Bytes = "text", databaseLines(c) // of no hunk, as below
+		d.Total = int64(len(d.Bytes))
+		return d, nil
+	}
 	switch {
 	case old.big || new.big:
 		d.Kind = "too-large"

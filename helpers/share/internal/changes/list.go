@@ -188,16 +188,17 @@ func (s *Set) list() (*listing, error) {
 	defer look.close()
 	s.number++
 	l := &listing{number: s.number, seq: seq, byID: map[string]*Change{}}
-	fold, err := s.folding(look, nodes)
-	if err != nil {
-		return nil, err
-	}
-	links := maxCarried
+	parts := nodes[:0]
 	for i := range nodes {
-		p := &nodes[i]
-		if !s.examine(look, p) {
-			continue
+		if s.examine(look, &nodes[i]) {
+			parts = append(parts, nodes[i])
 		}
+	}
+	fold := s.folding()
+	fold.findDatabases(look, parts)
+	links := maxCarried
+	for i := range parts {
+		p := &parts[i]
 		if c := fold.into(p); c != nil {
 			if l.byID[c.ID] == nil {
 				l.changes = append(l.changes, c)
@@ -257,11 +258,12 @@ func (s *Set) examine(look *lookout, p *part) bool {
 		// taken for what was shown.
 		s.options.Layer.Looked(n.ID)
 		var head [sniffBytes]byte
-		st, beginning, err := s.contentLook(n.Content, head[:])
+		st, read, err := s.contentLook(n.Content, head[:])
 		if err != nil {
 			return false
 		}
-		p.file, p.binary = st, !diff.IsText(beginning)
+		p.file, p.binary = st, !diff.IsText(read)
+		copy(p.begins[:], read)
 		if was, known := s.settled[n.ID]; known && was.seq == n.Seq && was.file.Size == st.Size && was.file.Mtim == st.Mtim && was.file.Ctim == st.Ctim {
 			return false
 		}
@@ -442,27 +444,15 @@ type folds struct {
 	close   func()
 	made    map[string]*Change
 	order   []*Change
-	// databases are the paths that are one with something beside them.
-	databases map[string]bool
+	// databases are the paths that are one with something beside them, each with the database's.
+	databases map[string]string
 }
 
-// besides are what a SQLite database has beside it while it is in use.
-var besides = []string{"-wal", "-shm", "-journal"}
-
-func databaseOf(path string) (main string, is bool) {
-	for _, suffix := range besides {
-		if main, is = strings.CutSuffix(path, suffix); is && main != "" && !strings.HasSuffix(main, "/") {
-			return main, true
-		}
-	}
-	return "", false
-}
-
-func (s *Set) folding(look *lookout, nodes []part) (*folds, error) {
+func (s *Set) folding() *folds {
 	lower, merged := s.options.Lower.Root(), s.options.Merged.Root()
 	f := &folds{
 		locate: &gitrepo.Locator{Lower: gitrepo.FromNode(lower), Merged: gitrepo.FromNode(merged)},
-		made:   map[string]*Change{}, databases: map[string]bool{},
+		made:   map[string]*Change{}, databases: map[string]string{},
 	}
 	seen := newLookout(s.options.Merged)
 	f.close = func() { f.locate.Close(); seen.close(); lower.Drop(); merged.Drop() }
@@ -473,20 +463,7 @@ func (s *Set) folding(look *lookout, nodes []part) (*folds, error) {
 		}
 		return data, nil
 	}, nil)
-	there := map[string]bool{}
-	for i := range nodes {
-		if nodes[i].node.Kind == layer.File {
-			there[nodes[i].path] = true
-		}
-	}
-	for i := range nodes {
-		if main, is := databaseOf(nodes[i].path); is && nodes[i].node.Kind == layer.File {
-			if b := look.base(main); there[main] || b != nil && b.Kind == layer.File {
-				f.databases[main], f.databases[nodes[i].path] = true, true
-			}
-		}
-	}
-	return f, nil
+	return f
 }
 
 // into finds the line that a part belongs to; nil: one of its own.
@@ -508,11 +485,7 @@ func (f *folds) into(p *part) *Change {
 		}
 		return f.add(p, "f", parentOf(p.path), Ignored)
 	}
-	if f.databases[p.path] {
-		main, beside := databaseOf(p.path)
-		if !beside || !f.databases[main] {
-			main = p.path
-		}
+	if main, is := f.databases[p.path]; is {
 		return f.add(p, "d", main, Database)
 	}
 	return nil
@@ -561,7 +534,7 @@ func (f *folds) finish(s *Set, l *listing) {
 		c.Token = d.token()
 		switch c.Type {
 		case Database:
-			c.Binary = true
+			c.Binary, c.Kind = true, Modified
 			for i := range c.parts {
 				if p := &c.parts[i]; p.path == c.Path {
 					c.Kind = p.kind
