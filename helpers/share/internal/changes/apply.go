@@ -129,6 +129,45 @@ func (c *Change) movedOn(since uint64) bool {
 	return false
 }
 
+// maxTold is how many of the last shown lists are remembered.
+const maxTold = 1000
+
+// tell notes what a list that is shown says all would leave alone. A guest makes an ignored file an ordinary one without touching it.
+func (s *Set) tell(l *listing) {
+	left := map[layer.ID]uint64{}
+	for _, c := range l.changes {
+		code, _ := notByAll(c)
+		for i := range c.parts {
+			id := c.parts[i].node.ID
+			if code != "" {
+				left[id] = l.seq
+			} else if before, known := s.left[id]; known && before < l.seq {
+				left[id] = before
+			}
+		}
+	}
+	s.left = left
+	if n := len(s.told); n == 0 || s.told[n-1] < l.seq {
+		s.told = append(s.told, l.seq)
+		s.told = s.told[max(0, len(s.told)-maxTold):]
+	}
+}
+
+// leftAt tells whether the list that was shown at a revision, or the last one before, had a change as one that all leaves alone; also where
+// that list is not known.
+func (s *Set) leftAt(c *Change, revision uint64) bool {
+	after := sort.Search(len(s.told), func(i int) bool { return s.told[i] > revision })
+	if after == 0 {
+		return revision < s.options.Layer.Seq()
+	}
+	for i := range c.parts {
+		if left, known := s.left[c.parts[i].node.ID]; known && left >= s.told[after-1] {
+			return true
+		}
+	}
+	return false
+}
+
 func (b *batch) refuse(id, path, code, message string) {
 	if len(path) > MaxPath {
 		path = path[len(path)-MaxPath:]
@@ -188,7 +227,13 @@ func (s *Set) Apply(what What) (*Slice, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := s.begin("apply")
-	if err := s.choose(b, what, notByAll); err != nil {
+	alone := func(c *Change) (code, message string) {
+		if code, message = notByAll(c); code == "" && s.leftAt(c, what.Revision) {
+			return problem.ChangeMovedOn, "It was one to be chosen by itself when the list was shown, or that list is not known any more; look at it again."
+		}
+		return code, message
+	}
+	if err := s.choose(b, what, alone); err != nil {
 		return nil, err
 	}
 	if err := s.plan(b, what); err != nil {
@@ -244,7 +289,7 @@ func (s *Set) plan(b *batch, what What) error {
 	}
 	left := func(dir *Change) (code, message string) {
 		switch {
-		case what.All && dir.movedOn(what.Revision):
+		case what.All && (dir.movedOn(what.Revision) || s.leftAt(dir, what.Revision)):
 			return problem.ChangeMovedOn, "The directory that it lies in was changed after the list was shown."
 		case !what.All && dir.Kind == Added:
 			return "", ""

@@ -65,6 +65,9 @@ type Set struct {
 	// movedNodes are the moved nodes by where the folder has them, as of movedAt.
 	movedNodes map[string]layer.ID
 	movedAt    uint64
+	// told are the revisions of the lists that were shown, and left the nodes that all would have left alone in one, by the last such.
+	told []uint64
+	left map[layer.ID]uint64
 }
 
 // settledNode is a file that the folder has, kept in the layer because the guest had it open: as it was then.
@@ -123,6 +126,7 @@ func (s *Set) List(after string, limit int) (*Page, error) {
 		if l, err = s.list(); err != nil {
 			return nil, err
 		}
+		s.tell(l)
 	}
 	at = min(at, len(l.changes))
 	end := min(at+limit, len(l.changes))
