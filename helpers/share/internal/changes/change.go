@@ -81,6 +81,8 @@ type part struct {
 	protected bool
 	// leaves: it is a link whose way goes through a link of the folder's, and out of it
 	leaves bool
+	// carries: it is a directory of the folder's that was moved up, with a link in it that leads out of the folder from there
+	carries bool
 }
 
 // flag notes how a part is to be warned of, once.

@@ -203,6 +203,7 @@ func (s *Set) list() (*listing, error) {
 	links := maxCarried
 	for i := range parts {
 		p := &parts[i]
+		p.carries = p.kind == MovedTo && p.node.Kind == layer.Directory && strings.Count(p.path, "/") < strings.Count(p.from, "/") && look.leads(p.from, p.path, &links)
 		if c := fold.into(p); c != nil {
 			if l.byID[c.ID] == nil {
 				l.changes = append(l.changes, c)
@@ -211,9 +212,6 @@ func (s *Set) list() (*listing, error) {
 			continue
 		}
 		c := s.single(p)
-		if p.kind == MovedTo && p.node.Kind == layer.Directory && strings.Count(p.path, "/") < strings.Count(p.from, "/") && look.leads(p.from, p.path, &links) {
-			c.Flags = append(c.Flags, EscapingLink)
-		}
 		l.changes = append(l.changes, c)
 		l.byID[c.ID] = c
 	}
@@ -379,6 +377,8 @@ func (s *Set) has(look *lookout, path string, n *layer.Node) names.Look {
 func (p *part) linkFlag() string {
 	n := p.node
 	switch {
+	case p.carries:
+		return EscapingLink
 	case n.Kind != layer.Link || n.Whiteout:
 		return ""
 	case n.Target == "":
