@@ -115,7 +115,7 @@ func (d *digest) base(b *layer.Base) {
 		d.add(0)
 		return
 	}
-	d.add(1, uint64(b.Kind), b.Device, b.Inode, uint64(b.Mode))
+	d.add(1, uint64(b.Kind), b.Inode, uint64(b.Mode)) // no device: see layer.Base.Same
 	if b.Kind != layer.Directory {
 		d.add(uint64(b.Size), uint64(b.MtimeNs), uint64(b.CtimeNs))
 	}

@@ -318,7 +318,7 @@ func (p *part) conflict() string {
 	case p.now.Kind != p.base.Kind:
 		return ConflictType
 	case p.base.Kind == layer.Directory: // its times and size move with every name in it, also by an apply
-		if p.base.Device != p.now.Device || p.base.Inode != p.now.Inode {
+		if p.base.Inode != p.now.Inode {
 			return ConflictChanged
 		}
 	case !p.base.Same(p.now) || p.base.Mode != p.now.Mode:

@@ -60,7 +60,7 @@ func (s *Set) adopt(was, now *writeback.Identity) error {
 		return nil
 	}
 	is := func(b *layer.Base) bool {
-		return b != nil && b.Device == was.Device && b.Inode == was.Inode && b.Size == was.Size && b.MtimeNs == was.MtimeNs
+		return b != nil && b.Inode == was.Inode && b.Size == was.Size && b.MtimeNs == was.MtimeNs
 	}
 	var found []layer.ID
 	s.options.Layer.Walk(func(n *layer.Node, _ string) bool {
@@ -80,7 +80,7 @@ func (s *Set) adopt(was, now *writeback.Identity) error {
 				return nil
 			}
 			fresh := baseOf(b.Path, now)
-			if now.Object == was.Object {
+			if now.Inode == was.Inode {
 				fresh.Content = b.Content
 			} else {
 				old = b.Content

@@ -60,7 +60,7 @@ func identityOf(st *unix.Stat_t) *Identity {
 // is holds what is there against what was expected. Of directories only the object counts: their times and sizes change
 // with every name in them.
 func (e *Identity) is(found *Identity, ctime bool) bool {
-	if found == nil || e.Object != found.Object || e.Kind != found.Kind {
+	if found == nil || !e.same(found.Object) || e.Kind != found.Kind {
 		return false
 	}
 	if e.Kind == Directory {
@@ -284,7 +284,7 @@ func (f *Folder) openObject(dir int, name string, want Object, kind Kind) (int, 
 	if err := unix.Fstat(path, &st); err != nil {
 		return -1, err
 	}
-	if (Object{st.Dev, st.Ino}) != want || kindOf(st.Mode) != kind || kind != File && kind != Directory {
+	if !want.same(Object{st.Dev, st.Ino}) || kindOf(st.Mode) != kind || kind != File && kind != Directory || kind == Directory && st.Dev != f.device {
 		return -1, errSwapped
 	}
 	var fd int

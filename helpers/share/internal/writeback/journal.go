@@ -21,6 +21,10 @@ type Object struct {
 	Inode  uint64 `json:"ino"`
 }
 
+// same: a host may give the same volume another device number at each start. Another volume is never reached: names are walked without
+// crossing a mount, and what is mounted cannot be renamed.
+func (o Object) same(other Object) bool { return o.Inode == other.Inode }
+
 // Identity is what a file was when somebody looked.
 type Identity struct {
 	Object

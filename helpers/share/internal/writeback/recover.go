@@ -193,7 +193,7 @@ func (f *Folder) revert(w *writtenStep, made *Identity, dir int, name string) {
 	if err != nil {
 		return
 	}
-	isNew := func(i *Identity) bool { return i != nil && made != nil && i.Object == made.Object }
+	isNew := func(i *Identity) bool { return i != nil && made != nil && i.same(made.Object) }
 	switch {
 	case w.Op == Remove:
 		if hidden != nil {
@@ -261,7 +261,7 @@ func (f *Folder) moveBack(w *writtenStep, dir int, name string) {
 	}
 	defer unix.Close(to)
 	moved, err := look(to, toName)
-	if err == nil && moved != nil && moved.Object == w.Expect.Object {
+	if err == nil && moved != nil && moved.same(w.Expect.Object) {
 		_ = rename(to, toName, dir, name, unix.RENAME_NOREPLACE)
 		_ = unix.Fsync(to)
 	}
@@ -279,7 +279,7 @@ func (f *Folder) letGo(w *writtenStep, dir int, applied bool, temps map[string]b
 	}
 	_, name, _ := split(string(w.Path))
 	switch {
-	case !applied || w.Expect == nil || hidden.Object != w.Expect.Object:
+	case !applied || w.Expect == nil || !hidden.same(w.Expect.Object):
 		// A step that was taken back leaves nothing of others' under its hidden name (revert); what is there is its own.
 		if w.Op == Remove {
 			f.putBack(dir, w.Temp, name)
