@@ -197,6 +197,8 @@ func notByAll(c *Change) (code, message string) {
 		return problem.LinkEscapes, "The link may lead out of the folder; choose it by itself."
 	case c.is(PathTooLong):
 		return problem.NotAppliable, "Its path is too long."
+	case c.unread() != nil:
+		return problem.NotAppliable, c.unread().Error()
 	case c.Conflict != "" && c.Summary != nil:
 		return problem.Conflict, c.Summary.Conflict
 	case c.Conflict != "" && !c.goneToo():
@@ -706,6 +708,8 @@ func (s *Set) steps(look *lookout, w *work, chosen Chosen) ([]writeback.Step, er
 	switch {
 	case c.is(PathTooLong):
 		return nil, errNotAppliable
+	case c.unread() != nil:
+		return nil, c.unread()
 	case c.Type == Repository:
 		return s.repositorySteps(c, w, chosen)
 	case c.goneToo():
@@ -855,17 +859,27 @@ func (s *Set) otherAttributes(look *lookout, p *part) (mtimeNs int64, xattrs map
 
 func lowerXattrs(look *lookout, path string) (map[string][]byte, error) {
 	n, err := look.node(path)
+	if err != nil && !look.note(err) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s", writeback.ErrConflict, conflictMessage(ConflictGone))
 	}
 	defer n.Drop()
 	list, err := n.ListXattr()
+	if short(err) {
+		return nil, err
+	}
 	if err != nil || len(list) == 0 {
 		return nil, nil // a filesystem without, or a file that may not be read: there is nothing to carry over
 	}
 	found := map[string][]byte{}
 	for _, name := range strings.Split(strings.TrimSuffix(string(list), "\x00"), "\x00") {
-		if value, err := n.GetXattr(name); err == nil {
+		value, err := n.GetXattr(name)
+		if short(err) {
+			return nil, err
+		}
+		if err == nil {
 			found[name] = value
 		}
 	}

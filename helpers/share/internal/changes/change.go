@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"fmt"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -74,6 +75,8 @@ type part struct {
 	base *layer.Base  // what the folder is expected to have at path
 	now  *layer.Base  // what the folder has where base was
 	file *unix.Stat_t // of the content
+	// unread: why what the task wrote cannot be read; nil: it can
+	unread error
 	// binary: its beginning is no text
 	binary bool
 	begins [beginning]byte
@@ -90,6 +93,16 @@ func (c *Change) flag(flag string) {
 	if flag != "" && !c.is(flag) {
 		c.Flags = append(c.Flags, flag)
 	}
+}
+
+// unread tells why something of it cannot be read; nil: all can.
+func (c *Change) unread() error {
+	for i := range c.parts {
+		if err := c.parts[i].unread; err != nil {
+			return fmt.Errorf("%w: what the task wrote at %q cannot be read: %v", errNotAppliable, c.parts[i].path, err)
+		}
+	}
+	return nil
 }
 
 func (c *Change) is(flag string) bool {

@@ -211,28 +211,32 @@ func (r *rig) list() []*changes.Change {
 func (r *rig) lines() []string {
 	var lines []string
 	for _, c := range r.list() {
-		line := c.Path + " " + c.Kind + " " + c.Type
-		if c.From != "" {
-			line += " from " + c.From
-		}
-		if c.Conflict != "" {
-			line += " conflict " + c.Conflict
-		}
-		if c.Count > 0 {
-			line += fmt.Sprint(" of ", c.Count)
-		}
-		for _, flag := range c.Flags {
-			line += " " + flag
-		}
-		if c.Protected {
-			line += " protected"
-		}
-		if c.Executable {
-			line += " executable"
-		}
-		lines = append(lines, line)
+		lines = append(lines, lineOf(c))
 	}
 	return lines
+}
+
+func lineOf(c *changes.Change) string {
+	line := c.Path + " " + c.Kind + " " + c.Type
+	if c.From != "" {
+		line += " from " + c.From
+	}
+	if c.Conflict != "" {
+		line += " conflict " + c.Conflict
+	}
+	if c.Count > 0 {
+		line += fmt.Sprint(" of ", c.Count)
+	}
+	for _, flag := range c.Flags {
+		line += " " + flag
+	}
+	if c.Protected {
+		line += " protected"
+	}
+	if c.Executable {
+		line += " executable"
+	}
+	return line
 }
 
 func (r *rig) expect(want ...string) {

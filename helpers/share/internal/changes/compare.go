@@ -88,7 +88,11 @@ func (s *Set) again(old *Change) (*Change, error) {
 	look := newLookout(s.options.Lower)
 	defer look.close()
 	p := &part{node: n, path: path}
-	if !s.examine(look, p) {
+	there = s.examine(look, p)
+	if look.trouble != nil {
+		return nil, look.trouble
+	}
+	if !there {
 		return nil, ErrUnknown
 	}
 	return s.single(p), nil
@@ -272,6 +276,9 @@ func (s *Set) lowerSide(look *lookout, p *part) (sideOf, error) {
 
 func (s *Set) fromLower(look *lookout, side sideOf, b *layer.Base) (sideOf, error) {
 	n, err := look.node(b.Path)
+	if err != nil && !look.note(err) {
+		return side, err
+	}
 	if err != nil {
 		return side, nil // gone between two looks
 	}
@@ -305,6 +312,9 @@ func (s *Set) after(look *lookout, p *part) (sideOf, error) {
 			return side, err
 		}
 		defer f.Close()
+		if p.file == nil {
+			return side, p.unread
+		}
 		side.size = p.file.Size
 		return side.filled(f)
 	}

@@ -94,11 +94,13 @@ func (l *lookout) begins(path string, b *layer.Base, looks func([]byte) bool) bo
 	}
 	n, err := l.node(path)
 	if err != nil {
+		l.note(err)
 		return false
 	}
 	defer n.Drop()
 	f, err := n.Open(0)
 	if err != nil {
+		l.note(err)
 		return false
 	}
 	defer f.Close()

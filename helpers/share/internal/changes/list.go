@@ -5,6 +5,7 @@ package changes
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"sort"
 	"strconv"
@@ -137,6 +138,9 @@ func (s *Set) List(after string, limit int) (*Page, error) {
 	return p, nil
 }
 
+// ErrCursor is a cursor that no list gave.
+var ErrCursor = errors.New("no cursor of this list")
+
 func parseCursor(cursor string) (number, offset int, err error) {
 	a, b, found := strings.Cut(cursor, "-")
 	if found {
@@ -145,7 +149,7 @@ func parseCursor(cursor string) (number, offset int, err error) {
 		}
 	}
 	if !found || err != nil || offset < 0 {
-		return 0, 0, fmt.Errorf("no cursor of this list")
+		return 0, 0, ErrCursor
 	}
 	return number, offset, nil
 }
@@ -216,6 +220,11 @@ func (s *Set) list() (*listing, error) {
 		l.byID[c.ID] = c
 	}
 	fold.finish(s, l)
+	for _, trouble := range []error{look.trouble, fold.trouble()} {
+		if trouble != nil {
+			return nil, trouble
+		}
+	}
 	sort.SliceStable(l.changes, func(i, j int) bool { return l.changes[i].Path < l.changes[j].Path })
 	s.listing = l
 	return l, nil
@@ -262,11 +271,13 @@ func (s *Set) examine(look *lookout, p *part) bool {
 		var head [sniffBytes]byte
 		st, read, err := s.contentLook(n.Content, head[:])
 		if err != nil {
-			return false
+			look.note(err)
+			p.unread = err
+		} else {
+			p.file, p.binary = st, !diff.IsText(read)
+			copy(p.begins[:], read)
 		}
-		p.file, p.binary = st, !diff.IsText(read)
-		copy(p.begins[:], read)
-		if was, known := s.settled[n.ID]; known && was.seq == n.Seq && was.file.Size == st.Size && was.file.Mtim == st.Mtim && was.file.Ctim == st.Ctim {
+		if was, known := s.settled[n.ID]; known && err == nil && was.seq == n.Seq && was.file.Size == st.Size && was.file.Mtim == st.Mtim && was.file.Ctim == st.Ctim {
 			return false
 		}
 	}
@@ -446,6 +457,7 @@ type folds struct {
 	locate  *gitrepo.Locator
 	matcher *ignore.Matcher
 	close   func()
+	seen    *lookout // of what the guest sees
 	made    map[string]*Change
 	order   []*Change
 	// databases are the paths that are one with something beside them, each with the database's.
@@ -460,9 +472,11 @@ func (s *Set) folding() *folds {
 	}
 	seen := newLookout(s.options.Merged)
 	f.close = func() { f.locate.Close(); seen.close(); lower.Drop(); merged.Drop() }
+	f.seen = seen
 	f.matcher = ignore.New(func(directory []string) ([]byte, error) {
 		data, err := seen.read(layer.Join(strings.Join(directory, "/"), ".gitignore"), 1<<20)
 		if err != nil {
+			seen.note(err)
 			return nil, nil // none, or none that could be one
 		}
 		return data, nil
@@ -474,7 +488,11 @@ func (s *Set) folding() *folds {
 func (f *folds) into(p *part) *Change {
 	components := layer.Components(p.path)
 	directory := p.node.Kind == layer.Directory
-	if place, is, err := f.locate.Find(components); err == nil && is {
+	place, is, err := f.locate.Find(components)
+	if err != nil {
+		f.seen.note(err)
+	}
+	if err == nil && is {
 		return f.add(p, "g", strings.Join(place.Dir, "/"), Repository)
 	}
 	// The topmost ignored directory stands for all below it, the directory for ignored files in it.
@@ -494,6 +512,8 @@ func (f *folds) into(p *part) *Change {
 	}
 	return nil
 }
+
+func (f *folds) trouble() error { return f.seen.trouble }
 
 func (f *folds) add(p *part, prefix, path, kind string) *Change {
 	sum := sha256.Sum256([]byte(path))
