@@ -59,6 +59,8 @@ type batch struct {
 	undo    *writeback.Undoing
 	apply   string
 	used    time.Time
+	// all: it was not chosen one by one
+	all bool
 	// pulled are changes that were put before others once, as "first before second".
 	pulled map[string]bool
 }
@@ -229,6 +231,7 @@ func (s *Set) Apply(what What) (*Slice, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := s.begin("apply")
+	b.all = what.All
 	alone := func(c *Change) (code, message string) {
 		if code, message = notByAll(c); code == "" && s.leftAt(c, what.Revision) {
 			return problem.ChangeMovedOn, "It was one to be chosen by itself when the list was shown, or that list is not known any more; look at it again."
@@ -387,7 +390,7 @@ func (s *Set) applySome(b *batch) (*Slice, error) {
 	for begin := time.Now(); len(b.todo) > 0 && len(done) < sliceChanges && time.Since(begin) < sliceTime; {
 		// What the guest removes or renames meanwhile would be settled at the wrong place.
 		err := s.steady(func() error {
-			more, err := s.applyRun(b, sliceChanges-len(done))
+			more, err := s.applyRun(b, sliceChanges-len(done), begin.Add(sliceTime))
 			done = append(done, more...)
 			return err
 		})
@@ -398,31 +401,42 @@ func (s *Set) applySome(b *batch) (*Slice, error) {
 	return s.slice(b, done, 0, len(b.todo)), nil
 }
 
-// applyRun takes changes of one phase over, as one slice of writeback's.
-func (s *Set) applyRun(b *batch, most int) ([]string, error) {
+// applyRun takes changes of one phase over, as one slice of writeback's. What it has not looked at by a moment is left for the next.
+func (s *Set) applyRun(b *batch, most int, until time.Time) ([]string, error) {
 	var works []*work
 	var steps []writeback.Step
 	bytes := int64(0)
-	look := newLookout(s.options.Lower)
-	defer look.close()
-	for len(b.todo) > 0 && len(works) < most && bytes < sliceBytes {
+	f := s.finder()
+	defer f.close()
+	look := f.look
+	for looked := 0; len(b.todo) > 0 && len(works) < most && bytes < sliceBytes && (looked == 0 || time.Now().Before(until)); looked++ {
 		chosen := b.todo[0]
-		c, err := s.find(chosen.ID)
+		c, err := f.find(chosen.ID)
 		if err == nil && c.Token != chosen.Token {
 			err = ErrMovedOn
+		}
+		if err == nil && b.all {
+			if code, message := notByAll(c); code != "" { // since it was chosen
+				b.todo = b.todo[1:]
+				b.refuse(c.ID, c.Path, code, message)
+				continue
+			}
 		}
 		if err == nil && len(works) > 0 && phase(c) != phase(works[0].change) {
 			break // what comes next counts on what is settled by then
 		}
 		if err == nil {
 			var first layer.ID
-			if first, err = s.inTheWay(c); first != 0 && len(works) > 0 {
+			if first, err = f.inTheWay(c); first != 0 && len(works) > 0 {
 				break // it may be one of them
 			} else if first != 0 && err == nil {
-				if b.pull(s.listing, first, chosen.ID) {
+				l, failed := f.list()
+				if failed == nil && b.pull(l, first, chosen.ID) {
 					continue
 				}
-				err = errInTheWay
+				if err = failed; err == nil {
+					err = errInTheWay
+				}
 			}
 		}
 		b.todo = b.todo[1:]
@@ -463,7 +477,7 @@ func (s *Set) applyRun(b *batch, most int) ([]string, error) {
 	}
 	var done []string
 	if len(works) > 0 {
-		moved, err := s.shownBelow(b, works)
+		moved, err := f.shownBelow(b, works)
 		if err != nil {
 			return nil, err
 		}
@@ -510,10 +524,10 @@ func (s *Set) applyRun(b *batch, most int) ([]string, error) {
 
 // inTheWay gives a node of the task's that is what the folder still has at the place of a change, or at that of a directory above it:
 // the task moved it, and nothing may take its place, or go into it there, before it went. An error when it is a part of the change itself.
-func (s *Set) inTheWay(c *Change) (layer.ID, error) {
+func (f *finder) inTheWay(c *Change) (layer.ID, error) {
 	for i := range c.parts {
 		p := &c.parts[i]
-		id := s.movedFrom(p)
+		id := f.movedFrom(p)
 		if id == 0 {
 			continue
 		}
@@ -528,13 +542,16 @@ func (s *Set) inTheWay(c *Change) (layer.ID, error) {
 }
 
 // movedFrom gives the node that the folder has at a part's place, or above, and that the guest has elsewhere; 0: none.
-func (s *Set) movedFrom(p *part) layer.ID {
-	moved := s.moved()
+func (f *finder) movedFrom(p *part) layer.ID {
+	if f.moved == nil {
+		f.moved = f.set.moved()
+	}
+	moved := f.moved
 	if len(moved) == 0 {
 		return 0
 	}
 	at := p.node
-	for path := p.path; path != "" && at != nil; path, at = parentOf(path), s.options.Layer.Get(at.Parent) {
+	for path := p.path; path != "" && at != nil; path, at = parentOf(path), f.set.options.Layer.Get(at.Parent) {
 		if id := moved[path]; id != 0 && id != at.ID {
 			return id
 		}
@@ -596,13 +613,13 @@ func (b *batch) pull(l *listing, id layer.ID, before string) bool {
 
 // shownBelow gives the chosen changes that lie, or lay, in a directory which is about to be moved, as they are; those that are not what
 // was shown any more are left out.
-func (s *Set) shownBelow(b *batch, works []*work) (map[string]*Change, error) {
+func (f *finder) shownBelow(b *batch, works []*work) (map[string]*Change, error) {
 	if phase(works[0].change) != 0 {
 		return nil, nil
 	}
 	found := map[string]*Change{}
 	for _, chosen := range b.todo {
-		c, err := s.find(chosen.ID)
+		c, err := f.find(chosen.ID)
 		if errors.Is(err, ErrUnknown) {
 			continue
 		}
@@ -618,12 +635,14 @@ func (s *Set) shownBelow(b *batch, works []*work) (map[string]*Change, error) {
 
 // followMove gives them their tokens after it, unless something else than the move has happened to them.
 func (s *Set) followMove(b *batch, was map[string]*Change) {
+	f := s.finder()
+	defer f.close()
 	for i := range b.todo {
 		old := was[b.todo[i].ID]
 		if old == nil {
 			continue
 		}
-		now, err := s.find(old.ID)
+		now, err := f.find(old.ID)
 		if err != nil || len(now.parts) != len(old.parts) {
 			continue
 		}
