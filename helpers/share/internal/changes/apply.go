@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"sort"
 	"strconv"
 	"strings"
@@ -199,8 +200,8 @@ func notByAll(c *Change) (code, message string) {
 		return problem.LinkEscapes, "The link may lead out of the folder; choose it by itself."
 	case c.is(PathTooLong):
 		return problem.NotAppliable, "Its path is too long."
-	case c.unread() != nil:
-		return problem.NotAppliable, c.unread().Error()
+	case c.never() != nil:
+		return problem.NotAppliable, c.never().Error()
 	case c.Conflict != "" && c.Summary != nil:
 		return problem.Conflict, c.Summary.Conflict
 	case c.Conflict != "" && !c.goneToo():
@@ -292,6 +293,14 @@ func (s *Set) plan(b *batch, what What) error {
 	for _, chosen := range b.todo {
 		taken[chosen.ID] = true
 	}
+	ignored := map[string]bool{} // directories of the task's that ignored lines hold, and whose line is not taken
+	for _, c := range l.changes {
+		for i := range c.parts {
+			if p := &c.parts[i]; c.Type == Ignored && !taken[c.ID] && p.node.Kind == layer.Directory && (p.kind == Added || p.kind == TypeChanged || p.kind == MovedTo) {
+				ignored[p.path] = true
+			}
+		}
+	}
 	left := func(dir *Change) (code, message string) {
 		switch {
 		case what.All && (dir.movedOn(what.Revision) || s.leftAt(dir, what.Revision)):
@@ -311,6 +320,9 @@ func (s *Set) plan(b *batch, what What) error {
 		var with []Chosen
 		code, message := "", ""
 		for above := parentOf(c.Path); above != "" && code == ""; above = parentOf(above) {
+			if ignored[above] {
+				code, message = problem.Ignored, "The directory that it lies in is one that the folder's .gitignore names; that is chosen by itself."
+			}
 			dir := byPath[above]
 			if dir != nil && dir.Type == Directory && !taken[dir.ID] && (dir.Kind == Added || dir.Kind == TypeChanged || dir.Kind == MovedTo) {
 				code, message = left(dir)
@@ -435,7 +447,8 @@ func (s *Set) applyRun(b *batch, most int, until time.Time) ([]string, error) {
 					continue
 				}
 				if err = failed; err == nil {
-					err = errInTheWay
+					to, _ := s.options.Layer.Path(first)
+					err = fmt.Errorf("%w: it is at %q for the task, and that is to be applied or discarded first", errInTheWay, to)
 				}
 			}
 		}
@@ -611,14 +624,27 @@ func (b *batch) pull(l *listing, id layer.ID, before string) bool {
 	return there
 }
 
-// shownBelow gives the chosen changes that lie, or lay, in a directory which is about to be moved, as they are; those that are not what
-// was shown any more are left out.
+// shownBelow gives the chosen changes that lie, or lay, in a directory which is about to be moved, or stand where something is moved from,
+// as they are; those that are not what was shown any more are left out.
 func (f *finder) shownBelow(b *batch, works []*work) (map[string]*Change, error) {
-	if phase(works[0].change) != 0 {
-		return nil, nil
+	instead := map[string]bool{}
+	for _, w := range works {
+		for i := range w.change.parts {
+			p := &w.change.parts[i]
+			if p.kind != MovedTo {
+				continue
+			}
+			if there := f.set.options.Layer.StandsAt(p.from); there != nil && there.ID != p.node.ID {
+				instead[nodeID(there.ID)] = true
+			}
+		}
 	}
+	below := phase(works[0].change) == 0
 	found := map[string]*Change{}
 	for _, chosen := range b.todo {
+		if !below && !instead[chosen.ID] {
+			continue
+		}
 		c, err := f.find(chosen.ID)
 		if errors.Is(err, ErrUnknown) {
 			continue
@@ -626,7 +652,7 @@ func (f *finder) shownBelow(b *batch, works []*work) (map[string]*Change, error)
 		if err != nil {
 			return nil, err
 		}
-		if c.Token == chosen.Token && (strings.HasPrefix(c.Path, works[0].change.Path+"/") || strings.HasPrefix(c.From, works[0].change.From+"/")) {
+		if c.Token == chosen.Token && (instead[chosen.ID] || strings.HasPrefix(c.Path, works[0].change.Path+"/") || strings.HasPrefix(c.From, works[0].change.From+"/")) {
 			found[chosen.ID] = c
 		}
 	}
@@ -649,14 +675,24 @@ func (s *Set) followMove(b *batch, was map[string]*Change) {
 		same := true
 		for k := range now.parts {
 			a, z := &old.parts[k], &now.parts[k]
-			same = same && a.node.ID == z.node.ID && (z.node.Seq == a.node.Seq || z.node.Seq == s.rebased[z.node.ID]) &&
+			same = same && (freed(a, z) || a.node.ID == z.node.ID && (z.node.Seq == a.node.Seq || z.node.Seq == s.rebased[z.node.ID]) &&
 				(a.file == nil) == (z.file == nil) && (a.file == nil || a.file.Mtim == z.file.Mtim && a.file.Ctim == z.file.Ctim && a.file.Size == z.file.Size) &&
-				(a.now == nil) == (z.now == nil) && (a.now == nil || a.now.Same(z.now))
+				(a.now == nil) == (z.now == nil) && (a.now == nil || a.now.Same(z.now)))
 		}
 		if same {
 			b.todo[i].Token = now.Token
 		}
 	}
+}
+
+// freed tells whether a part is what it was, and no more: what it stood in the place of went away.
+func freed(a, z *part) bool {
+	if !a.node.Made || a.node.Base == nil || z.node.Base != nil || z.now != nil || a.path != z.path || (a.file == nil) != (z.file == nil) {
+		return false
+	}
+	was := *a.node
+	was.Base, was.Seq, was.Placed = nil, z.node.Seq, z.node.Placed
+	return reflect.DeepEqual(&was, z.node) && (a.file == nil || a.file.Mtim == z.file.Mtim && a.file.Ctim == z.file.Ctim && a.file.Size == z.file.Size)
 }
 
 func firstError(results []writeback.Result) error {
@@ -727,8 +763,8 @@ func (s *Set) steps(look *lookout, w *work, chosen Chosen) ([]writeback.Step, er
 	switch {
 	case c.is(PathTooLong):
 		return nil, errNotAppliable
-	case c.unread() != nil:
-		return nil, c.unread()
+	case c.never() != nil:
+		return nil, c.never()
 	case c.Type == Repository:
 		return s.repositorySteps(c, w, chosen)
 	case c.goneToo():

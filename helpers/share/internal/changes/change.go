@@ -75,6 +75,8 @@ type part struct {
 	base *layer.Base  // what the folder is expected to have at path
 	now  *layer.Base  // what the folder has where base was
 	file *unix.Stat_t // of the content
+	// stuck: why it can only be discarded; nil: it may be applied
+	stuck error
 	// unread: why what the task wrote cannot be read; nil: it can
 	unread error
 	// binary: its beginning is no text
@@ -95,9 +97,12 @@ func (c *Change) flag(flag string) {
 	}
 }
 
-// unread tells why something of it cannot be read; nil: all can.
-func (c *Change) unread() error {
+// never tells why it cannot be applied whatever the folder is; nil: it can.
+func (c *Change) never() error {
 	for i := range c.parts {
+		if err := c.parts[i].stuck; err != nil {
+			return err
+		}
 		if err := c.parts[i].unread; err != nil {
 			return fmt.Errorf("%w: what the task wrote at %q cannot be read: %v", errNotAppliable, c.parts[i].path, err)
 		}

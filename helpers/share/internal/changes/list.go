@@ -246,9 +246,13 @@ func (s *Set) examine(look *lookout, p *part) bool {
 	case n.Made && n.Base.Kind != n.Kind:
 		p.kind = TypeChanged
 	case n.Made && n.Kind == layer.Directory:
-		p.kind = Attributes // removed and made again: its mode is all that is new
-		if !n.ModeSet || n.Mode == n.Base.Mode {
+		switch now := look.base(at); {
+		case now == nil:
+			p.kind, p.base = Added, nil // the host has removed it, too
+		case now.Kind == layer.Directory && (!n.ModeSet || n.Mode == n.Base.Mode):
 			return false
+		default:
+			p.kind = Attributes // removed and made again: its mode is all that is new
 		}
 	case n.Made:
 		p.kind = Modified
@@ -416,13 +420,17 @@ func (p *part) mode() uint32 {
 		return p.node.Mode
 	case p.base != nil:
 		return p.base.Mode
+	case p.node.Kind == layer.Directory:
+		return 0o755
 	}
 	return 0o644
 }
 
+func nodeID(id layer.ID) string { return "n" + strconv.FormatUint(uint64(id), 10) }
+
 func (s *Set) single(p *part) *Change {
 	n := p.node
-	c := &Change{ID: "n" + strconv.FormatUint(uint64(n.ID), 10), parts: []part{*p}}
+	c := &Change{ID: nodeID(n.ID), parts: []part{*p}}
 	s.describe(c, p)
 	return c
 }
@@ -492,16 +500,20 @@ func (f *folds) into(p *part) *Change {
 	if err != nil {
 		f.seen.note(err)
 	}
+	if err == nil && is && f.broughtInto(p, place.Dir) {
+		p.stuck = errMovedIn
+		return nil
+	}
 	if err == nil && is {
 		return f.add(p, "g", strings.Join(place.Dir, "/"), Repository)
 	}
 	// The topmost ignored directory stands for all below it, the directory for ignored files in it.
 	for i := 1; i < len(components); i++ {
-		if yes, err := f.matcher.Ignored(components[:i], true); err == nil && yes {
+		if yes, err := f.matcher.Ignored(components[:i], true); err == nil && yes && !f.takenFrom(p) {
 			return f.add(p, "i", strings.Join(components[:i], "/"), Ignored)
 		}
 	}
-	if yes, err := f.matcher.Ignored(components, directory); err == nil && yes {
+	if yes, err := f.matcher.Ignored(components, directory); err == nil && yes && !f.takenFrom(p) {
 		if directory {
 			return f.add(p, "i", p.path, Ignored)
 		}
@@ -511,6 +523,33 @@ func (f *folds) into(p *part) *Change {
 		return f.add(p, "d", main, Database)
 	}
 	return nil
+}
+
+var errMovedIn = fmt.Errorf("%w: the task moved it into a repository, of which branches and commits alone are taken over; it can be discarded", errNotAppliable)
+
+// broughtInto tells whether the task moved a part into a git directory from elsewhere: no part of what is new in that, and the folder would
+// lose it where it was.
+func (f *folds) broughtInto(p *part, dir []string) bool {
+	if p.kind != MovedTo {
+		return false
+	}
+	from := layer.Components(p.from)
+	place, is, err := f.locate.Find(from)
+	if err != nil {
+		f.seen.note(err)
+		return true
+	}
+	whole := len(place.Dir) == len(from) && len(dir) == strings.Count(p.path, "/")+1 // a git directory that was moved itself
+	return !is || !whole && strings.Join(place.Dir, "/") != strings.Join(dir, "/")
+}
+
+// takenFrom tells whether the task moved a part away from where nothing is ignored: that the folder would lose it there is a line of its own.
+func (f *folds) takenFrom(p *part) bool {
+	if p.kind != MovedTo {
+		return false
+	}
+	yes, err := f.matcher.Ignored(layer.Components(p.from), p.node.Kind == layer.Directory)
+	return err != nil || !yes
 }
 
 func (f *folds) trouble() error { return f.seen.trouble }
