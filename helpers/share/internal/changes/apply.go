@@ -56,7 +56,7 @@ type batch struct {
 	name    string
 	kind    string
 	todo    []Chosen
-	refused []Refusal
+	refused []refused
 	undo    *writeback.Undoing
 	apply   string
 	used    time.Time
@@ -109,9 +109,9 @@ func (s *Set) choose(b *batch, what What, alone func(*Change) (code, message str
 	}
 	for _, c := range l.changes {
 		if c.movedOn(what.Revision) {
-			b.refuse(c.ID, c.Path, problem.ChangeMovedOn, "It was changed after the list was shown.")
+			b.leave(c, problem.ChangeMovedOn, "It was changed after the list was shown.")
 		} else if code, message := alone(c); code != "" {
-			b.refuse(c.ID, c.Path, code, message)
+			b.leave(c, code, message)
 		} else {
 			b.todo = append(b.todo, Chosen{ID: c.ID, Token: c.Token})
 		}
@@ -175,13 +175,36 @@ func (b *batch) refuse(id, path, code, message string) {
 	if len(path) > MaxPath {
 		path = path[len(path)-MaxPath:]
 	}
-	b.refused = append(b.refused, Refusal{id, path, code, message[:min(len(message), 500)]})
+	b.refused = append(b.refused, refused{Refusal: Refusal{id, path, code, message[:min(len(message), 500)]}})
+}
+
+// leave refuses a change of a listing.
+func (b *batch) leave(c *Change, code, message string) {
+	b.refuse(c.ID, c.Path, code, message)
+	if c.Path == "" {
+		last := &b.refused[len(b.refused)-1]
+		last.dir, last.name = c.dir, c.name
+	}
+}
+
+// refused is a refusal whose path is made when it is told.
+type refused struct {
+	Refusal
+	dir  *place
+	name string
 }
 
 // slice gives what a call answers, and closes the batch at its end.
 func (s *Set) slice(b *batch, done []string, restored, remaining int) *Slice {
 	n := min(len(b.refused), sliceRefused)
-	out := &Slice{Batch: b.name, Done: done, Refused: b.refused[:n], Restored: restored, Remaining: remaining + len(b.refused) - n}
+	out := &Slice{Batch: b.name, Done: done, Restored: restored, Remaining: remaining + len(b.refused) - n}
+	for _, r := range b.refused[:n] {
+		if r.name != "" {
+			path := pathIn(r.dir, r.name)
+			r.Path = path[max(0, len(path)-MaxPath):]
+		}
+		out.Refused = append(out.Refused, r.Refusal)
+	}
 	b.refused = b.refused[n:]
 	if out.Remaining == 0 {
 		delete(s.batches, b.name)
@@ -285,19 +308,21 @@ func (s *Set) plan(b *batch, what What) error {
 	if err != nil {
 		return err
 	}
-	byPath := map[string]*Change{}
+	byPlace := map[*place]*Change{}
 	for _, c := range l.changes {
-		byPath[c.Path] = c
+		if c.Count == 0 && c.parts[0].self != nil {
+			byPlace[c.parts[0].self] = c
+		}
 	}
 	taken := map[string]bool{}
 	for _, chosen := range b.todo {
 		taken[chosen.ID] = true
 	}
-	ignored := map[string]bool{} // directories of the task's that ignored lines hold, and whose line is not taken
+	ignored := map[*place]bool{} // directories of the task's that ignored lines hold, and whose line is not taken
 	for _, c := range l.changes {
 		for i := range c.parts {
 			if p := &c.parts[i]; c.Type == Ignored && !taken[c.ID] && p.node.Kind == layer.Directory && (p.kind == Added || p.kind == TypeChanged || p.kind == MovedTo) {
-				ignored[p.path] = true
+				ignored[p.self] = true
 			}
 		}
 	}
@@ -319,18 +344,18 @@ func (s *Set) plan(b *batch, what What) error {
 		}
 		var with []Chosen
 		code, message := "", ""
-		for above := parentOf(c.Path); above != "" && code == ""; above = parentOf(above) {
+		for above := c.dir; above != nil && code == ""; above = above.up {
 			if ignored[above] {
 				code, message = problem.Ignored, "The directory that it lies in is one that the folder's .gitignore names; that is chosen by itself."
 			}
-			dir := byPath[above]
+			dir := byPlace[above]
 			if dir != nil && dir.Type == Directory && !taken[dir.ID] && (dir.Kind == Added || dir.Kind == TypeChanged || dir.Kind == MovedTo) {
 				code, message = left(dir)
 				with = append(with, Chosen{ID: dir.ID, Token: dir.Token})
 			}
 		}
 		if code != "" {
-			b.refuse(c.ID, c.Path, code, message)
+			b.leave(c, code, message)
 			continue
 		}
 		for _, dir := range with {
@@ -339,23 +364,23 @@ func (s *Set) plan(b *batch, what What) error {
 		todo = append(append(todo, chosen), with...)
 	}
 	b.todo = todo
-	key := func(chosen Chosen) (int, string) {
+	key := func(chosen Chosen) (int, *Change) {
 		c := l.byID[chosen.ID]
 		if c == nil {
-			return 2, ""
+			return 2, &Change{}
 		}
-		return phase(c), c.Path
+		return phase(c), c
 	}
 	sort.SliceStable(b.todo, func(i, j int) bool {
-		pi, pathI := key(b.todo[i])
-		pj, pathJ := key(b.todo[j])
+		pi, ci := key(b.todo[i])
+		pj, cj := key(b.todo[j])
 		if pi != pj {
 			return pi < pj
 		}
 		if pi == 1 || pi == 3 {
-			return pathI > pathJ
+			ci, cj = cj, ci
 		}
-		return pathI < pathJ
+		return comesBefore(ci.dir, ci.name, cj.dir, cj.name)
 	})
 	return nil
 }
@@ -576,11 +601,10 @@ func (f *finder) movedFrom(p *part) layer.ID {
 func (s *Set) moved() map[string]layer.ID {
 	if seq := s.options.Layer.Seq(); s.movedNodes == nil || s.movedAt != seq {
 		s.movedNodes, s.movedAt = map[string]layer.ID{}, seq
-		s.options.Layer.Walk(func(n *layer.Node, _ string) bool {
+		s.options.Layer.Each(func(n *layer.Node) {
 			if n.Elsewhere && !n.Whiteout && !n.Made && n.Base != nil {
 				s.movedNodes[n.Base.Path] = n.ID
 			}
-			return true
 		})
 	}
 	return s.movedNodes
@@ -591,14 +615,14 @@ var errInTheWay = fmt.Errorf("%w before what the task moved away from there is",
 // pull puts the change of a node, with the directories above it that are on the list, before all others; false when it is not there or
 // was pulled for the same one already.
 func (b *batch) pull(l *listing, id layer.ID, before string) bool {
-	wanted := ""
+	var wanted *Change
 	for _, c := range l.changes {
 		if len(c.parts) == 1 && c.parts[0].node.ID == id {
-			wanted = c.Path
+			wanted = c
 		}
 	}
 	key := fmt.Sprint(id, " before ", before)
-	if wanted == "" || b.pulled[key] {
+	if wanted == nil || b.pulled[key] {
 		return false
 	}
 	if b.pulled == nil {
@@ -610,15 +634,15 @@ func (b *batch) pull(l *listing, id layer.ID, before string) bool {
 	for _, chosen := range b.todo {
 		c := l.byID[chosen.ID]
 		switch {
-		case c != nil && chosen.ID != before && (c.Path == wanted || c.Type == Directory && c.Kind != Deleted && strings.HasPrefix(wanted, c.Path+"/")):
-			there = there || c.Path == wanted
+		case c != nil && chosen.ID != before && (c == wanted || c.Type == Directory && c.Kind != Deleted && c.isAbove(wanted)):
+			there = there || c == wanted
 			first = append(first, chosen)
 		default:
 			rest = append(rest, chosen)
 		}
 	}
 	if there {
-		sort.SliceStable(first, func(i, j int) bool { return len(l.byID[first[i].ID].Path) < len(l.byID[first[j].ID].Path) })
+		sort.SliceStable(first, func(i, j int) bool { return l.byID[first[i].ID].dir.level() < l.byID[first[j].ID].dir.level() })
 		b.todo = append(first, rest...)
 	}
 	return there
@@ -765,6 +789,8 @@ func (s *Set) steps(look *lookout, w *work, chosen Chosen) ([]writeback.Step, er
 		return nil, errNotAppliable
 	case c.never() != nil:
 		return nil, c.never()
+	case len(c.parts) > writeback.MaxSteps && c.Type != Repository:
+		return nil, fmt.Errorf("%w: it has too many parts", errNotAppliable)
 	case c.Type == Repository:
 		return s.repositorySteps(c, w, chosen)
 	case c.goneToo():

@@ -7,6 +7,8 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"hash"
+	"io"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -62,6 +64,8 @@ type Change struct {
 	Seq        uint64
 	Token      string
 
+	dir   *place // in which it is, and its name there; Path is what is shown, and empty in a listing
+	name  string
 	parts []part // what it is made of, a single one for most
 	git   []string
 }
@@ -69,7 +73,9 @@ type Change struct {
 // part is one node of the layer with what it was found to be.
 type part struct {
 	node *layer.Node
-	path string
+	dir  *place // in which it is
+	self *place // what it is itself, of a directory
+	path string // empty in a listing; see wake
 	from string // where the folder has it, for what was moved
 	kind string
 	base *layer.Base  // what the folder is expected to have at path
@@ -104,7 +110,7 @@ func (c *Change) never() error {
 			return err
 		}
 		if err := c.parts[i].unread; err != nil {
-			return fmt.Errorf("%w: what the task wrote at %q cannot be read: %v", errNotAppliable, c.parts[i].path, err)
+			return fmt.Errorf("%w: what the task wrote at %q cannot be read: %v", errNotAppliable, c.where(), err)
 		}
 	}
 	return nil
@@ -120,12 +126,18 @@ func (c *Change) is(flag string) bool {
 }
 
 // digest collects what a token is over.
-type digest struct{ b []byte }
+type digest struct{ h hash.Hash }
+
+func newDigest() *digest { return &digest{sha256.New()} }
+
+func (d *digest) text(s string) { _, _ = io.WriteString(d.h, s) } // never fails (hash.Hash)
 
 func (d *digest) add(values ...uint64) {
+	var b []byte
 	for _, v := range values {
-		d.b = binary.LittleEndian.AppendUint64(d.b, v)
+		b = binary.LittleEndian.AppendUint64(b, v)
 	}
+	_, _ = d.h.Write(b)
 }
 
 func (d *digest) base(b *layer.Base) {
@@ -140,8 +152,9 @@ func (d *digest) base(b *layer.Base) {
 }
 
 func (d *digest) part(p *part) {
-	d.add(uint64(p.node.ID), p.node.Seq, uint64(len(p.path)))
-	d.b = append(d.b, p.path...)
+	path := endOf(p.path)
+	d.add(uint64(p.node.ID), p.node.Seq, uint64(len(path)))
+	d.text(path)
 	d.base(p.now)
 	if p.file != nil {
 		d.add(uint64(p.file.Size), uint64(p.file.Mtim.Nano()), uint64(p.file.Ctim.Nano()))
@@ -149,8 +162,7 @@ func (d *digest) part(p *part) {
 }
 
 func (d *digest) token() string {
-	sum := sha256.Sum256(d.b)
-	return hex.EncodeToString(sum[:16])
+	return hex.EncodeToString(d.h.Sum(nil)[:16])
 }
 
 // linkFlag tells where a link's text may lead.

@@ -17,6 +17,7 @@ import (
 
 	"cloche/share/internal/diff"
 	"cloche/share/internal/layer"
+	"cloche/share/internal/writeback"
 )
 
 // Diff is a slice of what is shown of one change.
@@ -95,7 +96,7 @@ func (f *finder) find(id string) (*Change, error) {
 		return nil, err
 	}
 	if c := l.byID[id]; c != nil {
-		return c, nil
+		return c.woken(writeback.MaxSteps), nil
 	}
 	return nil, ErrUnknown
 }
@@ -111,7 +112,7 @@ func (f *finder) single(id layer.ID) (*Change, error) {
 	if !there {
 		return nil, ErrUnknown
 	}
-	p := &part{node: n, path: path}
+	p := &part{node: n, path: endOf(path)}
 	differs := f.set.examine(f.look, p)
 	folded := differs && f.fold.into(p) != nil
 	for _, trouble := range []error{f.look.trouble, f.fold.trouble()} {
@@ -182,7 +183,7 @@ func (s *Set) compare(c *Change, side string, context int) (*Diff, error) {
 	}
 	p := &c.parts[0]
 	for i := range c.parts {
-		if c.parts[i].path == c.Path {
+		if c.parts[i].node.Name == c.name {
 			p = &c.parts[i]
 		}
 	}

@@ -36,42 +36,54 @@ var besides = map[string]func(begins []byte) bool{
 func isDatabase(begins []byte) bool { return bytes.HasPrefix(begins, []byte(databaseBegins)) }
 
 // databaseOf gives the database that a file lies beside by its name.
-func databaseOf(path string) (main string, is func([]byte) bool) {
-	at := strings.LastIndexByte(path, '-')
-	if at < 1 || path[at-1] == '/' || besides[path[at:]] == nil {
+func databaseOf(name string) (main string, is func([]byte) bool) {
+	at := strings.LastIndexByte(name, '-')
+	if at < 1 || besides[name[at:]] == nil {
 		return "", nil
 	}
-	return path[:at], besides[path[at:]]
+	return name[:at], besides[name[at:]]
+}
+
+// spot is a name in a directory.
+type spot struct {
+	dir  *place
+	name string
 }
 
 // findDatabases finds the parts that are one line with a database.
 func (f *folds) findDatabases(look *lookout, parts []part) {
-	here := map[string]*part{}
+	here := map[spot]*part{}
 	for i := range parts {
-		if main, is := databaseOf(parts[i].path); is != nil {
-			here[main] = nil
+		if main, is := databaseOf(parts[i].node.Name); is != nil {
+			here[spot{parts[i].dir, main}] = nil
 		}
 	}
 	for i := range parts {
-		if _, wanted := here[parts[i].path]; wanted {
-			here[parts[i].path] = &parts[i]
+		at := spot{parts[i].dir, parts[i].node.Name}
+		if _, wanted := here[at]; wanted {
+			here[at] = &parts[i]
 		}
 	}
 	for i := range parts {
 		p := &parts[i]
-		path, looks := databaseOf(p.path)
-		if other := f.databases[path]; looks == nil || other != "" && other != path || !p.of(look, looks) {
+		name, looks := databaseOf(p.node.Name)
+		at := spot{p.dir, name}
+		if other := f.databases[at]; looks == nil || other != "" && other != name || !p.of(look, looks) {
 			continue
 		}
-		if main := here[path]; main != nil {
+		path := pathIn(at.dir, name)
+		if len(path) >= MaxPath {
+			continue
+		}
+		if main := here[at]; main != nil {
 			if main.kind == Deleted || !main.of(look, isDatabase) {
 				continue
 			}
-			f.databases[path] = path
+			f.databases[at] = name
 		} else if b := look.base(path); b == nil || b.Kind != layer.File || !look.begins(path, b, isDatabase) {
 			continue
 		}
-		f.databases[p.path] = path
+		f.databases[spot{p.dir, p.node.Name}] = name
 	}
 }
 

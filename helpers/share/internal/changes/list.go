@@ -131,7 +131,10 @@ func (s *Set) List(after string, limit int) (*Page, error) {
 	}
 	at = min(at, len(l.changes))
 	end := min(at+limit, len(l.changes))
-	p := &Page{Revision: l.seq, Changes: l.changes[at:end], Total: len(l.changes)}
+	p := &Page{Revision: l.seq, Total: len(l.changes)}
+	for _, c := range l.changes[at:end] {
+		p.Changes = append(p.Changes, c.named())
+	}
 	if end < len(l.changes) {
 		p.Next = fmt.Sprintf("%d-%d", l.number, end)
 	}
@@ -186,11 +189,12 @@ func (s *Set) Count() (total int, revision uint64, err error) {
 // list looks at everything.
 func (s *Set) list() (*listing, error) {
 	var nodes []part
-	seq := s.options.Layer.Walk(func(n *layer.Node, path string) bool {
+	all := places{}
+	seq := s.options.Layer.Each(func(n *layer.Node) {
+		dir, self := all.of(n)
 		if !n.Passing() && !(n.Whiteout && n.Moved) {
-			nodes = append(nodes, part{node: n, path: path})
+			nodes = append(nodes, part{node: n, dir: dir, self: self})
 		}
-		return true
 	})
 	look := newLookout(s.options.Lower)
 	defer look.close()
@@ -198,8 +202,12 @@ func (s *Set) list() (*listing, error) {
 	l := &listing{number: s.number, seq: seq, byID: map[string]*Change{}}
 	parts := nodes[:0]
 	for i := range nodes {
-		if s.examine(look, &nodes[i]) {
-			parts = append(parts, nodes[i])
+		p := &nodes[i]
+		p.wake()
+		differs := s.examine(look, p)
+		p.rest()
+		if differs {
+			parts = append(parts, *p)
 		}
 	}
 	fold := s.folding()
@@ -207,17 +215,19 @@ func (s *Set) list() (*listing, error) {
 	links := maxCarried
 	for i := range parts {
 		p := &parts[i]
+		p.wake()
 		p.carries = p.kind == MovedTo && p.node.Kind == layer.Directory && strings.Count(p.path, "/") < strings.Count(p.from, "/") && look.leads(p.from, p.path, &links)
-		if c := fold.into(p); c != nil {
-			if l.byID[c.ID] == nil {
-				l.changes = append(l.changes, c)
-				l.byID[c.ID] = c
-			}
-			continue
+		c := fold.into(p)
+		if c == nil {
+			c = s.single(p)
 		}
-		c := s.single(p)
-		l.changes = append(l.changes, c)
-		l.byID[c.ID] = c
+		p.rest()
+		c.Path = ""
+		c.parts[len(c.parts)-1].rest()
+		if l.byID[c.ID] == nil {
+			l.changes = append(l.changes, c)
+			l.byID[c.ID] = c
+		}
 	}
 	fold.finish(s, l)
 	for _, trouble := range []error{look.trouble, fold.trouble()} {
@@ -225,7 +235,10 @@ func (s *Set) list() (*listing, error) {
 			return nil, trouble
 		}
 	}
-	sort.SliceStable(l.changes, func(i, j int) bool { return l.changes[i].Path < l.changes[j].Path })
+	sort.SliceStable(l.changes, func(i, j int) bool {
+		a, b := l.changes[i], l.changes[j]
+		return comesBefore(a.dir, a.name, b.dir, b.name)
+	})
 	s.listing = l
 	return l, nil
 }
@@ -284,6 +297,10 @@ func (s *Set) examine(look *lookout, p *part) bool {
 		if was, known := s.settled[n.ID]; known && err == nil && was.seq == n.Seq && was.file.Size == st.Size && was.file.Mtim == st.Mtim && was.file.Ctim == st.Ctim {
 			return false
 		}
+	}
+	if len(p.path) > MaxPath {
+		p.base = nil
+		return true // never taken over: what the folder has there does not matter
 	}
 	p.now = look.base(at)
 	p.protected = s.protected(look, p)
@@ -438,6 +455,7 @@ func (s *Set) single(p *part) *Change {
 // describe fills a change with what its main part is.
 func (s *Set) describe(c *Change, p *part) {
 	n := p.node
+	c.dir, c.name = p.dir, n.Name
 	c.Path, c.From, c.Kind, c.Type, c.Seq = p.path, p.from, p.kind, typeOf(n.Kind), n.Seq
 	c.Conflict = p.conflict()
 	c.Protected = p.protected
@@ -455,7 +473,7 @@ func (s *Set) describe(c *Change, p *part) {
 	if len(p.path) > MaxPath || len(p.from) > MaxPath {
 		c.Flags = append(c.Flags, PathTooLong)
 	}
-	d := &digest{}
+	d := newDigest()
 	d.part(p)
 	c.Token = d.token()
 }
@@ -466,17 +484,19 @@ type folds struct {
 	matcher *ignore.Matcher
 	close   func()
 	seen    *lookout // of what the guest sees
-	made    map[string]*Change
-	order   []*Change
+	// within is the topmost ignored directory that the last ignored part lay in
+	within string
+	made   map[string]*Change
+	order  []*Change
 	// databases are the paths that are one with something beside them, each with the database's.
-	databases map[string]string
+	databases map[spot]string
 }
 
 func (s *Set) folding() *folds {
 	lower, merged := s.options.Lower.Root(), s.options.Merged.Root()
 	f := &folds{
 		locate: &gitrepo.Locator{Lower: gitrepo.FromNode(lower), Merged: gitrepo.FromNode(merged)},
-		made:   map[string]*Change{}, databases: map[string]string{},
+		made:   map[string]*Change{}, databases: map[spot]string{},
 	}
 	seen := newLookout(s.options.Merged)
 	f.close = func() { f.locate.Close(); seen.close(); lower.Drop(); merged.Drop() }
@@ -494,6 +514,9 @@ func (s *Set) folding() *folds {
 
 // into finds the line that a part belongs to; nil: one of its own.
 func (f *folds) into(p *part) *Change {
+	if len(p.path) > MaxPath {
+		return nil // never taken over: what it is part of does not matter
+	}
 	components := layer.Components(p.path)
 	directory := p.node.Kind == layer.Directory
 	place, is, err := f.locate.Find(components)
@@ -505,22 +528,28 @@ func (f *folds) into(p *part) *Change {
 		return nil
 	}
 	if err == nil && is {
-		return f.add(p, "g", strings.Join(place.Dir, "/"), Repository)
+		return f.add(p, "g", len(place.Dir), p.node.Name, Repository)
 	}
 	// The topmost ignored directory stands for all below it, the directory for ignored files in it.
-	for i := 1; i < len(components); i++ {
-		if yes, err := f.matcher.Ignored(components[:i], true); err == nil && yes && !f.takenFrom(p) {
-			return f.add(p, "i", strings.Join(components[:i], "/"), Ignored)
-		}
-	}
 	if yes, err := f.matcher.Ignored(components, directory); err == nil && yes && !f.takenFrom(p) {
-		if directory {
-			return f.add(p, "i", p.path, Ignored)
+		if above := parentOf(p.path); f.within == "" || above != f.within && !strings.HasPrefix(above, f.within+"/") {
+			f.within = ""
+			for i := 1; i < len(components) && f.within == ""; i++ {
+				if yes, err := f.matcher.Ignored(components[:i], true); err == nil && yes {
+					f.within = strings.Join(components[:i], "/")
+				}
+			}
 		}
-		return f.add(p, "f", parentOf(p.path), Ignored)
+		switch {
+		case f.within != "":
+			return f.add(p, "i", 1+strings.Count(f.within, "/"), "", Ignored)
+		case directory:
+			return f.add(p, "i", len(components), p.node.Name, Ignored)
+		}
+		return f.add(p, "f", len(components)-1, "", Ignored)
 	}
-	if main, is := f.databases[p.path]; is {
-		return f.add(p, "d", main, Database)
+	if main, is := f.databases[spot{p.dir, p.node.Name}]; is {
+		return f.add(p, "d", len(components), main, Database)
 	}
 	return nil
 }
@@ -554,12 +583,21 @@ func (f *folds) takenFrom(p *part) bool {
 
 func (f *folds) trouble() error { return f.seen.trouble }
 
-func (f *folds) add(p *part, prefix, path, kind string) *Change {
+// add puts a part into the line of what is at a depth on its way: the name, in its own directory, or a directory above it.
+func (f *folds) add(p *part, prefix string, depth int, name, kind string) *Change {
+	dir := p.dir
+	if depth <= dir.level() {
+		at := dir.above(depth)
+		if dir, name = nil, ""; at != nil && depth > 0 {
+			dir, name = at.up, at.name
+		}
+	}
+	path := pathIn(dir, name)
 	sum := sha256.Sum256([]byte(path))
 	id := prefix + hex.EncodeToString(sum[:16])
 	c := f.made[id]
 	if c == nil {
-		c = &Change{ID: id, Path: path, Type: kind, Kind: Modified}
+		c = &Change{ID: id, dir: dir, name: name, Type: kind, Kind: Modified}
 		f.made[id] = c
 		f.order = append(f.order, c)
 	}
@@ -572,10 +610,12 @@ func (f *folds) add(p *part, prefix, path, kind string) *Change {
 func (f *folds) finish(s *Set, l *listing) {
 	defer f.close()
 	for _, c := range f.order {
-		d := &digest{}
+		d := newDigest()
 		c.Kind = c.parts[0].kind
+		c.Path = c.where()
 		for i := range c.parts {
 			p := &c.parts[i]
+			p.wake()
 			d.part(p)
 			c.Seq = max(c.Seq, p.node.Seq)
 			if p.file != nil {
@@ -593,13 +633,14 @@ func (f *folds) finish(s *Set, l *listing) {
 			if len(p.path) > MaxPath {
 				c.flag(PathTooLong)
 			}
+			p.rest()
 		}
 		c.Token = d.token()
 		switch c.Type {
 		case Database:
 			c.Binary, c.Kind = true, Modified
 			for i := range c.parts {
-				if p := &c.parts[i]; p.path == c.Path {
+				if p := &c.parts[i]; p.node.Name == c.name {
 					c.Kind = p.kind
 				}
 			}
@@ -614,5 +655,6 @@ func (f *folds) finish(s *Set, l *listing) {
 				}
 			}
 		}
+		c.Path = ""
 	}
 }
