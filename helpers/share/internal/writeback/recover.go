@@ -356,19 +356,22 @@ func (f *Folder) remember(s *slice) {
 		for _, earlier := range f.slices {
 			if earlier.begin.Slice == u.Slice {
 				earlier.undone[u.Step] = true
-				f.stands(earlier.begin.Steps[u.Step].Expect, o.Made)
+				f.stands(earlier.begin.Slice, earlier.begin.Steps[u.Step].Expect, o.Made)
 			}
 		}
 	}
 }
 
-// stands tells earlier applies that what they made, and a later one had replaced, is back as another inode: so that they
-// can be taken back as well.
-func (f *Folder) stands(was, now *Identity) {
+// stands tells applies before a slice that what they made, and that one had replaced, is back as another inode: so that they can be taken
+// back as well. What was made later has the number of what was replaced by chance: a filesystem gives numbers out again at once.
+func (f *Folder) stands(before int64, was, now *Identity) {
 	if was == nil || now == nil {
 		return
 	}
 	for _, s := range f.slices {
+		if s.begin.Slice >= before {
+			continue
+		}
 		for _, o := range s.done.Applied {
 			if o.Made != nil && was.is(o.Made, false) {
 				o.Made = now
