@@ -178,6 +178,11 @@ func (s *Set) compare(c *Change, side string, context int) (*Diff, error) {
 	if c.Type == Repository {
 		return d, s.compareRepository(c, d)
 	}
+	if c.Type == Ignored && side == "change" {
+		d.Kind, d.Bytes = "text", partLines(c) // of no hunk, as below
+		d.Total = int64(len(d.Bytes))
+		return d, nil
+	}
 	if c.Type == Ignored || len(c.parts) == 0 {
 		return d, nil
 	}
@@ -208,7 +213,7 @@ func (s *Set) compare(c *Change, side string, context int) (*Diff, error) {
 		head = headLines(p)
 	}
 	if side == "change" && c.Type == Database {
-		d.Kind, d.Bytes = "text", databaseLines(c) // of no hunk, as below
+		d.Kind, d.Bytes = "text", partLines(c) // of no hunk, as below
 		d.Total = int64(len(d.Bytes))
 		return d, nil
 	}

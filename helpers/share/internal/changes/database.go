@@ -9,6 +9,7 @@ import (
 
 	"cloche/share/internal/diff"
 	"cloche/share/internal/layer"
+	"cloche/share/internal/writeback"
 )
 
 // A SQLite database and what it has beside it while it is in use are one line: half of it would be no database. Only what an engine does
@@ -121,12 +122,19 @@ func (l *lookout) begins(path string, b *layer.Base, looks func([]byte) bool) bo
 	return err == nil && looks(head[:read])
 }
 
-// databaseLines tell what becomes of each file of a database.
-func databaseLines(c *Change) []byte {
+// partLines tell what becomes of each file of a line that stands for many: of all of one that can be applied.
+func partLines(c *Change) []byte {
 	var lines []byte
 	for i := range c.parts {
+		if i == writeback.MaxSteps {
+			return fmt.Appendf(lines, "and %d more, which are too many to be applied\n", len(c.parts)-i)
+		}
 		p := &c.parts[i]
+		p.wake()
 		lines = fmt.Appendf(lines, "%s %s", p.kind, diff.Quoted(p.path))
+		if p.from != "" {
+			lines = fmt.Appendf(lines, " from %s", diff.Quoted(p.from))
+		}
 		if p.base != nil {
 			lines = fmt.Appendf(lines, ", %d bytes", p.base.Size)
 		}
@@ -136,7 +144,13 @@ func databaseLines(c *Change) []byte {
 		if p.file != nil {
 			lines = fmt.Appendf(lines, ", %d bytes", p.file.Size)
 		}
-		lines = append(append(lines, '\n'), headLines(p)...)
+		if p.node.Kind == layer.Link && p.node.Target != "" && !p.node.Whiteout {
+			lines = fmt.Appendf(lines, ", link to %s", diff.Quoted(p.node.Target))
+		}
+		lines = append(lines, '\n')
+		if c.Type == Database {
+			lines = append(lines, headLines(p)...)
+		}
 	}
 	return lines
 }

@@ -3,7 +3,9 @@
 package changes_test
 
 import (
+	"fmt"
 	"os"
+	"strings"
 	"testing"
 
 	"cloche/share/internal/problem"
@@ -77,4 +79,30 @@ func TestAllOfAListThatIsNotKnownTakesNothing(t *testing.T) {
 	_, _, refused := r.apply(what)
 	r.none(refused)
 	r.content("build/evil.sh", "never shown")
+}
+
+func TestAnIgnoredLinesDiffSaysWhatBecomesOfEachFile(t *testing.T) {
+	r := newRig(t)
+	r.put(".gitignore", "*.key\nmany/\n")
+	r.put("my.key", "the user's")
+	r.put("old.key", "x")
+	r.open()
+	r.remove("my.key", false)
+	r.guest("new.key", "abc")
+	r.rename("old.key", "other.key")
+	r.link("a.key", "/etc/passwd")
+	r.mkdir("many")
+	for i := range 600 {
+		r.mkdir(fmt.Sprint("many/", i))
+	}
+	if got, want := r.diff(""), "text new a.key, link to /etc/passwd\ndeleted my.key, 10 bytes\nnew new.key, 3 bytes\nmoved other.key from old.key, 1 bytes\n"; got != want {
+		t.Errorf("the diff is %q, want %q", got, want)
+	}
+	if got := r.diff("many"); strings.Count(got, "\n") != 513 || !strings.HasSuffix(got, "\nand 89 more, which are too many to be applied\n") {
+		t.Errorf("%d lines, which end with %q", strings.Count(got, "\n"), got[len(got)-100:])
+	}
+	_, _, refused := r.apply(r.chosen("many"))
+	if len(refused) != 1 || refused[0] != "many "+problem.NotAppliable {
+		t.Errorf("refused %v", refused)
+	}
 }
