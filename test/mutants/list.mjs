@@ -385,6 +385,35 @@ export const mutants = [
     red: { folder: "./internal/changes", tests: "TestWhatIsShownIsWhatIsApplied" },
   },
   {
+    name: "apply --all takes what was ignored when the list was shown",
+    promise: "what is shown is what is applied",
+    edits: [
+      {
+        file: share("changes/apply.go"),
+        search: 'code == "" && s.leftAt(c, what.Revision) {',
+        replace: 'code == "" && s.leftAt(c, what.Revision) && false {',
+      },
+    ],
+    red: { folder: "./internal/changes", tests: "TestWhatWasShownAsIgnoredIsNotTakenByAllOnceTheGuestDropsItsGitignore" },
+  },
+  {
+    name: "an apply sets a mode through another name of the file",
+    promise: "nothing outside of the folder is changed",
+    edits: [
+      {
+        file: share("writeback/apply.go"),
+        search: "if many, err := otherNames(int(file.Fd())); err != nil || !many {",
+        replace: "if true {",
+      },
+      {
+        file: share("writeback/apply.go"),
+        search: "if many, err := otherNames(fd); err != nil || many {",
+        replace: "if many, err := otherNames(fd); many && false {",
+      },
+    ],
+    red: { folder: "./internal/changes", tests: "TestAModeIsAppliedToTheFoldersFileAlone_NotToAnotherNameOfIt" },
+  },
+  {
     name: "apply --all takes protected names",
     promise: "what a host obeys unasked is applied one by one only",
     edits: [

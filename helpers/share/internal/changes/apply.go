@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"sort"
 	"strconv"
 	"strings"
@@ -55,15 +56,16 @@ type batch struct {
 	name    string
 	kind    string
 	todo    []Chosen
-	refused []Refusal
+	refused []refused
 	undo    *writeback.Undoing
 	apply   string
 	used    time.Time
+	// all: it was not chosen one by one
+	all bool
 	// pulled are changes that were put before others once, as "first before second".
 	pulled map[string]bool
 	// listing is what a discard's changes are looked up in.
 	listing *listing
-	all     bool
 	// begun is the change that a discard is at, kept why a part of it stays.
 	begun string
 	kept  error
@@ -88,7 +90,10 @@ func (s *Set) begin(kind string) *batch {
 	_, _ = rand.Read(random[:])
 	b := &batch{name: kind + "-" + strconv.FormatInt(time.Now().UnixMilli(), 36) + "-" + hex.EncodeToString(random[:]), kind: kind, used: time.Now()}
 	s.batches[b.name] = b
-	b.refused, s.untold = s.untold, nil
+	for _, r := range s.untold {
+		b.refused = append(b.refused, refused{Refusal: r})
+	}
+	s.untold = nil
 	return b
 }
 
@@ -113,9 +118,9 @@ func (s *Set) choose(b *batch, what What, alone func(*Change) (code, message str
 	}
 	for _, c := range l.changes {
 		if c.movedOn(what.Revision) {
-			b.refuse(c.ID, c.Path, problem.ChangeMovedOn, "It was changed after the list was shown.")
+			b.leave(c, problem.ChangeMovedOn, "It was changed after the list was shown.")
 		} else if code, message := alone(c); code != "" {
-			b.refuse(c.ID, c.Path, code, message)
+			b.leave(c, code, message)
 		} else {
 			b.todo = append(b.todo, Chosen{ID: c.ID, Token: c.Token})
 		}
@@ -136,17 +141,79 @@ func (c *Change) movedOn(since uint64) bool {
 	return false
 }
 
+// maxTold is how many of the last shown lists are remembered.
+const maxTold = 1000
+
+// tell notes what a list that is shown says all would leave alone. A guest makes an ignored file an ordinary one without touching it.
+func (s *Set) tell(l *listing) {
+	left := map[layer.ID]uint64{}
+	for _, c := range l.changes {
+		code, _ := notByAll(c)
+		for i := range c.parts {
+			id := c.parts[i].node.ID
+			if code != "" {
+				left[id] = l.seq
+			} else if before, known := s.alone[id]; known && before < l.seq {
+				left[id] = before
+			}
+		}
+	}
+	s.alone = left
+	if n := len(s.told); n == 0 || s.told[n-1] < l.seq {
+		s.told = append(s.told, l.seq)
+		s.told = s.told[max(0, len(s.told)-maxTold):]
+	}
+}
+
+// leftAt tells whether the list that was shown at a revision, or the last one before, had a change as one that all leaves alone; also where
+// that list is not known.
+func (s *Set) leftAt(c *Change, revision uint64) bool {
+	after := sort.Search(len(s.told), func(i int) bool { return s.told[i] > revision })
+	if after == 0 {
+		return revision < s.options.Layer.Seq()
+	}
+	for i := range c.parts {
+		if left, known := s.alone[c.parts[i].node.ID]; known && left >= s.told[after-1] {
+			return true
+		}
+	}
+	return false
+}
+
 func (b *batch) refuse(id, path, code, message string) {
 	if len(path) > MaxPath {
 		path = path[len(path)-MaxPath:]
 	}
-	b.refused = append(b.refused, Refusal{id, path, code, message[:min(len(message), 500)]})
+	b.refused = append(b.refused, refused{Refusal: Refusal{id, path, code, message[:min(len(message), 500)]}})
+}
+
+// leave refuses a change of a listing.
+func (b *batch) leave(c *Change, code, message string) {
+	b.refuse(c.ID, c.Path, code, message)
+	if c.Path == "" {
+		last := &b.refused[len(b.refused)-1]
+		last.dir, last.name = c.dir, c.name
+	}
+}
+
+// refused is a refusal whose path is made when it is told.
+type refused struct {
+	Refusal
+	dir  *place
+	name string
 }
 
 // slice gives what a call answers, and closes the batch at its end.
 func (s *Set) slice(b *batch, done []string, restored, remaining int) *Slice {
 	n := min(len(b.refused), sliceRefused)
-	out := &Slice{Batch: b.name, Done: done, Refused: b.refused[:n], Restored: restored, Remaining: remaining + len(b.refused) - n}
+	out := &Slice{Batch: b.name, Done: done, Restored: restored, Remaining: remaining + len(b.refused) - n}
+	for _, r := range b.refused[:n] {
+		if r.name != "" {
+			path := pathIn(r.dir, r.name)
+			r.Path = path[max(0, len(path)-MaxPath):]
+		}
+		out.Refused = append(out.Refused, r.Refusal)
+	}
 	b.refused = b.refused[n:]
 	if out.Remaining == 0 {
 		delete(s.batches, b.name)
@@ -165,6 +232,8 @@ func notByAll(c *Change) (code, message string) {
 		return problem.LinkEscapes, "The link may lead out of the folder; choose it by itself."
 	case c.is(PathTooLong):
 		return problem.NotAppliable, "Its path is too long."
+	case c.never() != nil:
+		return problem.NotAppliable, c.never().Error()
 	case c.Conflict != "" && c.Summary != nil:
 		return problem.Conflict, c.Summary.Conflict
 	case c.Conflict != "" && !c.goneToo():
@@ -195,7 +264,14 @@ func (s *Set) Apply(what What) (*Slice, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := s.begin("apply")
-	if err := s.choose(b, what, notByAll); err != nil {
+	b.all = what.All
+	alone := func(c *Change) (code, message string) {
+		if code, message = notByAll(c); code == "" && s.leftAt(c, what.Revision) {
+			return problem.ChangeMovedOn, "It was one to be chosen by itself when the list was shown, or that list is not known any more; look at it again."
+		}
+		return code, message
+	}
+	if err := s.choose(b, what, alone); err != nil {
 		return nil, err
 	}
 	if err := s.plan(b, what); err != nil {
@@ -241,17 +317,27 @@ func (s *Set) plan(b *batch, what What) error {
 	if err != nil {
 		return err
 	}
-	byPath := map[string]*Change{}
+	byPlace := map[*place]*Change{}
 	for _, c := range l.changes {
-		byPath[c.Path] = c
+		if c.Count == 0 && c.parts[0].self != nil {
+			byPlace[c.parts[0].self] = c
+		}
 	}
 	taken := map[string]bool{}
 	for _, chosen := range b.todo {
 		taken[chosen.ID] = true
 	}
+	ignored := map[*place]bool{} // directories of the task's that ignored lines hold, and whose line is not taken
+	for _, c := range l.changes {
+		for i := range c.parts {
+			if p := &c.parts[i]; c.Type == Ignored && !taken[c.ID] && p.node.Kind == layer.Directory && (p.kind == Added || p.kind == TypeChanged || p.kind == MovedTo) {
+				ignored[p.self] = true
+			}
+		}
+	}
 	left := func(dir *Change) (code, message string) {
 		switch {
-		case what.All && dir.movedOn(what.Revision):
+		case what.All && (dir.movedOn(what.Revision) || s.leftAt(dir, what.Revision)):
 			return problem.ChangeMovedOn, "The directory that it lies in was changed after the list was shown."
 		case !what.All && dir.Kind == Added:
 			return "", ""
@@ -267,15 +353,18 @@ func (s *Set) plan(b *batch, what What) error {
 		}
 		var with []Chosen
 		code, message := "", ""
-		for above := parentOf(c.Path); above != "" && code == ""; above = parentOf(above) {
-			dir := byPath[above]
+		for above := c.dir; above != nil && code == ""; above = above.up {
+			if ignored[above] {
+				code, message = problem.Ignored, "The directory that it lies in is one that the folder's .gitignore names; that is chosen by itself."
+			}
+			dir := byPlace[above]
 			if dir != nil && dir.Type == Directory && !taken[dir.ID] && (dir.Kind == Added || dir.Kind == TypeChanged || dir.Kind == MovedTo) {
 				code, message = left(dir)
 				with = append(with, Chosen{ID: dir.ID, Token: dir.Token})
 			}
 		}
 		if code != "" {
-			b.refuse(c.ID, c.Path, code, message)
+			b.leave(c, code, message)
 			continue
 		}
 		for _, dir := range with {
@@ -284,23 +373,23 @@ func (s *Set) plan(b *batch, what What) error {
 		todo = append(append(todo, chosen), with...)
 	}
 	b.todo = todo
-	key := func(chosen Chosen) (int, string) {
+	key := func(chosen Chosen) (int, *Change) {
 		c := l.byID[chosen.ID]
 		if c == nil {
-			return 2, ""
+			return 2, &Change{}
 		}
-		return phase(c), c.Path
+		return phase(c), c
 	}
 	sort.SliceStable(b.todo, func(i, j int) bool {
-		pi, pathI := key(b.todo[i])
-		pj, pathJ := key(b.todo[j])
+		pi, ci := key(b.todo[i])
+		pj, cj := key(b.todo[j])
 		if pi != pj {
 			return pi < pj
 		}
 		if pi == 1 || pi == 3 {
-			return pathI > pathJ
+			ci, cj = cj, ci
 		}
-		return pathI < pathJ
+		return comesBefore(ci.dir, ci.name, cj.dir, cj.name)
 	})
 	return nil
 }
@@ -347,7 +436,7 @@ func (s *Set) applySome(b *batch) (*Slice, error) {
 	for begin := time.Now(); len(b.todo) > 0 && len(done) < sliceChanges && time.Since(begin) < sliceTime; {
 		// What the guest removes or renames meanwhile would be settled at the wrong place.
 		err := s.steady(func() error {
-			more, err := s.applyRun(b, sliceChanges-len(done))
+			more, err := s.applyRun(b, sliceChanges-len(done), begin.Add(sliceTime))
 			done = append(done, more...)
 			return err
 		})
@@ -358,31 +447,43 @@ func (s *Set) applySome(b *batch) (*Slice, error) {
 	return s.slice(b, done, 0, len(b.todo)), nil
 }
 
-// applyRun takes changes of one phase over, as one slice of writeback's.
-func (s *Set) applyRun(b *batch, most int) ([]string, error) {
+// applyRun takes changes of one phase over, as one slice of writeback's. What it has not looked at by a moment is left for the next.
+func (s *Set) applyRun(b *batch, most int, until time.Time) ([]string, error) {
 	var works []*work
 	var steps []writeback.Step
 	bytes := int64(0)
-	look := newLookout(s.options.Lower)
-	defer look.close()
-	for len(b.todo) > 0 && len(works) < most && bytes < sliceBytes {
+	f := s.finder()
+	defer f.close()
+	look := f.look
+	for looked := 0; len(b.todo) > 0 && len(works) < most && bytes < sliceBytes && (looked == 0 || time.Now().Before(until)); looked++ {
 		chosen := b.todo[0]
-		c, err := s.find(chosen.ID)
+		c, err := f.find(chosen.ID)
 		if err == nil && c.Token != chosen.Token {
 			err = ErrMovedOn
+		}
+		if err == nil && b.all {
+			if code, message := notByAll(c); code != "" { // since it was chosen
+				b.todo = b.todo[1:]
+				b.refuse(c.ID, c.Path, code, message)
+				continue
+			}
 		}
 		if err == nil && len(works) > 0 && phase(c) != phase(works[0].change) {
 			break // what comes next counts on what is settled by then
 		}
 		if err == nil {
 			var first layer.ID
-			if first, err = s.inTheWay(c); first != 0 && len(works) > 0 {
+			if first, err = f.inTheWay(c); first != 0 && len(works) > 0 {
 				break // it may be one of them
 			} else if first != 0 && err == nil {
-				if b.pull(s.listing, first, chosen.ID) {
+				l, failed := f.list()
+				if failed == nil && b.pull(l, first, chosen.ID) {
 					continue
 				}
-				err = errInTheWay
+				if err = failed; err == nil {
+					to, _ := s.options.Layer.Path(first)
+					err = fmt.Errorf("%w: it is at %q for the task, and that is to be applied or discarded first", errInTheWay, to)
+				}
 			}
 		}
 		b.todo = b.todo[1:]
@@ -423,7 +524,7 @@ func (s *Set) applyRun(b *batch, most int) ([]string, error) {
 	}
 	var done []string
 	if len(works) > 0 {
-		moved, err := s.shownBelow(b, works)
+		moved, err := f.shownBelow(b, works)
 		if err != nil {
 			return nil, err
 		}
@@ -472,10 +573,10 @@ func (s *Set) applyRun(b *batch, most int) ([]string, error) {
 
 // inTheWay gives a node of the task's that is what the folder still has at the place of a change, or at that of a directory above it:
 // the task moved it, and nothing may take its place, or go into it there, before it went. An error when it is a part of the change itself.
-func (s *Set) inTheWay(c *Change) (layer.ID, error) {
+func (f *finder) inTheWay(c *Change) (layer.ID, error) {
 	for i := range c.parts {
 		p := &c.parts[i]
-		id := s.movedFrom(p)
+		id := f.movedFrom(p)
 		if id == 0 {
 			continue
 		}
@@ -490,13 +591,16 @@ func (s *Set) inTheWay(c *Change) (layer.ID, error) {
 }
 
 // movedFrom gives the node that the folder has at a part's place, or above, and that the guest has elsewhere; 0: none.
-func (s *Set) movedFrom(p *part) layer.ID {
-	moved := s.moved()
+func (f *finder) movedFrom(p *part) layer.ID {
+	if f.moved == nil {
+		f.moved = f.set.moved()
+	}
+	moved := f.moved
 	if len(moved) == 0 {
 		return 0
 	}
 	at := p.node
-	for path := p.path; path != "" && at != nil; path, at = parentOf(path), s.options.Layer.Get(at.Parent) {
+	for path := p.path; path != "" && at != nil; path, at = parentOf(path), f.set.options.Layer.Get(at.Parent) {
 		if id := moved[path]; id != 0 && id != at.ID {
 			return id
 		}
@@ -508,11 +612,10 @@ func (s *Set) movedFrom(p *part) layer.ID {
 func (s *Set) moved() map[string]layer.ID {
 	if seq := s.options.Layer.Seq(); s.movedNodes == nil || s.movedAt != seq {
 		s.movedNodes, s.movedAt = map[string]layer.ID{}, seq
-		s.options.Layer.Walk(func(n *layer.Node, _ string) bool {
+		s.options.Layer.Each(func(n *layer.Node) {
 			if n.Elsewhere && !n.Whiteout && !n.Made && n.Base != nil {
 				s.movedNodes[n.Base.Path] = n.ID
 			}
-			return true
 		})
 	}
 	return s.movedNodes
@@ -523,14 +626,14 @@ var errInTheWay = fmt.Errorf("%w before what the task moved away from there is",
 // pull puts the change of a node, with the directories above it that are on the list, before all others; false when it is not there or
 // was pulled for the same one already.
 func (b *batch) pull(l *listing, id layer.ID, before string) bool {
-	wanted := ""
+	var wanted *Change
 	for _, c := range l.changes {
 		if len(c.parts) == 1 && c.parts[0].node.ID == id {
-			wanted = c.Path
+			wanted = c
 		}
 	}
 	key := fmt.Sprint(id, " before ", before)
-	if wanted == "" || b.pulled[key] {
+	if wanted == nil || b.pulled[key] {
 		return false
 	}
 	if b.pulled == nil {
@@ -542,36 +645,49 @@ func (b *batch) pull(l *listing, id layer.ID, before string) bool {
 	for _, chosen := range b.todo {
 		c := l.byID[chosen.ID]
 		switch {
-		case c != nil && chosen.ID != before && (c.Path == wanted || c.Type == Directory && c.Kind != Deleted && strings.HasPrefix(wanted, c.Path+"/")):
-			there = there || c.Path == wanted
+		case c != nil && chosen.ID != before && (c == wanted || c.Type == Directory && c.Kind != Deleted && c.isAbove(wanted)):
+			there = there || c == wanted
 			first = append(first, chosen)
 		default:
 			rest = append(rest, chosen)
 		}
 	}
 	if there {
-		sort.SliceStable(first, func(i, j int) bool { return len(l.byID[first[i].ID].Path) < len(l.byID[first[j].ID].Path) })
+		sort.SliceStable(first, func(i, j int) bool { return l.byID[first[i].ID].dir.level() < l.byID[first[j].ID].dir.level() })
 		b.todo = append(first, rest...)
 	}
 	return there
 }
 
-// shownBelow gives the chosen changes that lie, or lay, in a directory which is about to be moved, as they are; those that are not what
-// was shown any more are left out.
-func (s *Set) shownBelow(b *batch, works []*work) (map[string]*Change, error) {
-	if phase(works[0].change) != 0 {
-		return nil, nil
+// shownBelow gives the chosen changes that lie, or lay, in a directory which is about to be moved, or stand where something is moved from,
+// as they are; those that are not what was shown any more are left out.
+func (f *finder) shownBelow(b *batch, works []*work) (map[string]*Change, error) {
+	instead := map[string]bool{}
+	for _, w := range works {
+		for i := range w.change.parts {
+			p := &w.change.parts[i]
+			if p.kind != MovedTo {
+				continue
+			}
+			if there := f.set.options.Layer.StandsAt(p.from); there != nil && there.ID != p.node.ID {
+				instead[nodeID(there.ID)] = true
+			}
+		}
 	}
+	below := phase(works[0].change) == 0
 	found := map[string]*Change{}
 	for _, chosen := range b.todo {
-		c, err := s.find(chosen.ID)
+		if !below && !instead[chosen.ID] {
+			continue
+		}
+		c, err := f.find(chosen.ID)
 		if errors.Is(err, ErrUnknown) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		if c.Token == chosen.Token && (strings.HasPrefix(c.Path, works[0].change.Path+"/") || strings.HasPrefix(c.From, works[0].change.From+"/")) {
+		if c.Token == chosen.Token && (instead[chosen.ID] || strings.HasPrefix(c.Path, works[0].change.Path+"/") || strings.HasPrefix(c.From, works[0].change.From+"/")) {
 			found[chosen.ID] = c
 		}
 	}
@@ -580,26 +696,38 @@ func (s *Set) shownBelow(b *batch, works []*work) (map[string]*Change, error) {
 
 // followMove gives them their tokens after it, unless something else than the move has happened to them.
 func (s *Set) followMove(b *batch, was map[string]*Change) {
+	f := s.finder()
+	defer f.close()
 	for i := range b.todo {
 		old := was[b.todo[i].ID]
 		if old == nil {
 			continue
 		}
-		now, err := s.find(old.ID)
+		now, err := f.find(old.ID)
 		if err != nil || len(now.parts) != len(old.parts) {
 			continue
 		}
 		same := true
 		for k := range now.parts {
 			a, z := &old.parts[k], &now.parts[k]
-			same = same && a.node.ID == z.node.ID && (z.node.Seq == a.node.Seq || z.node.Seq == s.rebased[z.node.ID]) &&
+			same = same && (freed(a, z) || a.node.ID == z.node.ID && (z.node.Seq == a.node.Seq || z.node.Seq == s.rebased[z.node.ID]) &&
 				(a.file == nil) == (z.file == nil) && (a.file == nil || a.file.Mtim == z.file.Mtim && a.file.Ctim == z.file.Ctim && a.file.Size == z.file.Size) &&
-				(a.now == nil) == (z.now == nil) && (a.now == nil || a.now.Same(z.now))
+				(a.now == nil) == (z.now == nil) && (a.now == nil || a.now.Same(z.now)))
 		}
 		if same {
 			b.todo[i].Token = now.Token
 		}
 	}
+}
+
+// freed tells whether a part is what it was, and no more: what it stood in the place of went away.
+func freed(a, z *part) bool {
+	if !a.node.Made || a.node.Base == nil || z.node.Base != nil || z.now != nil || a.path != z.path || (a.file == nil) != (z.file == nil) {
+		return false
+	}
+	was := *a.node
+	was.Base, was.Seq, was.Placed = nil, z.node.Seq, z.node.Placed
+	return reflect.DeepEqual(&was, z.node) && (a.file == nil || a.file.Mtim == z.file.Mtim && a.file.Ctim == z.file.Ctim && a.file.Size == z.file.Size)
 }
 
 func firstError(results []writeback.Result) error {
@@ -666,6 +794,10 @@ func (s *Set) steps(look *lookout, w *work, chosen Chosen) ([]writeback.Step, er
 	switch {
 	case c.is(PathTooLong):
 		return nil, errNotAppliable
+	case c.never() != nil:
+		return nil, c.never()
+	case len(c.parts) > writeback.MaxSteps && c.Type != Repository:
+		return nil, fmt.Errorf("%w: it has too many parts", errNotAppliable)
 	case c.Type == Repository:
 		return s.repositorySteps(c, w, chosen)
 	case c.goneToo():
@@ -817,17 +949,27 @@ func (s *Set) otherAttributes(look *lookout, p *part) (mtimeNs int64, xattrs map
 
 func lowerXattrs(look *lookout, path string) (map[string][]byte, error) {
 	n, err := look.node(path)
+	if err != nil && !look.note(err) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s", writeback.ErrConflict, conflictMessage(ConflictGone))
 	}
 	defer n.Drop()
 	list, err := n.ListXattr()
+	if short(err) {
+		return nil, err
+	}
 	if err != nil || len(list) == 0 {
 		return nil, nil // a filesystem without, or a file that may not be read: there is nothing to carry over
 	}
 	found := map[string][]byte{}
 	for _, name := range strings.Split(strings.TrimSuffix(string(list), "\x00"), "\x00") {
-		if value, err := n.GetXattr(name); err == nil {
+		value, err := n.GetXattr(name)
+		if short(err) {
+			return nil, err
+		}
+		if err == nil {
 			found[name] = value
 		}
 	}

@@ -3,6 +3,7 @@
 package changes_test
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -25,5 +26,17 @@ func TestADirectoryWhoseMoveWouldLetALinkInItLeaveTheFolderIsNeverAppliedByAll(t
 	_, done, refused = r.apply(r.all())
 	if r.none(refused); done != 1 {
 		t.Errorf("%d done", done)
+	}
+}
+
+func TestAnIgnoredLineTellsOfALinkThatAMoveInItWouldLetLeaveTheFolder(t *testing.T) {
+	for text, want := range map[string]string{"../../../x": " escaping-link", "f": ""} {
+		r := newRig(t)
+		r.put(".gitignore", "/c\n/a/b/c\n")
+		r.put("a/b/c/f", "host")
+		must(t, os.Symlink(text, r.host("a/b/c/l")))
+		r.open()
+		r.rename("a/b/c", "c")
+		r.expect("c moved ignored of 1" + want)
 	}
 }

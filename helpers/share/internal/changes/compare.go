@@ -10,11 +10,14 @@ import (
 	"io"
 	"os"
 	"sort"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"cloche/share/internal/diff"
 	"cloche/share/internal/layer"
+	"cloche/share/internal/writeback"
 )
 
 // Diff is a slice of what is shown of one change.
@@ -48,50 +51,85 @@ var (
 	ErrMovedOn = errors.New("the change is not what was shown any more")
 )
 
-// find gives a change as it is now.
-func (s *Set) find(id string) (*Change, error) {
-	// The folder's side may have moved without the layer's, so the last list answers only for what has many parts.
-	l := s.listing
-	if l == nil || l.seq != s.options.Layer.Seq() {
-		var err error
-		if l, err = s.list(); err != nil {
-			return nil, err
-		}
-	}
-	old := l.byID[id]
-	if old == nil {
-		return nil, ErrUnknown
-	}
-	if len(old.parts) != 1 || old.Count > 0 {
-		l, err := s.list()
+// finder finds changes as they are now. One lives for one look at many of them: it lists everything at most once, for those of many parts,
+// whose every part is looked at again when it is written. A guest that never stops changing the layer would have it list for ever.
+type finder struct {
+	set  *Set
+	look *lookout
+	fold *folds
+	all  *listing
+	// moved are the nodes that the task moved, while its names stay where they are
+	moved map[string]layer.ID
+}
+
+func (s *Set) finder() *finder {
+	return &finder{set: s, look: newLookout(s.options.Lower), fold: s.folding()}
+}
+
+func (f *finder) close() {
+	f.look.close()
+	f.fold.close()
+}
+
+func (f *finder) list() (*listing, error) {
+	if f.all == nil {
+		l, err := f.set.list()
 		if err != nil {
 			return nil, err
 		}
-		if c := l.byID[id]; c != nil {
-			return c, nil
-		}
-		return nil, ErrUnknown
+		f.all = l
 	}
-	return s.again(old)
+	return f.all, nil
 }
 
-// again looks once more at what a single change is made of.
-func (s *Set) again(old *Change) (*Change, error) {
-	n := s.options.Layer.Get(old.parts[0].node.ID)
-	if n == nil || n.Passing() {
+// find gives a change as it is now.
+func (f *finder) find(id string) (*Change, error) {
+	if number, is := strings.CutPrefix(id, "n"); is {
+		node, err := strconv.ParseUint(number, 10, 64)
+		if err != nil {
+			return nil, ErrUnknown
+		}
+		return f.single(layer.ID(node))
+	}
+	l, err := f.list()
+	if err != nil {
+		return nil, err
+	}
+	if c := l.byID[id]; c != nil {
+		return c.woken(writeback.MaxSteps), nil
+	}
+	return nil, ErrUnknown
+}
+
+// single looks at one node, as a list does.
+func (f *finder) single(id layer.ID) (*Change, error) {
+	l := f.set.options.Layer
+	n := l.Get(id)
+	if n == nil || n.Passing() || n.Whiteout && n.Moved || n.ID == layer.RootID {
 		return nil, ErrUnknown
 	}
-	path, there := s.options.Layer.Path(n.ID)
+	path, there := l.Path(n.ID)
 	if !there {
 		return nil, ErrUnknown
 	}
-	look := newLookout(s.options.Lower)
-	defer look.close()
-	p := &part{node: n, path: path}
-	if !s.examine(look, p) {
+	p := &part{node: n, path: endOf(path)}
+	differs := f.set.examine(f.look, p)
+	folded := differs && f.fold.into(p) != nil
+	for _, trouble := range []error{f.look.trouble, f.fold.trouble()} {
+		if trouble != nil {
+			return nil, trouble
+		}
+	}
+	if !differs || folded {
 		return nil, ErrUnknown
 	}
-	return s.single(p), nil
+	return f.set.single(p), nil
+}
+
+func (s *Set) find(id string) (*Change, error) {
+	f := s.finder()
+	defer f.close()
+	return f.find(id)
 }
 
 // Diff gives a slice of a change's difference. side theirs: what the folder's file became since the change was made.
@@ -140,12 +178,17 @@ func (s *Set) compare(c *Change, side string, context int) (*Diff, error) {
 	if c.Type == Repository {
 		return d, s.compareRepository(c, d)
 	}
+	if c.Type == Ignored && side == "change" {
+		d.Kind, d.Bytes = "text", partLines(c) // of no hunk, as below
+		d.Total = int64(len(d.Bytes))
+		return d, nil
+	}
 	if c.Type == Ignored || len(c.parts) == 0 {
 		return d, nil
 	}
 	p := &c.parts[0]
 	for i := range c.parts {
-		if c.parts[i].path == c.Path {
+		if c.parts[i].node.Name == c.name {
 			p = &c.parts[i]
 		}
 	}
@@ -168,6 +211,11 @@ func (s *Set) compare(c *Change, side string, context int) (*Diff, error) {
 	var head []byte
 	if side == "change" {
 		head = headLines(p)
+	}
+	if side == "change" && c.Type == Database {
+		d.Kind, d.Bytes = "text", partLines(c) // of no hunk, as below
+		d.Total = int64(len(d.Bytes))
+		return d, nil
 	}
 	switch {
 	case old.big || new.big:
@@ -267,6 +315,9 @@ func (s *Set) lowerSide(look *lookout, p *part) (sideOf, error) {
 
 func (s *Set) fromLower(look *lookout, side sideOf, b *layer.Base) (sideOf, error) {
 	n, err := look.node(b.Path)
+	if err != nil && !look.note(err) {
+		return side, err
+	}
 	if err != nil {
 		return side, nil // gone between two looks
 	}
@@ -300,6 +351,9 @@ func (s *Set) after(look *lookout, p *part) (sideOf, error) {
 			return side, err
 		}
 		defer f.Close()
+		if p.file == nil {
+			return side, p.unread
+		}
 		side.size = p.file.Size
 		return side.filled(f)
 	}

@@ -7,7 +7,8 @@
 // Paths are the guest's. What was moved or made above a change is taken over before it, so that they are then the
 // folder's too. What takes the name of something that was moved away comes after that, so that neither is lost; two that
 // changed places can be neither first, and are refused. Some changes are many files and one line: a repository, a database
-// with what lies beside it, what .gitignore names. The first two are taken over whole or not at all.
+// with what lies beside it, what .gitignore names. The first two are taken over whole or not at all. What the folder would lose somewhere
+// else by a line is never in it: a file that was moved to an ignored name, or into a repository, is a line of its own.
 //
 // While a run of an apply or undo is written the guest's names stay where they are: its removals and renames wait.
 //

@@ -5,6 +5,7 @@ package changes
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"sort"
 	"strconv"
@@ -67,6 +68,9 @@ type Set struct {
 	movedAt    uint64
 	// untold are nodes of which something could not be done, to be told with the next batch.
 	untold []Refusal
+	// told are the revisions of the lists that were shown, and alone the nodes that all would have left alone in one, by the last such.
+	told  []uint64
+	alone map[layer.ID]uint64
 }
 
 // settledNode is a file that the folder has, kept in the layer because the guest had it open: as it was then.
@@ -125,15 +129,22 @@ func (s *Set) List(after string, limit int) (*Page, error) {
 		if l, err = s.list(); err != nil {
 			return nil, err
 		}
+		s.tell(l)
 	}
 	at = min(at, len(l.changes))
 	end := min(at+limit, len(l.changes))
-	p := &Page{Revision: l.seq, Changes: l.changes[at:end], Total: len(l.changes)}
+	p := &Page{Revision: l.seq, Total: len(l.changes)}
+	for _, c := range l.changes[at:end] {
+		p.Changes = append(p.Changes, c.named())
+	}
 	if end < len(l.changes) {
 		p.Next = fmt.Sprintf("%d-%d", l.number, end)
 	}
 	return p, nil
 }
+
+// ErrCursor is a cursor that no list gave.
+var ErrCursor = errors.New("no cursor of this list")
 
 func parseCursor(cursor string) (number, offset int, err error) {
 	a, b, found := strings.Cut(cursor, "-")
@@ -143,7 +154,7 @@ func parseCursor(cursor string) (number, offset int, err error) {
 		}
 	}
 	if !found || err != nil || offset < 0 {
-		return 0, 0, fmt.Errorf("no cursor of this list")
+		return 0, 0, ErrCursor
 	}
 	return number, offset, nil
 }
@@ -180,42 +191,56 @@ func (s *Set) Count() (total int, revision uint64, err error) {
 // list looks at everything.
 func (s *Set) list() (*listing, error) {
 	var nodes []part
-	seq := s.options.Layer.Walk(func(n *layer.Node, path string) bool {
+	all := places{}
+	seq := s.options.Layer.Each(func(n *layer.Node) {
+		dir, self := all.of(n)
 		if !n.Passing() && !(n.Whiteout && n.Moved) {
-			nodes = append(nodes, part{node: n, path: path})
+			nodes = append(nodes, part{node: n, dir: dir, self: self})
 		}
-		return true
 	})
 	look := newLookout(s.options.Lower)
 	defer look.close()
 	s.number++
 	l := &listing{number: s.number, seq: seq, byID: map[string]*Change{}}
-	fold, err := s.folding(look, nodes)
-	if err != nil {
-		return nil, err
-	}
-	links := maxCarried
+	parts := nodes[:0]
 	for i := range nodes {
 		p := &nodes[i]
-		if !s.examine(look, p) {
-			continue
+		p.wake()
+		differs := s.examine(look, p)
+		p.rest()
+		if differs {
+			parts = append(parts, *p)
 		}
-		if c := fold.into(p); c != nil {
-			if l.byID[c.ID] == nil {
-				l.changes = append(l.changes, c)
-				l.byID[c.ID] = c
-			}
-			continue
+	}
+	fold := s.folding()
+	fold.findDatabases(look, parts)
+	links := maxCarried
+	for i := range parts {
+		p := &parts[i]
+		p.wake()
+		p.carries = p.kind == MovedTo && p.node.Kind == layer.Directory && strings.Count(p.path, "/") < strings.Count(p.from, "/") && look.leads(p.from, p.path, &links)
+		c := fold.into(p)
+		if c == nil {
+			c = s.single(p)
 		}
-		c := s.single(p)
-		if p.kind == MovedTo && p.node.Kind == layer.Directory && strings.Count(p.path, "/") < strings.Count(p.from, "/") && look.leads(p.from, p.path, &links) {
-			c.Flags = append(c.Flags, EscapingLink)
+		p.rest()
+		c.Path = ""
+		c.parts[len(c.parts)-1].rest()
+		if l.byID[c.ID] == nil {
+			l.changes = append(l.changes, c)
+			l.byID[c.ID] = c
 		}
-		l.changes = append(l.changes, c)
-		l.byID[c.ID] = c
 	}
 	fold.finish(s, l)
-	sort.SliceStable(l.changes, func(i, j int) bool { return l.changes[i].Path < l.changes[j].Path })
+	for _, trouble := range []error{look.trouble, fold.trouble()} {
+		if trouble != nil {
+			return nil, trouble
+		}
+	}
+	sort.SliceStable(l.changes, func(i, j int) bool {
+		a, b := l.changes[i], l.changes[j]
+		return comesBefore(a.dir, a.name, b.dir, b.name)
+	})
 	s.listing = l
 	return l, nil
 }
@@ -236,9 +261,13 @@ func (s *Set) examine(look *lookout, p *part) bool {
 	case n.Made && n.Base.Kind != n.Kind:
 		p.kind = TypeChanged
 	case n.Made && n.Kind == layer.Directory:
-		p.kind = Attributes // removed and made again: its mode is all that is new
-		if !n.ModeSet || n.Mode == n.Base.Mode {
+		switch now := look.base(at); {
+		case now == nil:
+			p.kind, p.base = Added, nil // the host has removed it, too
+		case now.Kind == layer.Directory && (!n.ModeSet || n.Mode == n.Base.Mode):
 			return false
+		default:
+			p.kind = Attributes // removed and made again: its mode is all that is new
 		}
 	case n.Made:
 		p.kind = Modified
@@ -259,14 +288,21 @@ func (s *Set) examine(look *lookout, p *part) bool {
 		// taken for what was shown.
 		s.options.Layer.Looked(n.ID)
 		var head [sniffBytes]byte
-		st, beginning, err := s.contentLook(n.Content, head[:])
+		st, read, err := s.contentLook(n.Content, head[:])
 		if err != nil {
+			look.note(err)
+			p.unread = err
+		} else {
+			p.file, p.binary = st, !diff.IsText(read)
+			copy(p.begins[:], read)
+		}
+		if was, known := s.settled[n.ID]; known && err == nil && was.seq == n.Seq && was.file.Size == st.Size && was.file.Mtim == st.Mtim && was.file.Ctim == st.Ctim {
 			return false
 		}
-		p.file, p.binary = st, !diff.IsText(beginning)
-		if was, known := s.settled[n.ID]; known && was.seq == n.Seq && was.file.Size == st.Size && was.file.Mtim == st.Mtim && was.file.Ctim == st.Ctim {
-			return false
-		}
+	}
+	if len(p.path) > MaxPath {
+		p.base = nil
+		return true // never taken over: what the folder has there does not matter
 	}
 	p.now = look.base(at)
 	p.protected = s.protected(look, p)
@@ -316,7 +352,7 @@ func (p *part) conflict() string {
 	case p.now.Kind != p.base.Kind:
 		return ConflictType
 	case p.base.Kind == layer.Directory: // its times and size move with every name in it, also by an apply
-		if p.base.Device != p.now.Device || p.base.Inode != p.now.Inode {
+		if p.base.Inode != p.now.Inode {
 			return ConflictChanged
 		}
 	case !p.base.Same(p.now) || p.base.Mode != p.now.Mode:
@@ -375,6 +411,8 @@ func (s *Set) has(look *lookout, path string, n *layer.Node) names.Look {
 func (p *part) linkFlag() string {
 	n := p.node
 	switch {
+	case p.carries:
+		return EscapingLink
 	case n.Kind != layer.Link || n.Whiteout:
 		return ""
 	case n.Target == "":
@@ -401,13 +439,17 @@ func (p *part) mode() uint32 {
 		return p.node.Mode
 	case p.base != nil:
 		return p.base.Mode
+	case p.node.Kind == layer.Directory:
+		return 0o755
 	}
 	return 0o644
 }
 
+func nodeID(id layer.ID) string { return "n" + strconv.FormatUint(uint64(id), 10) }
+
 func (s *Set) single(p *part) *Change {
 	n := p.node
-	c := &Change{ID: "n" + strconv.FormatUint(uint64(n.ID), 10), parts: []part{*p}}
+	c := &Change{ID: nodeID(n.ID), parts: []part{*p}}
 	s.describe(c, p)
 	return c
 }
@@ -415,6 +457,7 @@ func (s *Set) single(p *part) *Change {
 // describe fills a change with what its main part is.
 func (s *Set) describe(c *Change, p *part) {
 	n := p.node
+	c.dir, c.name = p.dir, n.Name
 	c.Path, c.From, c.Kind, c.Type, c.Seq = p.path, p.from, p.kind, typeOf(n.Kind), n.Seq
 	c.Conflict = p.conflict()
 	c.Protected = p.protected
@@ -432,7 +475,7 @@ func (s *Set) describe(c *Change, p *part) {
 	if len(p.path) > MaxPath || len(p.from) > MaxPath {
 		c.Flags = append(c.Flags, PathTooLong)
 	}
-	d := &digest{}
+	d := newDigest()
 	d.part(p)
 	c.Token = d.token()
 }
@@ -442,90 +485,121 @@ type folds struct {
 	locate  *gitrepo.Locator
 	matcher *ignore.Matcher
 	close   func()
-	made    map[string]*Change
-	order   []*Change
-	// databases are the paths that are one with something beside them.
-	databases map[string]bool
+	seen    *lookout // of what the guest sees
+	// within is the topmost ignored directory that the last ignored part lay in
+	within string
+	made   map[string]*Change
+	order  []*Change
+	// databases are the paths that are one with something beside them, each with the database's.
+	databases map[spot]string
 }
 
-// besides are what a SQLite database has beside it while it is in use.
-var besides = []string{"-wal", "-shm", "-journal"}
-
-func databaseOf(path string) (main string, is bool) {
-	for _, suffix := range besides {
-		if main, is = strings.CutSuffix(path, suffix); is && main != "" && !strings.HasSuffix(main, "/") {
-			return main, true
-		}
-	}
-	return "", false
-}
-
-func (s *Set) folding(look *lookout, nodes []part) (*folds, error) {
+func (s *Set) folding() *folds {
 	lower, merged := s.options.Lower.Root(), s.options.Merged.Root()
 	f := &folds{
 		locate: &gitrepo.Locator{Lower: gitrepo.FromNode(lower), Merged: gitrepo.FromNode(merged)},
-		made:   map[string]*Change{}, databases: map[string]bool{},
+		made:   map[string]*Change{}, databases: map[spot]string{},
 	}
 	seen := newLookout(s.options.Merged)
 	f.close = func() { f.locate.Close(); seen.close(); lower.Drop(); merged.Drop() }
+	f.seen = seen
 	f.matcher = ignore.New(func(directory []string) ([]byte, error) {
 		data, err := seen.read(layer.Join(strings.Join(directory, "/"), ".gitignore"), 1<<20)
 		if err != nil {
+			seen.note(err)
 			return nil, nil // none, or none that could be one
 		}
 		return data, nil
 	}, nil)
-	there := map[string]bool{}
-	for i := range nodes {
-		if nodes[i].node.Kind == layer.File {
-			there[nodes[i].path] = true
-		}
-	}
-	for i := range nodes {
-		if main, is := databaseOf(nodes[i].path); is && nodes[i].node.Kind == layer.File {
-			if b := look.base(main); there[main] || b != nil && b.Kind == layer.File {
-				f.databases[main], f.databases[nodes[i].path] = true, true
-			}
-		}
-	}
-	return f, nil
+	return f
 }
 
 // into finds the line that a part belongs to; nil: one of its own.
 func (f *folds) into(p *part) *Change {
+	if len(p.path) > MaxPath {
+		return nil // never taken over: what it is part of does not matter
+	}
 	components := layer.Components(p.path)
 	directory := p.node.Kind == layer.Directory
-	if place, is, err := f.locate.Find(components); err == nil && is {
-		return f.add(p, "g", strings.Join(place.Dir, "/"), Repository)
+	place, is, err := f.locate.Find(components)
+	if err != nil {
+		f.seen.note(err)
+	}
+	if err == nil && is && f.broughtInto(p, place.Dir) {
+		p.stuck = errMovedIn
+		return nil
+	}
+	if err == nil && is {
+		return f.add(p, "g", len(place.Dir), p.node.Name, Repository)
 	}
 	// The topmost ignored directory stands for all below it, the directory for ignored files in it.
-	for i := 1; i < len(components); i++ {
-		if yes, err := f.matcher.Ignored(components[:i], true); err == nil && yes {
-			return f.add(p, "i", strings.Join(components[:i], "/"), Ignored)
+	if yes, err := f.matcher.Ignored(components, directory); err == nil && yes && !f.takenFrom(p) {
+		if above := parentOf(p.path); f.within == "" || above != f.within && !strings.HasPrefix(above, f.within+"/") {
+			f.within = ""
+			for i := 1; i < len(components) && f.within == ""; i++ {
+				if yes, err := f.matcher.Ignored(components[:i], true); err == nil && yes {
+					f.within = strings.Join(components[:i], "/")
+				}
+			}
 		}
+		switch {
+		case f.within != "":
+			return f.add(p, "i", 1+strings.Count(f.within, "/"), "", Ignored)
+		case directory:
+			return f.add(p, "i", len(components), p.node.Name, Ignored)
+		}
+		return f.add(p, "f", len(components)-1, "", Ignored)
 	}
-	if yes, err := f.matcher.Ignored(components, directory); err == nil && yes {
-		if directory {
-			return f.add(p, "i", p.path, Ignored)
-		}
-		return f.add(p, "f", parentOf(p.path), Ignored)
-	}
-	if f.databases[p.path] {
-		main, beside := databaseOf(p.path)
-		if !beside || !f.databases[main] {
-			main = p.path
-		}
-		return f.add(p, "d", main, Database)
+	if main, is := f.databases[spot{p.dir, p.node.Name}]; is {
+		return f.add(p, "d", len(components), main, Database)
 	}
 	return nil
 }
 
-func (f *folds) add(p *part, prefix, path, kind string) *Change {
+var errMovedIn = fmt.Errorf("%w: the task moved it into a repository, of which branches and commits alone are taken over; it can be discarded", errNotAppliable)
+
+// broughtInto tells whether the task moved a part into a git directory from elsewhere: no part of what is new in that, and the folder would
+// lose it where it was.
+func (f *folds) broughtInto(p *part, dir []string) bool {
+	if p.kind != MovedTo {
+		return false
+	}
+	from := layer.Components(p.from)
+	place, is, err := f.locate.Find(from)
+	if err != nil {
+		f.seen.note(err)
+		return true
+	}
+	whole := len(place.Dir) == len(from) && len(dir) == strings.Count(p.path, "/")+1 // a git directory that was moved itself
+	return !is || !whole && strings.Join(place.Dir, "/") != strings.Join(dir, "/")
+}
+
+// takenFrom tells whether the task moved a part away from where nothing is ignored: that the folder would lose it there is a line of its own.
+func (f *folds) takenFrom(p *part) bool {
+	if p.kind != MovedTo {
+		return false
+	}
+	yes, err := f.matcher.Ignored(layer.Components(p.from), p.node.Kind == layer.Directory)
+	return err != nil || !yes
+}
+
+func (f *folds) trouble() error { return f.seen.trouble }
+
+// add puts a part into the line of what is at a depth on its way: the name, in its own directory, or a directory above it.
+func (f *folds) add(p *part, prefix string, depth int, name, kind string) *Change {
+	dir := p.dir
+	if depth <= dir.level() {
+		at := dir.above(depth)
+		if dir, name = nil, ""; at != nil && depth > 0 {
+			dir, name = at.up, at.name
+		}
+	}
+	path := pathIn(dir, name)
 	sum := sha256.Sum256([]byte(path))
 	id := prefix + hex.EncodeToString(sum[:16])
 	c := f.made[id]
 	if c == nil {
-		c = &Change{ID: id, Path: path, Type: kind, Kind: Modified}
+		c = &Change{ID: id, dir: dir, name: name, Type: kind, Kind: Modified}
 		f.made[id] = c
 		f.order = append(f.order, c)
 	}
@@ -538,10 +612,12 @@ func (f *folds) add(p *part, prefix, path, kind string) *Change {
 func (f *folds) finish(s *Set, l *listing) {
 	defer f.close()
 	for _, c := range f.order {
-		d := &digest{}
+		d := newDigest()
 		c.Kind = c.parts[0].kind
+		c.Path = c.where()
 		for i := range c.parts {
 			p := &c.parts[i]
+			p.wake()
 			d.part(p)
 			c.Seq = max(c.Seq, p.node.Seq)
 			if p.file != nil {
@@ -559,13 +635,14 @@ func (f *folds) finish(s *Set, l *listing) {
 			if len(p.path) > MaxPath {
 				c.flag(PathTooLong)
 			}
+			p.rest()
 		}
 		c.Token = d.token()
 		switch c.Type {
 		case Database:
-			c.Binary = true
+			c.Binary, c.Kind = true, Modified
 			for i := range c.parts {
-				if p := &c.parts[i]; p.path == c.Path {
+				if p := &c.parts[i]; p.node.Name == c.name {
 					c.Kind = p.kind
 				}
 			}
@@ -580,5 +657,6 @@ func (f *folds) finish(s *Set, l *listing) {
 				}
 			}
 		}
+		c.Path = ""
 	}
 }

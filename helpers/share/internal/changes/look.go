@@ -3,9 +3,12 @@
 package changes
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"cloche/share/internal/layer"
 	"cloche/share/internal/names"
@@ -18,6 +21,36 @@ import (
 type lookout struct {
 	names []string
 	dirs  []ninep.Node // dirs[0] is the root; one more than names
+	// trouble is why something could not be looked at that may be there: what was found is no answer then.
+	trouble error
+}
+
+// missing tells whether an error means that nothing is there.
+func missing(err error) bool {
+	for _, none := range []error{unix.ENOENT, unix.ENOTDIR, unix.ESTALE, unix.ELOOP, unix.ENAMETOOLONG} {
+		if errors.Is(err, none) {
+			return true
+		}
+	}
+	return false
+}
+
+// short tells whether an error is want of descriptors or memory: another look may find what this one did not.
+func short(err error) bool {
+	for _, want := range []error{unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.ENOBUFS, unix.EAGAIN} {
+		if errors.Is(err, want) {
+			return true
+		}
+	}
+	return false
+}
+
+// note keeps an error that is no answer, and tells whether nothing is there.
+func (l *lookout) note(err error) bool {
+	if l.trouble == nil && short(err) {
+		l.trouble = fmt.Errorf("the folder cannot be looked through: %w", err)
+	}
+	return missing(err)
 }
 
 func newLookout(lower ninep.Tree) *lookout { return &lookout{dirs: []ninep.Node{lower.Root()}} }
@@ -58,8 +91,11 @@ func (l *lookout) node(path string) (ninep.Node, error) {
 // base tells what stands at a path; nil: nothing that could be a change's.
 func (l *lookout) base(path string) *layer.Base {
 	n, err := l.node(path)
-	if err != nil {
+	if err != nil && l.note(err) {
 		return nil
+	}
+	if err != nil {
+		return &layer.Base{Path: path} // what may not be looked at: something, of no kind
 	}
 	defer n.Drop()
 	object, ok := n.(view.Object)
@@ -68,16 +104,17 @@ func (l *lookout) base(path string) *layer.Base {
 	}
 	b, err := view.Identity(object, path)
 	if err != nil {
+		l.note(err)
 		return &layer.Base{Path: path} // a FIFO or a device: something, of no kind
 	}
 	return b
 }
 
-// has tells whether a directory has a name as the host finds it; see names.Look.
+// has tells whether a directory has a name as the host finds it, or may not be looked at; see names.Look.
 func (l *lookout) has(directory, name string) bool {
 	n, err := l.node(directory)
 	if err != nil {
-		return false
+		return !l.note(err)
 	}
 	defer n.Drop()
 	object, ok := n.(view.Object)
@@ -92,11 +129,13 @@ func (l *lookout) has(directory, name string) bool {
 func (l *lookout) link(path string) string {
 	n, err := l.node(path)
 	if err != nil {
+		l.note(err)
 		return ""
 	}
 	defer n.Drop()
 	text, err := n.Readlink()
 	if err != nil {
+		l.note(err)
 		return ""
 	}
 	return text
@@ -150,6 +189,7 @@ func (l *lookout) leads(from, to string, left *int) bool {
 		todo = todo[:len(todo)-1]
 		dir, err := l.node(strings.TrimSuffix(layer.Join(from, at), "/"))
 		if err != nil {
+			found = !l.note(err)
 			continue // gone meanwhile, or hidden
 		}
 		err = ninep.EachName(dir, func(d wire.Dirent) bool {
@@ -164,7 +204,8 @@ func (l *lookout) leads(from, to string, left *int) bool {
 			case d.QID.Type&wire.QTSymlink != 0:
 				link, err := dir.Walk(d.Name)
 				if err != nil {
-					return true
+					found = !l.note(err)
+					return !found
 				}
 				defer link.Drop()
 				target, err := link.Readlink()
@@ -183,8 +224,11 @@ func (l *lookout) leads(from, to string, left *int) bool {
 func (l *lookout) leaves(path, target string) bool {
 	return names.WayLeads(layer.Components(parentOf(path)), target, func(at []string) (string, error) {
 		n, err := l.node(strings.Join(at, "/"))
-		if err != nil {
+		if err != nil && l.note(err) {
 			return "", err
+		}
+		if err != nil {
+			return "/", nil
 		}
 		defer n.Drop()
 		return view.LinkText(n), nil

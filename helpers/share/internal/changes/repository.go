@@ -58,8 +58,9 @@ func (s *Set) describeRepository(c *Change) bool {
 	if c.Summary.Conflict != "" {
 		c.Conflict = ConflictChanged
 	}
-	d := &digest{b: []byte(c.Token)}
-	d.b = append(d.b, c.Summary.Token[:]...)
+	d := newDigest()
+	d.text(c.Token)
+	d.text(string(c.Summary.Token[:]))
 	c.Token = d.token()
 	return true
 }
@@ -148,14 +149,20 @@ func (s *Set) repositorySteps(c *Change, w *work, chosen Chosen) ([]writeback.St
 	for _, path := range planned.Equal {
 		equal[path] = true
 	}
-	parts := map[string]*part{}
+	byNode := map[layer.ID]*part{}
 	for i := range c.parts {
-		parts[c.parts[i].path] = &c.parts[i]
+		byNode[c.parts[i].node.ID] = &c.parts[i]
+	}
+	parts := func(path string) *part {
+		if n := s.nodeAt(path); n != nil {
+			return byNode[n.ID]
+		}
+		return nil
 	}
 	for i := range planned.Steps {
 		about := note{Quiet: true}
 		path := planned.Steps[i].Path
-		if p := parts[path]; p != nil && equal[path] {
+		if p := parts(path); p != nil && equal[path] {
 			about = note{Node: p.node.ID, Seq: p.node.Seq}
 			if p.file != nil {
 				about.Size, about.Mtime, about.Ctime = p.file.Size, p.file.Mtim.Nano(), p.file.Ctim.Nano()
@@ -171,17 +178,18 @@ func (s *Set) repositorySteps(c *Change, w *work, chosen Chosen) ([]writeback.St
 // sharedObjects makes the directories of loose objects that the guest has and the host has not. The guest's own would hide a
 // host's of the same name, and with it the objects that git on the host puts there later: the guest's repository would miss
 // what its refs name. Empty ones mean nothing to git, so an undo leaves them.
-func (s *Set) sharedObjects(c *Change, parts map[string]*part, most int) []writeback.Step {
+func (s *Set) sharedObjects(c *Change, parts func(string) *part, most int) []writeback.Step {
 	look := newLookout(s.options.Lower)
 	defer look.close()
 	var steps []writeback.Step
 	for i := range 256 {
-		p := parts[layer.Join(c.Path, fmt.Sprintf("objects/%02x", i))]
-		if p == nil || p.node.Kind != layer.Directory || !p.node.Made || p.node.Base != nil || look.base(p.path) != nil || len(steps) == most {
+		path := layer.Join(c.Path, fmt.Sprintf("objects/%02x", i))
+		p := parts(path)
+		if p == nil || p.node.Kind != layer.Directory || !p.node.Made || p.node.Base != nil || look.base(path) != nil || len(steps) == most {
 			continue
 		}
 		steps = append(steps, writeback.Step{
-			Op: writeback.MakeDir, Path: p.path, Kind: writeback.Directory, Attributes: writeback.Attributes{Mode: 0o755, MtimeNs: time.Now().UnixNano()},
+			Op: writeback.MakeDir, Path: path, Kind: writeback.Directory, Attributes: writeback.Attributes{Mode: 0o755, MtimeNs: time.Now().UnixNano()},
 			Stays: true, Note: noteOf(note{Node: p.node.ID, Seq: p.node.Seq}),
 		})
 	}

@@ -77,7 +77,7 @@ func (s *Set) adopt(was, now *writeback.Identity) (failed error) {
 		return nil
 	}
 	is := func(b *layer.Base) bool {
-		return b != nil && b.Device == was.Device && b.Inode == was.Inode && b.Size == was.Size && b.MtimeNs == was.MtimeNs
+		return b != nil && b.Inode == was.Inode && b.Size == was.Size && b.MtimeNs == was.MtimeNs
 	}
 	var found []layer.ID
 	s.options.Layer.Walk(func(n *layer.Node, _ string) bool {
@@ -100,7 +100,7 @@ func (s *Set) adopt(was, now *writeback.Identity) (failed error) {
 				return nil
 			}
 			fresh := baseOf(b.Path, now)
-			if now.Object == was.Object {
+			if now.Inode == was.Inode {
 				fresh.Content = b.Content
 			} else {
 				old = b.Content
@@ -424,13 +424,17 @@ func (s *Set) Discard(what What) (*Slice, error) {
 		}
 	}
 	// What lies in a directory goes before it.
-	place := func(chosen Chosen) string {
+	nowhere := &Change{}
+	place := func(chosen Chosen) *Change {
 		if c := b.listing.byID[chosen.ID]; c != nil {
-			return c.Path
+			return c
 		}
-		return ""
+		return nowhere
 	}
-	sort.SliceStable(b.todo, func(i, j int) bool { return place(b.todo[i]) > place(b.todo[j]) })
+	sort.SliceStable(b.todo, func(i, j int) bool {
+		ci, cj := place(b.todo[i]), place(b.todo[j])
+		return comesBefore(cj.dir, cj.name, ci.dir, ci.name)
+	})
 	return s.discardSome(b)
 }
 
@@ -447,9 +451,11 @@ func (s *Set) DiscardMore(name string) (*Slice, error) {
 
 func (s *Set) discardSome(b *batch) (*Slice, error) {
 	var done []string
+	f := s.finder()
+	defer f.close()
 	for begin := time.Now(); len(b.todo) > 0 && len(done) < sliceChanges && time.Since(begin) < sliceTime; {
 		chosen := b.todo[0]
-		c, left, err := s.discardOne(b, chosen, begin.Add(sliceTime))
+		c, left, err := s.discardOne(f, b, chosen, begin.Add(sliceTime))
 		if left {
 			break // it goes on in the next slice
 		}
@@ -460,7 +466,7 @@ func (s *Set) discardSome(b *batch) (*Slice, error) {
 		}
 		path := ""
 		if c != nil {
-			path = c.Path
+			path = c.where()
 		}
 		code, message := problemOf(err)
 		b.refuse(chosen.ID, path, code, message)
@@ -475,13 +481,13 @@ func (s *Set) discardSome(b *batch) (*Slice, error) {
 }
 
 // discardOne drops a change if it is still what was shown; left tells that it is not done when the time is over.
-func (s *Set) discardOne(b *batch, chosen Chosen, until time.Time) (c *Change, left bool, err error) {
+func (s *Set) discardOne(f *finder, b *batch, chosen Chosen, until time.Time) (c *Change, left bool, err error) {
 	if c = b.listing.byID[chosen.ID]; c == nil {
 		return nil, false, ErrUnknown
 	}
 	shown := c.Token
 	if c.Count == 0 && len(c.parts) == 1 {
-		if c, err = s.again(c); err != nil {
+		if c, err = f.single(c.parts[0].node.ID); err != nil {
 			return nil, false, err
 		}
 		// What was discarded in a directory may have made it the folder's own.

@@ -71,14 +71,14 @@ func TestALinkThroughALinkOfTheFoldersThatLeavesItIsNeverAppliedByAll(t *testing
 func TestALineOfManyFilesTellsOfTheLinksAndProgramsInIt(t *testing.T) {
 	r := newRig(t)
 	r.put(".gitignore", "out/\n")
-	r.put("data.db", "x")
+	r.put("data.db", sqlite("x"))
 	r.open()
 	r.mkdir("out")
 	r.link("out/etc", "/etc")
 	r.guest("out/run", "x")
 	r.chmod("out/run", 0o755)
-	r.guest("data.db", "y")
-	r.guest("data.db-wal", "z")
+	r.guest("data.db", sqlite("y"))
+	r.guest("data.db-wal", wal("z"))
 	r.expect("out new ignored of 3 absolute-link executable", "data.db modified database of 2")
 	r.chmod("data.db-wal", 0o755)
 	if c := r.change("data.db"); !c.Executable {

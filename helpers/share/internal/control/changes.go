@@ -194,6 +194,9 @@ func (w *worked) changes(raw json.RawMessage) (any, error) {
 	}
 	page, err := w.set.List(p.After, p.Limit)
 	if err != nil {
+		if !errors.Is(err, changes.ErrCursor) {
+			return nil, layerError(err)
+		}
 		return nil, contract.BadParams("after: %v", err)
 	}
 	result := changesResult{Revision: page.Revision, Changes: []wireChange{}, Next: page.Next, Total: page.Total}

@@ -12,6 +12,7 @@ import (
 type Locator struct {
 	Lower, Merged Dir // the folder itself in both views
 	known         map[string]bool
+	keys          int // bytes of known's paths
 	lower, merged way
 }
 
@@ -67,6 +68,9 @@ type Place struct {
 	// points to where the repository is and is never followed nor taken over.
 	Pointer bool
 }
+
+// maxKnown bounds the paths that are remembered, in bytes.
+const maxKnown = 16 << 20
 
 // maxDepth is how many directories are held open; deeper down only what is called .git is found.
 const maxDepth = 200
@@ -146,7 +150,8 @@ func (l *Locator) isGitDir(path []string, within bool) (bool, error) {
 	if l.known == nil {
 		l.known = map[string]bool{}
 	}
-	if len(l.known) < maxNames {
+	if len(l.known) < maxNames && l.keys+len(key) <= maxKnown {
+		l.keys += len(key)
 		l.known[key] = is
 	}
 	return is, nil

@@ -3,12 +3,14 @@ package ignore
 import "strings"
 
 const (
-	maxSteps       = 1 << 30 // a Matcher's work in its life, in characters compared; a few seconds
-	maxDirectories = 1 << 16 // verdicts on directories that are remembered
+	maxSteps       = 1 << 30  // a Matcher's work in its life, in characters compared; a few seconds
+	maxDirectories = 1 << 16  // verdicts on directories that are remembered
+	maxKeys        = 16 << 20 // bytes of their paths
 )
 
 // Matcher answers for one repository. It is not for concurrent use, and sees each .gitignore as it was when first needed.
 type Matcher struct {
+	keys    int // bytes of the paths that are remembered
 	read    func(directory []string) ([]byte, error)
 	exclude *Patterns
 	files   map[string]*Patterns
@@ -35,8 +37,9 @@ func (m *Matcher) Ignored(path []string, directory bool) (bool, error) {
 				return false, err
 			}
 			known = v == ignored
-			if isDirectory && len(m.known) < maxDirectories {
+			if isDirectory && len(m.known) < maxDirectories && m.keys+len(key) <= maxKeys {
 				m.known[key] = known
+				m.keys += len(key)
 			}
 		}
 		if known {
@@ -77,7 +80,8 @@ func (m *Matcher) file(directory []string) (*Patterns, error) {
 		return nil, err
 	}
 	patterns := Parse(content)
-	if len(m.files) < maxDirectories {
+	if len(m.files) < maxDirectories && m.keys+len(key) <= maxKeys {
+		m.keys += len(key)
 		m.files[key] = patterns
 	}
 	return patterns, nil

@@ -970,6 +970,36 @@ func (l *Layer) Walk(use func(n *Node, path string) bool) (seq uint64) {
 	return l.seq
 }
 
+// Each is Walk without the paths, which take their length for each node.
+func (l *Layer) Each(use func(n *Node)) (seq uint64) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	type place struct {
+		id     ID
+		placed uint64
+	}
+	stack := []place{{RootID, 0}}
+	for len(stack) > 0 {
+		at := stack[len(stack)-1]
+		stack = stack[:len(stack)-1]
+		if at.id != RootID {
+			n := l.copy(l.nodes[at.id])
+			at.placed = max(at.placed, n.Placed)
+			n.Placed = at.placed
+			use(n)
+		}
+		names := make([]string, 0, len(l.children[at.id]))
+		for name := range l.children[at.id] {
+			names = append(names, name)
+		}
+		sort.Sort(sort.Reverse(sort.StringSlice(names)))
+		for _, name := range names {
+			stack = append(stack, place{l.children[at.id][name], at.placed})
+		}
+	}
+	return l.seq
+}
+
 // Nodes is how many there are, the root among them.
 func (l *Layer) Nodes() int {
 	l.mu.RLock()

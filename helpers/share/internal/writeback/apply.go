@@ -128,6 +128,42 @@ func (f *Folder) Apply(apply string, steps []Step) ([]Result, error) {
 	return f.run(apply, false, steps)
 }
 
+// apart makes of an attributes step one that puts a copy in the file's place, where the file has other names: they may lie outside of the
+// folder, or where nobody chose a change.
+func (f *Folder) apart(s Step) Step {
+	if s.Op != SetAttributes || s.Expect == nil || s.Expect.Kind != File {
+		return s
+	}
+	same := func() (*os.File, error) {
+		dir, name, err := f.parent(s.Path)
+		if err != nil {
+			return nil, err
+		}
+		defer unix.Close(dir)
+		fd, err := f.openObject(dir, name, s.Expect.Object, File)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %v", ErrConflict, err)
+		}
+		return os.NewFile(uintptr(fd), name), nil
+	}
+	file, err := same()
+	if err != nil {
+		return s // the step itself will meet it
+	}
+	defer file.Close()
+	if many, err := otherNames(int(file.Fd())); err != nil || !many {
+		return s
+	}
+	s.Op, s.Kind, s.Content = Put, File, same
+	return s
+}
+
+func otherNames(fd int) (bool, error) {
+	var st unix.Stat_t
+	err := unix.Fstat(fd, &st)
+	return st.Nlink > 1, err
+}
+
 func (f *Folder) run(apply string, undo bool, steps []Step) ([]Result, error) {
 	if f.failed != nil {
 		return nil, f.failed
@@ -136,13 +172,14 @@ func (f *Folder) run(apply string, undo bool, steps []Step) ([]Result, error) {
 		return nil, fmt.Errorf("%d steps are more than a slice has", len(steps))
 	}
 	r := &running{
-		folder: f, steps: steps, temps: map[string]bool{}, made: map[int]*Identity{}, dirs: map[int]int{}, state: make([]error, len(steps)),
+		folder: f, steps: make([]Step, len(steps)), temps: map[string]bool{}, made: map[int]*Identity{}, dirs: map[int]int{}, state: make([]error, len(steps)),
 		acted: make([]bool, len(steps)), kept: make([]*keptFile, len(steps)),
 		begin: &begin{Slice: f.nextSlice, Apply: apply, TimeMs: time.Now().UnixMilli(), Undo: undo, Steps: make([]writtenStep, len(steps))},
 	}
 	defer r.release()
 	r.level, r.order = ordered(len(steps), func(i int) (Op, string, string) { return steps[i].Op, steps[i].Path, steps[i].To })
 	for i := range steps {
+		r.steps[i] = f.apart(steps[i])
 		r.write(i)
 	}
 	f.at("begin")
@@ -560,6 +597,11 @@ func (r *running) setAttributes(i int) error {
 		return fmt.Errorf("%w: %v", ErrConflict, err)
 	}
 	defer unix.Close(fd)
+	if s.Expect.Kind == File {
+		if many, err := otherNames(fd); err != nil || many {
+			return errors.Join(err, fmt.Errorf("%w: it was given another name", ErrConflict))
+		}
+	}
 	r.acted[i] = true
 	if err := f.setAttributes(fd, &s.Attributes); err != nil {
 		r.takeBack(i)

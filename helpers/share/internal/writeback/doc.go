@@ -17,6 +17,7 @@
 // Invariants:
 //   - Names are walked one component at a time from the root's handle, no link is followed, no mount is crossed.
 //   - Nothing of the folder is unlinked that is not in the store, durable, or was made by the same slice.
+//   - No attribute is set on a file that has another name, which may lie outside: a copy takes its place.
 //   - A directory that is not where it was walked to any more after a step is a refusal, and the step is taken back.
 //   - Undo is an apply of the reverse steps under the same rules: a file that was changed since is refused.
 package writeback

@@ -60,7 +60,7 @@ func identityOf(st *unix.Stat_t) *Identity {
 // is holds what is there against what was expected. Of directories only the object counts: their times and sizes change
 // with every name in them.
 func (e *Identity) is(found *Identity, ctime bool) bool {
-	if found == nil || e.Object != found.Object || e.Kind != found.Kind {
+	if found == nil || !e.same(found.Object) || e.Kind != found.Kind {
 		return false
 	}
 	if e.Kind == Directory {
@@ -236,8 +236,18 @@ func (f *Folder) setAttributes(fd int, a *Attributes) error {
 	if err := setXattrs(fd, a.Xattrs); err != nil {
 		return err
 	}
+	mode := a.Mode & 0o7777
+	if mode&setID != 0 {
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil {
+			return err
+		}
+		if a.Owner == nil || *a.Owner != (Owner{st.Uid, st.Gid}) {
+			mode &^= setID
+		}
+	}
 	number := strconv.Itoa(fd)
-	if err := retry(func() error { return unix.Fchmodat(f.proc, number, a.Mode&0o7777, 0) }); err != nil {
+	if err := retry(func() error { return unix.Fchmodat(f.proc, number, mode, 0) }); err != nil {
 		return err
 	}
 	return retry(func() error {
@@ -252,8 +262,15 @@ func attributesOf(fd int) (*Attributes, error) {
 		return nil, err
 	}
 	xattrs, err := readXattrs(fd)
-	return &Attributes{Mode: st.Mode & 0o7777, MtimeNs: st.Mtim.Nano(), Xattrs: xattrs}, err
+	a := &Attributes{Mode: st.Mode & 0o7777, MtimeNs: st.Mtim.Nano(), Xattrs: xattrs}
+	if a.Mode&setID != 0 {
+		a.Owner = &Owner{st.Uid, st.Gid}
+	}
+	return a, err
 }
+
+// setID are the bits by which a program runs as the owner or the group of its file.
+const setID = unix.S_ISUID | unix.S_ISGID
 
 // openObject opens a file or directory under a name if it is still the given object. Nothing else is ever opened: the
 // first look is through O_PATH, which opens nothing.
@@ -267,7 +284,7 @@ func (f *Folder) openObject(dir int, name string, want Object, kind Kind) (int, 
 	if err := unix.Fstat(path, &st); err != nil {
 		return -1, err
 	}
-	if (Object{st.Dev, st.Ino}) != want || kindOf(st.Mode) != kind || kind != File && kind != Directory {
+	if !want.same(Object{st.Dev, st.Ino}) || kindOf(st.Mode) != kind || kind != File && kind != Directory || kind == Directory && st.Dev != f.device {
 		return -1, errSwapped
 	}
 	var fd int

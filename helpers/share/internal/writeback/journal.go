@@ -21,6 +21,10 @@ type Object struct {
 	Inode  uint64 `json:"ino"`
 }
 
+// same: a host may give the same volume another device number at each start. Another volume is never reached: names are walked without
+// crossing a mount, and what is mounted cannot be renamed.
+func (o Object) same(other Object) bool { return o.Inode == other.Inode }
+
 // Identity is what a file was when somebody looked.
 type Identity struct {
 	Object
@@ -37,6 +41,14 @@ type Attributes struct {
 	Mode    uint32 `json:"mode"`
 	MtimeNs int64  `json:"mtimeNs"`
 	Xattrs  Xattrs `json:"xattrs,omitempty"`
+	// Owner is kept with set-id bits, which are given to a file of the same owner and group alone.
+	Owner *Owner `json:"owner,omitempty"`
+}
+
+// Owner is whose a file is.
+type Owner struct {
+	User  uint32 `json:"user"`
+	Group uint32 `json:"group"`
 }
 
 // Xattrs are attributes by name. Names are bytes, which keys in JSON are not: in the journal they are a list of pairs.

@@ -193,7 +193,7 @@ func (f *Folder) revert(w *writtenStep, made *Identity, dir int, name string) {
 	if err != nil {
 		return
 	}
-	isNew := func(i *Identity) bool { return i != nil && made != nil && i.Object == made.Object }
+	isNew := func(i *Identity) bool { return i != nil && made != nil && i.same(made.Object) }
 	switch {
 	case w.Op == Remove:
 		if hidden != nil {
@@ -261,7 +261,7 @@ func (f *Folder) moveBack(w *writtenStep, dir int, name string) {
 	}
 	defer unix.Close(to)
 	moved, err := look(to, toName)
-	if err == nil && moved != nil && moved.Object == w.Expect.Object {
+	if err == nil && moved != nil && moved.same(w.Expect.Object) {
 		_ = rename(to, toName, dir, name, unix.RENAME_NOREPLACE)
 		_ = unix.Fsync(to)
 	}
@@ -279,7 +279,7 @@ func (f *Folder) letGo(w *writtenStep, dir int, applied bool, temps map[string]b
 	}
 	_, name, _ := split(string(w.Path))
 	switch {
-	case !applied || w.Expect == nil || hidden.Object != w.Expect.Object:
+	case !applied || w.Expect == nil || !hidden.same(w.Expect.Object):
 		// A step that was taken back leaves nothing of others' under its hidden name (revert); what is there is its own.
 		if w.Op == Remove {
 			f.putBack(dir, w.Temp, name)
@@ -356,19 +356,22 @@ func (f *Folder) remember(s *slice) {
 		for _, earlier := range f.slices {
 			if earlier.begin.Slice == u.Slice {
 				earlier.undone[u.Step] = true
-				f.stands(earlier.begin.Steps[u.Step].Expect, o.Made)
+				f.stands(earlier.begin.Slice, earlier.begin.Steps[u.Step].Expect, o.Made)
 			}
 		}
 	}
 }
 
-// stands tells earlier applies that what they made, and a later one had replaced, is back as another inode: so that they
-// can be taken back as well.
-func (f *Folder) stands(was, now *Identity) {
+// stands tells applies before a slice that what they made, and that one had replaced, is back as another inode: so that they can be taken
+// back as well. What was made later has the number of what was replaced by chance: a filesystem gives numbers out again at once.
+func (f *Folder) stands(before int64, was, now *Identity) {
 	if was == nil || now == nil {
 		return
 	}
 	for _, s := range f.slices {
+		if s.begin.Slice >= before {
+			continue
+		}
 		for _, o := range s.done.Applied {
 			if o.Made != nil && was.is(o.Made, false) {
 				o.Made = now

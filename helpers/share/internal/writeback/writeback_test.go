@@ -866,3 +866,32 @@ func TestALinkThatIsAnotherOneAtTheExchangeIsPutBack(t *testing.T) {
 		t.Errorf("ended with %v, the link leads to %q", results[0].Err, target)
 	}
 }
+
+func TestADirectoryThatAnUndoMakesIsNotTakenForOneThatHadItsNumber(t *testing.T) {
+	directory := func(inode uint64) *Identity { return &Identity{Object: Object{1, inode}, Kind: Directory} }
+	applied := func(number int64, undoes bool, expect, made []*Identity) *slice {
+		s := &slice{begin: &begin{Slice: number, Apply: "a", Undo: undoes, Steps: make([]writtenStep, len(made))}, done: &done{Slice: number, Applied: map[int]*outcome{}}, undone: map[int]bool{}}
+		for i := range made {
+			s.begin.Steps[i].Expect = expect[i]
+			if undoes {
+				s.begin.Steps[i].Undoes = &place{number - 1, i}
+			}
+			s.done.Applied[i] = &outcome{Made: made[i]}
+		}
+		return s
+	}
+	for range 50 { // in whatever order
+		f := &Folder{}
+		first := applied(1, false, []*Identity{nil}, []*Identity{directory(100)})
+		undo := applied(3, true, []*Identity{nil, nil}, []*Identity{directory(300), directory(100)})
+		f.remember(first)
+		f.remember(applied(2, false, []*Identity{directory(100), directory(200)}, []*Identity{nil, nil}))
+		f.remember(undo)
+		if made := undo.done.Applied; made[0].Made.Inode != 300 || made[1].Made.Inode != 100 {
+			t.Fatalf("the undo made %v and %v", made[0].Made, made[1].Made)
+		}
+		if made := first.done.Applied[0].Made; made.Inode != 300 { // control
+			t.Fatalf("what the first apply made is %v", made)
+		}
+	}
+}
