@@ -182,7 +182,13 @@ export const mutants = [
   {
     name: "a layer takes a second node at a name",
     promise: "a task's changes stay readable",
-    edits: [{ file: share("layer/layer.go"), search: "if taken {\n\t\t\treturn fmt.Errorf(\"nodes", replace: "if taken && false {\n\t\t\treturn fmt.Errorf(\"nodes" }],
+    edits: [
+      {
+        file: share("layer/layer.go"),
+        search: 'if taken {\n\t\t\treturn fmt.Errorf("nodes',
+        replace: 'if taken && false {\n\t\t\treturn fmt.Errorf("nodes',
+      },
+    ],
     red: { folder: "./internal/layer", tests: "TestAChangeThatNoLogCouldBeReadWithIsRefusedAndNothingOfItIsWritten" },
   },
   {
