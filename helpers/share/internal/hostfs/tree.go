@@ -157,14 +157,14 @@ func (n *node) Place() (string, error) {
 				if err := at.isNameless(); err != syscall.ESTALE {
 					return "", err
 				}
+				// It is called so; or the host folds case, and has no entry yet for what was just made there.
 				up, name, err := at.whereabouts()
 				if err != nil {
 					return "", syscall.ESTALE
 				}
-				up.Drop()
-				if !strings.HasSuffix(name, deleted) {
-					return "", syscall.ESTALE
-				} // else it is called so
+				at.Drop()
+				at, below = up, "/"+name+below
+				continue
 			}
 			return path[len(root):] + below, nil
 		}

@@ -127,13 +127,13 @@ func (n *node) inPlace() bool {
 }
 
 // isAt tells whether a lower object, which the host says is at a place, is where the folder should have the node. A host that folds case
-// tells the spelling that somebody asked for first.
+// and forms tells the spelling that somebody asked for first, and only the host knows which ones are the same.
 func (n *node) isAt(place string, low Object) bool {
 	want := n.lowerPath()
 	if place == want {
 		return true
 	}
-	if !strings.EqualFold(place, want) {
+	if strings.Count(place, "/") != strings.Count(want, "/") {
 		return false
 	}
 	found, err := n.tree.resolve(want)
