@@ -251,11 +251,7 @@ func (s *Set) replacedAgain(by layer.ID, u *writeback.Unsettled, from string) er
 		} else {
 			n.Base = nil
 		}
-		if e.set(n); n.Kind != layer.Directory {
-			for _, c := range e.children(n.ID) {
-				e.remove(c)
-			}
-		}
+		e.setWhole(n)
 		return e.steps(), made, nil
 	}))
 }
@@ -509,20 +505,12 @@ func (s *Set) known(u *writeback.Unsettled, n, made *layer.Node, lower string) [
 		n.Base = baseOf(lower, u.Made)
 		n.Kind = n.Base.Kind
 		e := s.edit()
-		if e.set(n); n.Kind != layer.Directory {
-			for _, c := range e.children(n.ID) {
-				e.remove(c)
-			}
-		}
+		e.setWhole(n)
 		return e.steps()
 	case u.Op == writeback.Remove && u.Was != nil && n.Made && n.Base != nil && n.Base.Kind == layer.Directory && n.Base.Inode == u.Was.Inode:
 		n.Base = nil // in the place of a directory that there is no more
 		e := s.edit()
-		if e.set(n); n.Kind != layer.Directory {
-			for _, c := range e.children(n.ID) {
-				e.remove(c)
-			}
-		}
+		e.setWhole(n)
 		return e.steps()
 	default:
 		return nil

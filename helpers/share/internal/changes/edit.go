@@ -39,6 +39,16 @@ func (e *edit) set(n *layer.Node) {
 	e.come[n.Parent] = append(e.come[n.Parent], n.ID)
 }
 
+// setWhole is set of what may be no directory any more: what lay in it goes then.
+func (e *edit) setWhole(n *layer.Node) {
+	if e.set(n); n.Kind == layer.Directory {
+		return
+	}
+	for _, c := range e.children(n.ID) {
+		e.remove(c)
+	}
+}
+
 // children gives what lies in a directory as it will be.
 func (e *edit) children(id layer.ID) []*layer.Node {
 	var all []*layer.Node

@@ -255,12 +255,7 @@ func (s *Set) left(e *edit, n *layer.Node, was *layer.Base) {
 		}
 		e.drop = append(e.drop, there.Base.Content)
 		there.Base = nil
-		e.set(there)
-		if there.Kind != layer.Directory {
-			for _, child := range e.children(there.ID) {
-				e.remove(child)
-			}
-		}
+		e.setWhole(there)
 	}
 }
 

@@ -26,14 +26,9 @@ func LinkText(n ninep.Node) string {
 }
 
 func (t *Tree) linkAt(path []string) (string, error) {
-	at := t.options.Lower.Root()
-	for _, name := range path {
-		next, err := at.Walk(name)
-		at.Drop()
-		if err != nil {
-			return "", err
-		}
-		at = next
+	at, err := t.lowerAt(path)
+	if err != nil {
+		return "", err
 	}
 	defer at.Drop()
 	return LinkText(at), nil

@@ -44,17 +44,12 @@ func (n *node) ordinary(low Object, directory bool) error {
 // lookBelow is a Look at the folder by its own names. What cannot be looked at counts as there: it may be on its way.
 func (t *Tree) lookBelow(path []string) Look {
 	return func(depth int, name string) bool {
-		at := t.options.Lower.Root()
-		for _, step := range path[:depth] {
-			next, err := at.Walk(step)
-			at.Drop()
-			if err != nil {
-				return true
-			}
-			at = next
+		at, err := t.lowerAt(path[:depth])
+		if err != nil {
+			return true
 		}
 		defer at.Drop()
-		there, directory := at.(Object).Has(name)
+		there, directory := at.Has(name)
 		return there && !(directory && name == "HEAD")
 	}
 }

@@ -244,9 +244,11 @@ func (t *Tree) found(qid uint64, same func(*node) bool, create func() *node) *no
 }
 
 // resolve finds a lower object by a path of the layer's, whatever it is by now. The caller drops it.
-func (t *Tree) resolve(path string) (Object, error) {
+func (t *Tree) resolve(path string) (Object, error) { return t.lowerAt(layer.Components(path)) }
+
+func (t *Tree) lowerAt(path []string) (Object, error) {
 	at := t.options.Lower.Root()
-	for _, name := range layer.Components(path) {
+	for _, name := range path {
 		next, err := at.Walk(name)
 		at.Drop()
 		if err != nil {
