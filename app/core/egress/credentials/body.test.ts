@@ -1,6 +1,9 @@
 import { describe, expect, it } from "vitest";
+import { presetRules } from "../policy/index.ts";
 import { pick, request, secret, seeded, text, VALUE } from "./fixtures/cases.ts";
+import { JSON_TYPE, MODELS, message, form as parts, REMOTE_BODIES, REMOTE_FORMS, SOUND } from "./fixtures/remote.ts";
 import { type BodyFilter, HoldingRoom, type Passed, prepare, type Refusal } from "./index.ts";
+import { profileOf } from "./profiles.ts";
 
 const anthropic = secret("anthropic", VALUE, { hosts: ["api.anthropic.com"], use: "x-api-key" });
 const form = secret("form", 'se cret/+"ü', { hosts: ["form.example.com", "slack.com"], use: "bearer", body: true });
@@ -9,7 +12,6 @@ const github = secret("github", `ghp_${"Zy9".repeat(12)}`, { hosts: ["api.github
 const SECRETS = [anthropic, form, slack, github];
 
 type Given = Parameters<typeof request>[0];
-const JSON_TYPE = { "content-type": "application/json" };
 const ask = (given: Given, rule: { credentials?: "guest" } = {}) => prepare(request({ method: "POST", ...given }), SECRETS, rule);
 
 function open(given: Given, rule: { credentials?: "guest" } = {}, room = new HoldingRoom()): { plan: Passed["body"]; filter: BodyFilter } {
@@ -41,88 +43,8 @@ function send(given: Given, body: string | Buffer, rule: { credentials?: "guest"
 }
 const code = (result: string | Refusal) => (typeof result === "string" ? `passed: ${result.slice(0, 80)}` : result.code);
 
-const MODELS: Record<string, Given> = {
-  anthropic: { host: "api.anthropic.com", path: "/v1/messages", headers: JSON_TYPE },
-  openai: { host: "api.openai.com", path: "/v1/responses", headers: JSON_TYPE },
-  gemini: { host: "generativelanguage.googleapis.com", path: "/v1beta/models/g:generateContent", headers: JSON_TYPE },
-  "gemini as openai": { host: "generativelanguage.googleapis.com", path: "/v1beta/openai/chat/completions", headers: JSON_TYPE },
-  openrouter: { host: "openrouter.ai", path: "/api/v1/chat/completions", headers: JSON_TYPE },
-  "anthropic at deepseek": { host: "api.deepseek.com", path: "/anthropic/v1/messages", headers: JSON_TYPE },
-  azure: { host: "x.openai.azure.com", path: "/openai/v1/responses", headers: JSON_TYPE },
-};
-const message = (content: unknown) => ({ model: "m", max_tokens: 1, messages: [{ role: "user", content }] });
-
 describe("E02: what makes a model API fetch, call or run something for the guest is refused", () => {
-  it.each<[string, unknown]>([
-    ["anthropic", { ...message("x"), mcp_servers: [{ type: "url", url: "https://evil.example" }] }],
-    ["anthropic", { ...message("x"), mcp_servers: [] }],
-    ["anthropic", { ...message("x"), MCP_Servers: [] }],
-    ["anthropic", { ...message("x"), container: "c" }],
-    ["anthropic", { ...message("x"), container: { skills: [] } }],
-    ["anthropic", { ...message("x"), tools: [{ type: "web_fetch_20250910", name: "web_fetch" }] }],
-    ["anthropic", { ...message("x"), tools: [{ type: "web_search_20250305", name: "web_search" }] }],
-    ["anthropic", { ...message("x"), tools: [{ type: "code_execution_20250825", name: "code_execution" }] }],
-    [
-      "anthropic",
-      {
-        ...message("x"),
-        tools: [
-          { name: "a", input_schema: {} },
-          { type: "mcp_toolset", mcp_server_name: "x" },
-        ],
-      },
-    ],
-    ["anthropic", { ...message("x"), tools: [{ type: "something_new_20990101" }] }],
-    ["anthropic", { ...message("x"), tools: [{ type: ["web_fetch_20250910"] }] }],
-    ["anthropic", message([{ type: "image", source: { type: "url", url: "https://evil.example/?leak" } }])],
-    ["anthropic", message([{ type: "document", source: { type: "url", url: "https://evil.example/a.pdf" } }])],
-    ["anthropic", message([{ type: "document", source: { type: "url" } }])],
-    ["anthropic", message([{ type: "document", source: { type: "file", file_id: "file_1" } }])],
-    ["anthropic", message([{ type: "document", source: { url: "https://evil.example/a.pdf" } }])],
-    ["anthropic", message([{ type: "container_upload", file_id: "file_1" }])],
-    [
-      "anthropic",
-      message([{ type: "tool_result", tool_use_id: "t", content: [{ type: "image", source: { type: "url", url: "http://x" } }] }]),
-    ],
-    [
-      "anthropic",
-      message([{ type: "document", source: { type: "content", content: [{ type: "image", source: { type: "url", url: "http://x" } }] } }]),
-    ],
-    ["anthropic", { ...message("x"), system: [{ type: "image", source: { type: "url", url: "http://x" } }] }],
-    ["anthropic", { requests: [{ custom_id: "1", params: { ...message("x"), mcp_servers: [] } }] }],
-    ["anthropic", { requests: [{ custom_id: "1", params: message([{ type: "image", source: { type: "url", url: "http://x" } }]) }] }],
-    ["openai", { model: "gpt", input: "x", tools: [{ type: "mcp", server_url: "https://evil.example" }] }],
-    ["openai", { model: "gpt", input: "x", tools: [{ type: "web_search" }] }],
-    ["openai", { model: "gpt", input: "x", tools: [{ type: "web_search_preview_2025_03_11" }] }],
-    ["openai", { model: "gpt", input: "x", tools: [{ type: "code_interpreter", container: { type: "auto" } }] }],
-    ["openai", { model: "gpt", input: "x", tools: [{ type: "file_search", vector_store_ids: [] }] }],
-    ["openai", { model: "gpt", input: "x", tools: [{ type: "shell", environment: { type: "container_auto" } }] }],
-    ["openai", { model: "gpt", input: "x", tools: [{ type: "namespace", tools: [{ type: "mcp" }] }] }],
-    ["openai", { model: "gpt", input: [{ type: "message", content: [{ type: "input_image", image_url: "https://evil.example/?leak" }] }] }],
-    ["openai", { model: "gpt", input: [{ content: [{ type: "input_file", file_url: "https://evil.example/a.pdf" }] }] }],
-    ["openai", { model: "gpt", input: [{ type: "function_call_output", output: [{ type: "input_image", image_url: "HTTPS://x" }] }] }],
-    ["openai", { model: "gpt", messages: [{ role: "user", content: [{ type: "image_url", image_url: { url: "https://x" } }] }] }],
-    ["openai", { model: "gpt", messages: [{ role: "user", content: [{ type: "image_url", image_url: { url: "\thttps://x" } }] }] }],
-    ["openai", { model: "gpt-4o-search-preview", messages: [] }],
-    ["openai", { model: "o3-deep-research", input: "x" }],
-    ["openai", { model: "gpt", messages: [], web_search_options: {} }],
-    ["anthropic at deepseek", message([{ type: "image", source: { type: "url", url: "http://x" } }])],
-    ["openrouter", { model: "a/b:online", messages: [] }],
-    ["openrouter", { models: ["a/b", "a/b:online"], messages: [] }],
-    ["openrouter", { model: "a/b", plugins: [{ id: "web" }], messages: [] }],
-    ["azure", { model: "gpt", input: "x", data_sources: [] }],
-    ["gemini as openai", { model: "g", messages: [{ content: [{ type: "image_url", image_url: { url: "https://x" } }] }] }],
-    ["gemini", { contents: [{ parts: [{ fileData: { fileUri: "https://evil.example/v" } }] }] }],
-    ["gemini", { contents: [{ parts: [{ file_data: { file_uri: "https://evil.example/v" } }] }] }],
-    ["gemini", { contents: [], tools: [{ googleSearch: {} }] }],
-    ["gemini", { contents: [], tools: [{ url_context: {} }] }],
-    ["gemini", { contents: [], tools: [{ codeExecution: {} }] }],
-    ["gemini", { contents: [], tools: [{ functionDeclarations: [], googleSearchRetrieval: {} }] }],
-    ["gemini", { contents: [], tools: { urlContext: {} } }],
-    ["gemini", { contents: [], tools: [{ somethingNew: {} }] }],
-    ["gemini", { requests: [{ contents: [{ parts: [{ fileData: {} }] }] }] }],
-    ["gemini", { batch: { inputConfig: {} } }],
-  ])("%s %j", (api, body) => {
+  it.each(REMOTE_BODIES)("%s %j", (api, body) => {
     const given = MODELS[api] ?? {};
     expect(code(send(given, JSON.stringify(body)))).toBe("request.remote-fetch");
     expect(code(send(given, JSON.stringify(body, undefined, 1), { credentials: "guest" }, () => 3))).toBe("request.remote-fetch");
@@ -275,14 +197,65 @@ describe("E02: what makes a model API fetch, call or run something for the guest
     expect(code(send(given, body, {}, () => 1 << 20))).toBe("request.unreadable-body");
   });
 
-  it("a request without a body, whatever type it names, passes; so does sound sent to be written down", () => {
+  it("a request without a body, whatever type it names, passes", () => {
     expect(send({ ...MODELS.openai, method: "GET", path: "/v1/models", headers: {} }, "")).toBe("");
-    const sound = ask({
-      host: "api.openai.com",
-      path: "/v1/audio/transcriptions",
-      headers: { "content-type": "multipart/form-data; boundary=x" },
+  });
+
+  it.each(SOUND)("sound is written down at %s, from a file and not from an address", (host, path) => {
+    const given = (form: { type: string }) => ({ host, path, headers: { "content-type": form.type } });
+    const whole = parts([
+      ["model", "whisper"],
+      ["prompt", "https://example.com is said often"],
+      ["file", "\u0000RIFF--x\r\n-", "a.wav"],
+    ]);
+    for (const size of [1, 7, 4096]) expect(send(given(whole), whole.body, {}, () => size)).toBe(whole.body);
+    for (const [what, form] of REMOTE_FORMS) expect([what, code(send(given(form), form.body))]).toEqual([what, "request.remote-fetch"]);
+    expect(code(send({ host, path, headers: { "content-type": "application/json" } }, '{"file_url":"https://evil.example"}'))).toBe(
+      "request.remote-fetch",
+    );
+  });
+
+  const FORM = 'Content-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n';
+  it.each([
+    ["a part before the first mark", `x\r\n--b\r\n${FORM}x\r\n--b--\r\n`],
+    ["a mark behind a bare line feed", `--b\r\n${FORM}x\n--b\nContent-Disposition: form-data; name="url"\n\nhttps://x\r\n--b--\r\n`],
+    ["a mark within a line", `--b\r\n${FORM}x--b\r\n${FORM}x\r\n--b--\r\n`],
+    ["a mark within a part's head", `--b\r\nContent-Disposition: form-data; name="--b"\r\n\r\nx\r\n--b--\r\n`],
+    ["a part behind the last mark", `--b\r\n${FORM}x\r\n--b--\r\n--b\r\n${FORM}x\r\n--b--\r\n`],
+    ["two names", `--b\r\nContent-Disposition: form-data; name="file"; name="url"\r\n\r\nx\r\n--b--\r\n`],
+    ["a name twice", `--b\r\nContent-Disposition: form-data; name="file"\r\n${FORM}x\r\n--b--\r\n`],
+    ["a name without quotes", "--b\r\nContent-Disposition: form-data; name=url\r\n\r\nx\r\n--b--\r\n"],
+    ["a name in another coding", "--b\r\nContent-Disposition: form-data; name*=utf-8''url\r\n\r\nx\r\n--b--\r\n"],
+    ["a part of another coding", `--b\r\nContent-Transfer-Encoding: base64\r\n${FORM}x\r\n--b--\r\n`],
+    ["a folded head", `--b\r\nContent-Type: text/plain\r\n ; a\r\n${FORM}x\r\n--b--\r\n`],
+    ["no end", `--b\r\n${FORM}x\r\n--b`],
+    ["no part's end", `--b\r\n${FORM}x`],
+    ["no head", "--b\r\nx\r\n--b--\r\n"],
+    ["no part", "--b"],
+  ])("a form that two servers could cut otherwise is refused: %s", (_, body) => {
+    const at = (type: string): Given => ({
+      host: "api.groq.com",
+      path: "/openai/v1/audio/transcriptions",
+      headers: { "content-type": type },
     });
-    expect(sound).toMatchObject({ kind: "pass", body: { kind: "forward" } });
+    expect(code(send(at("multipart/form-data; boundary=b"), body))).toBe("request.unreadable-body");
+    const whole = `--b\r\n${FORM}x\r\n--b--\r\n`;
+    expect(send(at("multipart/form-data; boundary=b"), whole)).toBe(whole);
+    for (const type of ["multipart/form-data", "multipart/form-data; boundary=b; boundary=c", "multipart/mixed; boundary=b"])
+      expect([type, code(send(at(type), whole))]).toEqual([type, "request.unreadable-body"]);
+  });
+
+  it("a body of two types is refused, since servers differ in which they read", () => {
+    for (const name of ["Content-Type", "content_type"]) {
+      const rawHeaders = ["content-type", "application/json", name, "application/x-www-form-urlencoded"];
+      expect(ask({ ...MODELS.openai, headers: {}, rawHeaders })).toMatchObject({ kind: "refuse", code: "request.unreadable-body" });
+    }
+  });
+
+  it("every host of the preset models is known as a model API, so that what it is sent is read", () => {
+    const hosts = new Set(presetRules("models").map(({ host }) => host));
+    expect(hosts.size).toBeGreaterThan(10);
+    expect([...hosts].filter((host) => profileOf(host)?.model === undefined)).toEqual([]);
   });
 
   it("nothing leaves before the verdict on the whole", () => {

@@ -1,10 +1,11 @@
 import type { BoundSecret } from "../protocol.ts";
 import { plainName } from "./carriers.ts";
 import { anyFits } from "./endpoints.ts";
+import { judgeForm } from "./form.ts";
 import { CONTENT_CHANGES, operations } from "./graphql.ts";
 import { JsonReader, type JsonVisitor, plainField } from "./json.ts";
 import { Patterns } from "./matcher.ts";
-import { modelVisitor } from "./model.ts";
+import { formVisitor, modelVisitor } from "./model.ts";
 import type { HostProfile } from "./profiles.ts";
 import { quoted, type Refusal, refuse } from "./refusal.ts";
 
@@ -85,6 +86,9 @@ export function planBody(question: BodyQuestion): BodyPlan | Refusal {
     if (put.length === 0) return { kind: "forward" };
     return { kind: "filter", held: false, length: "changes", open: () => new SwapFilter(put, type) };
   }
+  // of two, servers differ in which they read
+  const named = request.rawHeaders.filter((name, at) => at % 2 === 0 && plainName(name) === "content-type");
+  if (named.length > 1) return unreadable(request.host, "it has more than one type");
   const encoded = header(request.rawHeaders, "content-encoding");
   if (encoded !== undefined && encoded.toLowerCase() !== "identity")
     return unreadable(request.host, `it is compressed (${quoted(encoded)})`);
@@ -104,7 +108,7 @@ export function planBody(question: BodyQuestion): BodyPlan | Refusal {
 interface Judge {
   limit: number;
   /** media types that it can read; an empty body has none */
-  types: readonly ("json" | "form")[];
+  types: readonly string[];
   /** told of each value of a JSON body, and of each field of a form, while it comes */
   visit?: JsonVisitor;
   /** told of the whole at last */
@@ -113,7 +117,12 @@ interface Judge {
 
 function judgeFor({ profile, request, segments, guest, put, login, narrow }: BodyQuestion): Judge | undefined {
   if (profile?.model) {
-    if (profile.opaqueBodies && anyFits(profile.opaqueBodies, segments)) return undefined;
+    const type = header(request.rawHeaders, "content-type") ?? "";
+    if (profile.forms && /^multipart\//i.test(type) && anyFits(profile.forms, segments)) {
+      const visit = formVisitor(request.host);
+      const whole = (body: Buffer) => judgeForm(body, type, visit, (why) => unreadable(request.host, why));
+      return { limit: MAX_MODEL_BODY, types: [contentType(request.rawHeaders)], whole };
+    }
     return { limit: MAX_MODEL_BODY, types: ["json"], visit: modelVisitor(profile.model, request.host, segments) };
   }
   if (narrow && profile?.graphql && anyFits(profile.graphql, segments)) {
@@ -181,7 +190,7 @@ class HeldFilter implements BodyFilter {
 
   push(chunk: Uint8Array): Buffer | Refusal {
     if (chunk.length === 0) return NOTHING;
-    if (!this.#judge.types.some((type) => type === this.#type)) {
+    if (!this.#judge.types.includes(this.#type)) {
       return unreadable(this.#host, `it is of the type ${this.#type === "" ? "that nobody named" : `"${quoted(this.#type)}"`}`);
     }
     if (this.#bytes + chunk.length > this.#judge.limit)

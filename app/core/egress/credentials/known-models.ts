@@ -5,7 +5,7 @@ import type { HostProfile } from "./profiles.ts";
 const OPENAI =
   words(`/chat/completions /completions /responses /responses/** /embeddings /models /models/** /moderations /images/generations
   /audio/speech /audio/transcriptions /audio/translations`);
-/** Sound that is sent to be written down is a form with parts; none of its fields names an address. */
+/** Sound that is sent to be written down comes as a form with parts. */
 const SOUND = ["/audio/transcriptions", "/audio/translations"];
 const ANTHROPIC = words("/messages /messages/count_tokens /messages/batches /messages/batches/** /models /models/** /complete");
 
@@ -14,6 +14,7 @@ const under = (folders: readonly string[], paths: readonly string[]) => folders.
 /** Hosts that speak the protocol of OpenAI in these folders, and that of Anthropic in those. */
 const OPENAI_LIKE: readonly { host: string; env: string; openai: string[]; anthropic?: string[] }[] = [
   { host: "api.mistral.ai", env: "MISTRAL_API_KEY", openai: ["/v1"] },
+  { host: "codestral.mistral.ai", env: "CODESTRAL_API_KEY", openai: ["/v1"] },
   { host: "api.groq.com", env: "GROQ_API_KEY", openai: ["/openai/v1"] },
   { host: "api.deepseek.com", env: "DEEPSEEK_API_KEY", openai: ["", "/v1", "/beta"], anthropic: ["/anthropic/v1"] },
   { host: "api.x.ai", env: "XAI_API_KEY", openai: ["/v1"], anthropic: ["/v1"] },
@@ -28,6 +29,14 @@ const OPENAI_LIKE: readonly { host: string; env: string; openai: string[]; anthr
 ];
 
 export const MODEL_HOSTS: readonly HostProfile[] = [
+  {
+    hosts: ["api.cohere.com"],
+    key: { use: "bearer", env: "CO_API_KEY" },
+    reach: endpoints(
+      words("/v2/chat /v2/embed /v2/rerank /v1/chat /v1/embed /v1/rerank /v1/tokenize /v1/detokenize /v1/models /v1/models/**"),
+    ),
+    model: "openai",
+  },
   {
     hosts: ["api.anthropic.com"],
     key: { use: "x-api-key", env: "ANTHROPIC_API_KEY" },
@@ -54,7 +63,7 @@ export const MODEL_HOSTS: readonly HostProfile[] = [
     // the number of a conversation
     harmless: new Set(["session-id"]),
     model: "openai",
-    opaqueBodies: endpoints(under(["/v1"], SOUND)),
+    forms: endpoints(under(["/v1"], SOUND)),
   },
   { hosts: ["auth.openai.com", "chatgpt.com"], logins: endpoints(["/oauth/**", "/api/accounts/**", "/api/auth/**"]), reach: [] },
   {
@@ -62,7 +71,7 @@ export const MODEL_HOSTS: readonly HostProfile[] = [
     key: { use: "header:api-key", env: "AZURE_OPENAI_API_KEY" },
     reach: endpoints(under(["/openai/deployments/*", "/openai/v1", "/openai"], OPENAI)),
     model: "openai",
-    opaqueBodies: endpoints(under(["/openai/deployments/*", "/openai/v1"], SOUND)),
+    forms: endpoints(under(["/openai/deployments/*", "/openai/v1"], SOUND)),
   },
   ...OPENAI_LIKE.map(
     ({ host, env, openai, anthropic = [] }): HostProfile => ({
@@ -70,7 +79,7 @@ export const MODEL_HOSTS: readonly HostProfile[] = [
       key: { use: "bearer", env },
       reach: endpoints([...under(openai, OPENAI), ...under(anthropic, ["/messages", "/messages/count_tokens"])]),
       model: "openai",
-      opaqueBodies: endpoints(under(openai, SOUND)),
+      forms: endpoints(under(openai, SOUND)),
     }),
   ),
   {

@@ -10,20 +10,29 @@ import { quoted, type Refusal, refuse } from "./refusal.ts";
  * What a tool was called with, what it answered, and the schema of its input are any JSON: nothing is judged in there.
  */
 export function modelVisitor(model: ModelApi, host: string, segments: readonly string[]): JsonVisitor {
-  const no = (what: string): Refusal =>
-    refuse(
-      "request.remote-fetch",
-      `${what} makes ${host} fetch, call or run something for this task, past its own rules. Leave it out; the task can fetch by itself what its rules allow.`,
-    );
   // several hosts speak another's protocol at some of their endpoints
   const spoken =
     segments.includes("messages") || segments.includes("anthropic") ? "anthropic" : segments.includes("openai") ? "openai" : model;
   const visit = { anthropic, openai, gemini }[spoken];
   return (path, kind, text) => {
     const what = visit(path, kind, text);
-    return what === undefined ? undefined : no(what);
+    return what === undefined ? undefined : fetching(what, host);
   };
 }
+
+/** The same for a form with parts. A field that is there for words may begin with an address. */
+export function formVisitor(host: string): (name: string, begins: string) => Refusal | undefined {
+  return (name, begins) =>
+    /ur[il]s?$|^fileids?$/.test(name) || (HAS_ADDRESS.test(begins) && !/^(?:prompt|hotwords|keywords?|contextbias)/.test(name))
+      ? fetching(field(name), host)
+      : undefined;
+}
+
+const fetching = (what: string, host: string): Refusal =>
+  refuse(
+    "request.remote-fetch",
+    `${what} makes ${host} fetch, call or run something for this task, past its own rules. Leave it out; the task can fetch by itself what its rules allow.`,
+  );
 
 type Judge = (path: readonly string[], kind: string, text: string) => string | undefined;
 
@@ -77,6 +86,17 @@ const OPENAI_FIELDS = new Set(
   webhook webhookurl callbackurl notificationurl serverurl connectorid toolresources searchsettings compoundcustom`.split(/\s+/),
 );
 const ADDRESS = /^(?:image|file|video|audio|document|inputaudio|thumbnail)(?:url|uri)$/;
+/** Several hosts take an address where others take data: `input_audio`, `file_data`, `reference_images`, `image_loras[].path`, … */
+const HAS_ADDRESS = /^\s*[a-z][a-z0-9+.-]*:\/\//i;
+const MEDIA = /image|file|video|audio|document(?!s$)|media|frame|mask|lora|thumbnail|pdf/;
+const PLACE = /^(?:url|uri|path|src|href|link|data|source|location)$/;
+
+function isFetched(path: readonly string[], text: string): boolean {
+  if (!HAS_ADDRESS.test(text)) return false;
+  const [last = "", above = ""] = path.filter((name) => name !== "[]").reverse();
+  return (MEDIA.test(last) && !/name$/.test(last)) || (PLACE.test(last) && MEDIA.test(above));
+}
+
 /** Models that search or browse by themselves. */
 const BROWSING_MODEL = /(?:^|[-/:])(?:online|compound|sonar|search)(?:$|[-/:])|deep-?research/i;
 
@@ -95,7 +115,11 @@ const openai: Judge = (path, kind, text) => {
     return kindOf("environment type", text);
   }
   const address = ADDRESS.test(last) || (/^(?:url|uri)$/.test(last) && (ADDRESS.test(path.at(-2) ?? "") || path.at(-2) === "inputaudio"));
-  if (address && kind === "string" && text !== "" && !/^data:/i.test(text)) return `An address in ${field(last).replace("The", "the")}`;
+  if (kind === "string" && ((address && text !== "" && !/^data:/i.test(text)) || isFetched(path, text))) {
+    return `An address in ${field(last).replace("The", "the")}`;
+  }
+  // of a citation it only tells what was read
+  if (last === "fileid" && kind === "string" && text !== "" && !path.includes("annotations")) return field(last);
   return undefined;
 };
 

@@ -34,8 +34,8 @@ export interface HostProfile {
   /** its GraphQL endpoint: a key without paths of its own may ask there, and change what grants nobody anything */
   graphql?: readonly Endpoint[];
   model?: ModelApi;
-  /** bodies of these are not JSON and have no field that makes the API fetch */
-  opaqueBodies?: readonly Endpoint[];
+  /** bodies of these may be forms with parts, too */
+  forms?: readonly Endpoint[];
   /** headers that switch on that the API fetches or runs something, with the pattern of the values that do */
   remote?: readonly { header: string; values: RegExp }[];
   /** downloads by signed links: the link's signature passes with GET and HEAD */
