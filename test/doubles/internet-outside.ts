@@ -33,6 +33,8 @@ export interface SeenConnection {
   readonly port: number;
   /** first bytes, where the port is no origin's */
   first?: string;
+  /** all that came by now, below TLS, where an origin keeps that */
+  bytes?: string;
 }
 export interface SeenQuery {
   readonly name: string;
@@ -58,6 +60,7 @@ export interface OriginSpec {
   tlsPort: number;
   plainPort: number;
   handler?: string;
+  keepsBytes?: true;
 }
 type Answers = string[] | string[][] | "silent" | "broken";
 export type ToOutside =
@@ -159,16 +162,32 @@ async function serveOrigin(spec: OriginSpec): Promise<void> {
       client.on("error", () => {});
     });
   };
-  tls.on("upgrade", upgrade);
-  plain.on("upgrade", upgrade);
+  // one that knows of no other protocol answers such requests as any
+  if (!spec.keepsBytes) {
+    tls.on("upgrade", upgrade);
+    plain.on("upgrade", upgrade);
+  }
   for (const server of [tls, plain]) {
     server.on("connection", (socket: Socket) => seen.connections.push({ address: spec.address, port: socket.localPort ?? 0 }));
+    if (spec.keepsBytes) server.on(server === tls ? "secureConnection" : "connection", (socket: Socket) => keepBytes(spec.address, socket));
     server.on("tlsClientError", () => {});
     server.on("clientError", (_error: Error, socket: Duplex) => socket.destroy());
     server.on("sessionError", () => {});
   }
   await new Promise<void>((resolve, reject) => tls.once("error", reject).listen(spec.tlsPort, spec.address, resolve));
   await new Promise<void>((resolve, reject) => plain.once("error", reject).listen(spec.plainPort, spec.address, resolve));
+}
+
+/** What a connection brings is of the log that is kept at that moment. */
+function keepBytes(address: string, socket: Socket): void {
+  let entry: SeenConnection = { address, port: socket.localPort ?? 0 };
+  socket.on("data", (chunk: Buffer) => {
+    if (!seen.connections.includes(entry)) {
+      entry = { address, port: entry.port, bytes: "" };
+      seen.connections.push(entry);
+    }
+    entry.bytes += chunk.toString("latin1");
+  });
 }
 
 /**

@@ -34,6 +34,8 @@ export interface OriginOptions {
   readonly plainPort?: number;
   /** a module whose default export answers requests (`OriginHandler`); absent: what `internet-outside.ts` answers by path */
   readonly handler?: URL;
+  /** also the bytes of each connection are kept in the log; for origins that speak HTTP/1.1 and no other protocol, WebSocket neither */
+  readonly keepsBytes?: true;
 }
 
 /** What a port does that is no origin's. `proxy`: it is asked to CONNECT and resolves names by this internet's DNS. */
@@ -121,6 +123,7 @@ export class Internet {
       tlsPort: options.tlsPort ?? 443,
       plainPort: options.plainPort ?? 80,
       ...(options.handler ? { handler: options.handler.href } : {}),
+      ...(options.keepsBytes ? { keepsBytes: true } : {}),
     };
     await this.#ask({ what: "origin", spec });
     await this.dns(Object.fromEntries(names.map((name) => [name, [address]])));

@@ -105,6 +105,8 @@ function read(
   if (shown === "" || ["CONNECT", "TRACE", "TRACK"].includes(method))
     return no(403, "request.method", `The method ${shown || "of the request"} is never passed on.`);
   if (rawHeaders.length / 2 > MAX_HEADERS) return no(431, "request.form", `The request has more than ${MAX_HEADERS} headers.`);
+  if (upgrade && framesBody(rawHeaders))
+    return no(400, "request.form", "A request for another protocol on its connection has no body: what follows it is that protocol.");
   if (authorities.length === 0 || (version === 1 && authorities.length > 1))
     return no(400, "request.form", "The request has to name its host exactly once.");
   // the most usual one is read without taking it apart: `where` is in its canonical form
@@ -130,6 +132,13 @@ function read(
     );
   return { request, path: target.path, query: target.query };
 }
+
+/**
+ * Of a request that is sent without one: an origin that answers it as an ordinary request would take the beginning of the next one on the
+ * connection for its body, and what is behind that for a request that nobody decided.
+ */
+const framesBody = (rawHeaders: readonly string[]): boolean =>
+  valuesOf(rawHeaders, "transfer-encoding").length > 0 || valuesOf(rawHeaders, "content-length").some((length) => length !== "0");
 
 async function decideAndForward(task: Task, checked: Checked, exchange: Exchange, control: AbortController): Promise<void> {
   const outgoing = await admit(task, checked, exchange, ordinaryHeaders(exchange), control);

@@ -362,9 +362,9 @@ describe("a request's form", () => {
   const named = { host: "a.example", port: 443 };
   const exchange = (more: Partial<Exchange>): Exchange =>
     ({ version: 1, method: "GET", target: "/", authorities: ["a.example"], rawHeaders: [], ...more }) as Exchange;
-  const verdict = async (more: Partial<Exchange>, servername: string | undefined = "a.example") => {
+  const verdict = async (more: Partial<Exchange>, servername: string | undefined = "a.example", upgrade = false) => {
     try {
-      return (await check(task, { scheme: "https", named, servername }, exchange(more), false)).request.path;
+      return (await check(task, { scheme: "https", named, servername }, exchange(more), upgrade)).request.path;
     } catch (error) {
       return (error as Refused).refusal.code;
     }
@@ -391,6 +391,19 @@ describe("a request's form", () => {
     ["too many headers", { rawHeaders: Array.from({ length: 1_000 }, () => "x") }, "request.form"],
   ])("%s", async (_, more, expected) => {
     expect(await verdict(more)).toBe(expected);
+  });
+
+  it("a request for another protocol has no body: it would leave without one, and the next request would be taken for it", async () => {
+    const framed = (...rawHeaders: string[]) => verdict({ rawHeaders }, "a.example", true);
+    for (const framing of [
+      ["Content-Length", "1"],
+      ["content-length", "0", "Content-Length", "5"],
+      ["content-length", "00"],
+      ["Transfer-Encoding", "chunked"],
+    ])
+      expect([framing, await framed(...framing)]).toEqual([framing, "request.form"]);
+    expect(await framed("Content-Length", "0", "Upgrade", "websocket")).toBe("/");
+    expect(await verdict({ rawHeaders: ["Content-Length", "1"] })).toBe("/");
   });
 
   it("TLS for another name is refused, without a name it is the connection's", async () => {
