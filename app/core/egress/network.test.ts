@@ -2,9 +2,10 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { EgressEntry } from "../../contract/index.ts";
+import { type EgressEntry, networkView } from "../../contract/index.ts";
 import { SharedRules, TaskNetwork } from "./network.ts";
 import { decide } from "./policy/index.ts";
+import { effectivePolicy } from "./protocol.ts";
 import { emptyPolicy, writePolicy } from "./store.ts";
 
 let home: string;
@@ -32,7 +33,16 @@ describe("a task's policy", () => {
     ["an empty object", "{}"],
     ["a list", "[]"],
     ["half a file", '{"version": 1, "ne'],
+    ["nothing", ""],
+    ["null", "null"],
+    ["a file without its last byte", JSON.stringify(emptyPolicy()).slice(0, -1)],
+    ["a file with something behind it", `${JSON.stringify(emptyPolicy())}x`],
     ["a newer version", '{"version": 2}'],
+    ["a version that never was", JSON.stringify({ ...emptyPolicy(), version: 0 })],
+    ["no version", JSON.stringify({ ...emptyPolicy(), version: undefined })],
+    ["a field that is unknown", JSON.stringify({ ...emptyPolicy(), default: "allow" })],
+    ["a rule that is none", JSON.stringify({ ...emptyPolicy(), rules: [{}] })],
+    ["a field with a very long name", JSON.stringify({ ...emptyPolicy(), ["x".repeat(5_000)]: 1 })],
     [
       "a rule with a host that is none",
       JSON.stringify({ ...emptyPolicy(), rules: [{ id: "r1", scope: "task", from: "user", decision: "allow", host: "*" }] }),
@@ -48,7 +58,8 @@ describe("a task's policy", () => {
     writeFileSync(file, text);
     const network = open();
     expect(network.policy).toEqual({ rules: [], broken: expect.any(String), answering: false });
-    expect(network.view(0, undefined, () => ({ hosts: [] })).problem).toEqual(expect.any(String));
+    expect(networkView.parse(network.view(0, undefined, () => ({ hosts: [] }))).problem).toEqual(expect.any(String));
+    expect(effectivePolicy.parse(network.policy).broken).toEqual(expect.any(String));
     await expect(network.add(allow("a.example.com"), "task")).rejects.toThrow("none can be added");
     expect(readFileSync(file, "utf8")).toBe(text);
   });
@@ -64,6 +75,16 @@ describe("a task's policy", () => {
   it("E08: rules of every task that cannot be read let nothing pass in any", () => {
     writeFileSync(join(home, "shared.json"), "{}");
     expect(open().policy.broken).toContain("rules of every task");
+  });
+
+  it("E08: a rule for every task is not put in place of those that cannot be read: what they refuse would pass", async () => {
+    const text = '{"version": 1, "rules": [{"decision": "deny", "host": "evil.exam';
+    writeFileSync(join(home, "shared.json"), text);
+    const network = open();
+    await network.add(allow("evil.example"), "task");
+    await expect(network.add(allow("a.example.com"), "always")).rejects.toThrow("none can be added");
+    expect(network.policy).toEqual({ rules: [], broken: expect.any(String), answering: false });
+    expect(readFileSync(join(home, "shared.json"), "utf8")).toBe(text);
   });
 
   it("a broken policy is set anew on purpose, and the old file stays beside it", async () => {

@@ -57,8 +57,10 @@ export class SharedRules {
     return this.#broken;
   }
 
+  /** Throws policy.file: one rule in place of those that cannot be read would drop what they refuse. */
   async add(draft: RuleDraft): Promise<Rule> {
     const policy = this.#read();
+    if (this.#broken !== undefined) throw brokenForAll(this.#broken, this.#file);
     const rule: Rule = { id: `g${policy.next}`, scope: "always", from: "user", created: new Date().toISOString(), ...draft };
     await this.#write({ ...policy, next: policy.next + 1, rules: [rule, ...policy.rules] });
     return rule;
@@ -82,7 +84,6 @@ export class SharedRules {
   async #write(policy: PolicyFile): Promise<void> {
     await writePolicy(this.#file, policy);
     this.#policy = policy;
-    this.#broken = undefined;
   }
 }
 
@@ -272,6 +273,13 @@ const broken = (why: string) =>
     code: "policy.file",
     message: `The task's network rules cannot be used, so nothing passes and none can be added: ${why}.`,
     next: ["Set them anew with `cloche policy network TASK none`; the file as it is stays beside it as policy.json.broken."],
+  });
+
+const brokenForAll = (why: string, file: string) =>
+  new ProblemError({
+    code: "policy.file",
+    message: `The network rules of every task cannot be used, so nothing passes in any and none can be added: ${why}.`,
+    next: [`Stop all tasks, then mend ${file}, or move it away: without it there are no such rules.`, "Try again."],
   });
 
 export function refuseUnfit(draft: RuleDraft): void {

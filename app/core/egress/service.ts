@@ -100,12 +100,17 @@ export class Networks {
     });
   }
 
-  /** What the wall's sentence says of network and keys: what may be reached, and the keys that have no place to go to. */
-  words(taskId: string): { reaches: string; idleKeys: string[] } {
-    const { rules } = this.#network(taskId);
+  /** What the wall's sentence says of network and keys: what may be reached, the keys that have no place to go to, why no rule can be used. */
+  words(taskId: string): { reaches: string; idleKeys: string[]; broken?: string } {
+    const { rules, broken } = this.#network(taskId);
     const { secrets } = this.view(taskId);
     const now = new Date();
-    return { reaches: networkWords(rules, secrets, now, this.#proxy(taskId)), idleKeys: idleKeys(rules, secrets, now) };
+    return {
+      reaches: networkWords(rules, secrets, now, this.#proxy(taskId)),
+      idleKeys: idleKeys(rules, secrets, now),
+      // it may have words of the file's
+      ...(broken === undefined ? {} : { broken: broken.replaceAll(/\p{Cc}/gu, " ").slice(0, 300) }),
+    };
   }
 
   /** The outgoing proxy of the task's machine, or of its next one. A setting that cannot be read is told at the start that it refuses. */

@@ -92,7 +92,7 @@ export function readPolicy(file: string): PolicyFile | { broken: string } {
     return { broken: `the policy was written by a newer Cloche (version ${version}; this one reads up to ${POLICY_FILE_VERSION})` };
   }
   const parsed = policyFile.safeParse(json);
-  if (!parsed.success) return { broken: `the policy does not fit: ${firstIssue(parsed.error)}` };
+  if (!parsed.success) return { broken: `the policy does not fit: ${firstIssue(parsed.error).slice(0, 500)}` };
   for (const { id, scope: _, from: __, created: ___, ...draft } of parsed.data.rules) {
     const unfit = checkDraft(draft);
     if (unfit !== undefined) return { broken: `the policy's rule ${id} cannot be used: ${unfit}` };

@@ -40,4 +40,14 @@ describe("the wall in one sentence", () => {
   ])("%j, %j and keys %j that no host is reached for: it does not say that there are none", (shares, reaches, idleKeys, sentence) => {
     expect(wallSentence(shares, { reaches, idleKeys })).toBe(sentence);
   });
+
+  it.each([
+    [[], "This task sees none of your folders, has no network and no keys."],
+    [[share("Docs", "ro")], "This task can read Docs, and nothing else: it has no network and no keys."],
+  ])("E08: %j and a policy that cannot be used: why it has no network", (shares, sentence) => {
+    const broken = "the policy is not JSON";
+    expect(wallSentence(shares, { reaches: "", idleKeys: [], broken })).toBe(
+      `${sentence} Nothing passes, as its network rules cannot be used: the policy is not JSON.`,
+    );
+  });
 });

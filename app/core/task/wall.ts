@@ -10,11 +10,13 @@ export interface NetworkWords {
   readonly reaches: string;
   /** names of the keys it was given for hosts that it may not reach */
   readonly idleKeys: readonly string[];
+  /** why its policy cannot be used, where it cannot: then nothing is reached */
+  readonly broken?: string;
 }
 
 export function wallSentence(
   shares: readonly Pick<ShareView, "name" | "mode">[],
-  { reaches, idleKeys }: NetworkWords = { reaches: "", idleKeys: [] },
+  { reaches, idleKeys, broken }: NetworkWords = { reaches: "", idleKeys: [] },
 ): string {
   const named = (mode: ShareView["mode"]) => shares.filter((share) => share.mode === mode).map((share) => share.name);
   const parts: string[] = [];
@@ -23,13 +25,15 @@ export function wallSentence(
   if (named("ro").length > 0) parts.push(`read ${list(named("ro"))}`);
   if (reaches !== "") parts.push(reaches);
   const idle = idleKeys.length === 0 ? "" : `your ${idleKeys.length === 1 ? "key" : "keys"} ${list(idleKeys)} can go nowhere`;
-  if (parts.length === 0) return `This task sees none of your folders, has no network${idle === "" ? " and no keys" : `, and ${idle}`}.`;
+  const why = broken === undefined ? "" : ` Nothing passes, as its network rules cannot be used: ${broken}.`;
+  if (parts.length === 0)
+    return `This task sees none of your folders, has no network${idle === "" ? " and no keys" : `, and ${idle}`}.${why}`;
   const lacks = [
     shares.length === 0 ? "it sees none of your folders" : "",
     reaches === "" ? `it has no network${idle === "" ? " and no keys" : ""}` : "",
     idle,
   ].filter(Boolean);
-  return `This task can ${parts.join(", ")}, and nothing else${lacks.length > 0 ? `: ${lacks.join(", ")}` : ""}.`;
+  return `This task can ${parts.join(", ")}, and nothing else${lacks.length > 0 ? `: ${lacks.join(", ")}` : ""}.${why}`;
 }
 
 function list(names: readonly string[]): string {
