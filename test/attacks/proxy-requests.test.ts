@@ -1,5 +1,6 @@
 import { once } from "node:events";
-import type { Duplex } from "node:stream";
+import { Duplex } from "node:stream";
+import { connect as connectTls } from "node:tls";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { Internet } from "../doubles/internet.ts";
 import { allow, ProxyUnderTest, rulesOf } from "../doubles/proxy.ts";
@@ -297,6 +298,71 @@ describe("a request that is not allowed by its rule never leaves, however it is 
     } finally {
       await open.close();
     }
+  });
+
+  /** A real one of ours, that another one lies in: a name for whoever passes it on, and one that only its origin can read (ECH). */
+  function helloWithEch(real: Buffer): Buffer {
+    const ech = Buffer.from(`fe0d00ba0000010001aa0020${"ab".repeat(32)}0090${"cd".repeat(144)}`, "hex");
+    const sessionAt = 5 + 4 + 2 + 32;
+    const ciphersAt = sessionAt + 1 + (real[sessionAt] ?? 0);
+    const extensionsAt = ciphersAt + 2 + real.readUInt16BE(ciphersAt) + 2;
+    const made = Buffer.concat([real, ech]);
+    made.writeUInt16BE(real.readUInt16BE(extensionsAt) + ech.length, extensionsAt);
+    made.writeUIntBE(real.readUIntBE(6, 3) + ech.length, 6, 3);
+    made.writeUInt16BE(real.readUInt16BE(3) + ech.length, 3);
+    return made;
+  }
+  const hello = (servername: string): Promise<Buffer> =>
+    new Promise((resolve) => {
+      const wire = new Duplex({
+        read() {},
+        write(chunk: Buffer) {
+          resolve(chunk);
+        },
+      });
+      connectTls({ socket: wire, servername }).on("error", () => {});
+    });
+
+  it.each<[what: string, bytes: () => Promise<Buffer> | Buffer]>([
+    ["an ssh client's first line", () => Buffer.from("SSH-2.0-OpenSSH_9.9\r\n")],
+    ["bytes of no protocol", () => Buffer.from(`\x00\x01secret${"\xff".repeat(400)}`, "latin1")],
+    ["a request to a SOCKS proxy", () => Buffer.from("\x05\x01\x00", "latin1")],
+    ["HTTP/2 without TLS", () => Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", "latin1")],
+    ["a record of TLS that is no handshake", () => Buffer.from("\x17\x03\x03\x00\x05hello", "latin1")],
+    ["a handshake of TLS that is none", () => Buffer.from("\x16\x03\x01\x00\x05hello", "latin1")],
+    ["TLS with a name that only its origin can read", async () => helloWithEch(await hello("api.fixture.example"))],
+    ["the same below the name of another host", async () => helloWithEch(await hello("other.fixture.example"))],
+  ])("E10: within a CONNECT to port 443 of an allowed host, %s leaves not at all", async (_, bytes) => {
+    const sent = await bytes();
+    for (const through of ["connect", "proxy"]) {
+      const stream = through === "connect" ? await proxy.connect("api.fixture.example", 443) : await proxy.stream();
+      if (through === "proxy") {
+        stream.write("proxy\n");
+        expect(await raw(stream, "CONNECT api.fixture.example:443 HTTP/1.1\r\nHost: api.fixture.example:443\r\n\r\n")).toMatch(
+          /^HTTP\/1.1 200/,
+        );
+        stream.removeAllListeners("data");
+      }
+      let heard = Buffer.alloc(0);
+      stream.on("data", (chunk: Buffer) => {
+        heard = Buffer.concat([heard, chunk]);
+      });
+      stream.write(sent);
+      // either it is closed, or it is TLS that the proxy itself answers and ends
+      await expect.poll(() => stream.closed || heard[0] === 0x16, { timeout: 20_000 }).toBe(true);
+      if (heard.length > 0) expect([0x15, 0x16]).toContain(heard[0]);
+      stream.destroy();
+    }
+    expect(await internet.seen()).toEqual(NOTHING);
+    await control();
+  });
+
+  it("E10: TLS within TLS is no request, whatever name it is for", async () => {
+    const outer = await proxy.tls("api.fixture.example");
+    const inner = await proxy.tlsOver(outer, "other.fixture.example").catch((error: Error) => error);
+    expect(inner).toBeInstanceOf(Error);
+    expect(await internet.seen()).toEqual(NOTHING);
+    await control();
   });
 
   it("E14: an address is what a rule names, in its one form", async () => {
