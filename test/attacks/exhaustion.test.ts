@@ -3,12 +3,27 @@
  * its machine was given and no more: the host, its keeper and the other tasks work on, `stop` ends it within 5 s, nothing is left, and the
  * task starts again.
  */
-import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { closeSync, existsSync, fstatSync, openSync, readdirSync, readFileSync, readSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { pidOf, running, until } from "../e2e/faults/support.ts";
-import { Cloche } from "../harness/index.ts";
+import { BareGuest, Cloche } from "../harness/index.ts";
 import { probe, WHO } from "./folders-support.ts";
+
+/** Root prints without end, as the kernel and on the console's own line, each line with its number. */
+const FLOOD = `
+import os
+for path, text in (("/proc/sys/kernel/printk_devkmsg", "on\\n"), ("/proc/sys/kernel/printk", "8 8 8 8\\n")):
+    with open(path, "w") as file: file.write(text)
+def flood(path, line):
+    out, n = os.open(path, os.O_WRONLY | os.O_NOCTTY), 0
+    while True:
+        n += 1
+        try: os.write(out, line % (n, b"x" * 800))
+        except OSError: pass
+print("ready", flush=True)
+flood(*(("/dev/kmsg", b"<1>kernel-flood %08d %s") if os.fork() == 0 else ("/dev/console", b"console-flood %08d %s\\n")))
+`;
 
 const cloche = new Cloche();
 const exhaust = probe("exhaust.py");
@@ -142,5 +157,69 @@ describe.each(WHO)("guest %s takes", (who) => {
     expect((await cloche.ok(["exec", name, "--", "echo", "again"])).stdout).toBe("again\n");
     await cloche.ok(["stop", name]);
     await cloche.ok(["rm", name]);
+  });
+});
+
+/** A file's last bytes. */
+function end(path: string): string {
+  const file = openSync(path, "r");
+  try {
+    const bytes = Buffer.alloc(16_384);
+    return bytes.toString("latin1", 0, readSync(file, bytes, 0, bytes.length, Math.max(0, fstatSync(file).size - bytes.length)));
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** The number of the last line of each kind that a console shows. */
+function printed(log: string): { kernel: number; console: number } {
+  const last = { kernel: 0, console: 0 };
+  for (const [, what, number] of end(log).matchAll(/(kernel|console)-flood (\d{8})/g)) last[what as keyof typeof last] = Number(number);
+  return last;
+}
+
+describe("guest root prints without end, as its kernel and on its console:", () => {
+  it("the host keeps the newest of it, within its bound", async () => {
+    const limit = 65_536;
+    const guest = await BareGuest.boot({ consoleLimitBytes: limit });
+    try {
+      const log = join(guest.directory, "console.log");
+      void guest.run(`sudo python3 -c '${FLOOD}'`).catch(() => {});
+      const sizes: number[] = [];
+      const most = { kernel: 0, console: 0 };
+      await until(
+        "several times as much to be printed as is kept",
+        () => {
+          sizes.push(statSync(log).size);
+          for (const [what, number] of Object.entries(printed(log)))
+            most[what as keyof typeof most] = Math.max(number, most[what as keyof typeof most]);
+          return most.kernel > 0 && most.console > 0 && (most.kernel + most.console) * 800 > 4 * limit;
+        },
+        TAKE_MS,
+      );
+      expect(Math.max(...sizes)).toBeLessThanOrEqual(limit);
+      expect(Math.max(...sizes), "some of it is kept").toBeGreaterThan(limit / 4);
+    } finally {
+      await guest.end();
+    }
+  });
+
+  // the last of these tests: the guest that stood by is the one that floods, so that none is booted for it
+  it("the keeper answers, and stop works", async () => {
+    const log = join(cloche.home, "tasks", (await cloche.task("bystander")).id, "console.log");
+    const going = cloche.start(["exec", "bystander", "--", "sudo", "python3", "-c", FLOOD]);
+    await until("its flood", () => printed(log).kernel > 50, TAKE_MS);
+    expect((await cloche.ok(["ls"])).ms, "the keeper answers").toBeLessThan(ANSWER_MS);
+    const { kernel } = printed(log);
+    await until("more of it", () => printed(log).kernel > kernel, TAKE_MS);
+
+    await cloche.ok(["stop", "bystander"]);
+    expect(running(cloche, "qemu-system"), "stop says so when the machine is gone").toEqual([]);
+    await going.finished;
+    const events = await cloche.events("bystander");
+    const at = (kind: string) => Date.parse(events.findLast((event) => event.kind === kind)?.time ?? "");
+    const took = at("task.stopped") - at("task.stopping");
+    expect(took, "from the request to the machine's end").toBeLessThan(STOP_MS);
+    process.stderr.write(`G08: root, console: stopped within ${took} ms\n`);
   });
 });

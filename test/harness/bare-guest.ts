@@ -23,6 +23,8 @@ export interface BareGuestOptions {
   readonly directory?: string;
   /** a further port of the host's that takes the guest's streams, once somebody listens at `pathOf(port)` */
   readonly port?: number;
+  /** what is kept of its console */
+  readonly consoleLimitBytes?: number;
 }
 
 export interface Ran {
@@ -98,7 +100,7 @@ export class BareGuest {
       streams,
       openPorts: [controlPort, egressPort, ...(this.#options.port === undefined ? [] : [this.#options.port])],
       consoleLog: join(this.directory, "console.log"),
-      consoleLimitBytes: 1 << 20,
+      consoleLimitBytes: this.#options.consoleLimitBytes ?? 1 << 20,
       accelerator: "tcg",
     });
     const keys: MachineKeys = await makeKeys();
