@@ -569,6 +569,36 @@ export const mutants = [
     red: { file: credentials("body.test.ts"), tests: "what makes a model API fetch" },
   },
   {
+    name: "a form's address is fetched",
+    promise: "a model API is not the guest's way out",
+    edits: [{ file: credentials("model.ts"), search: "/ur[il]s?$|^fileids?$/.test(name) ||", replace: "/^fileids?$/.test(name) ||" }],
+    red: { file: credentials("body.test.ts"), tests: "sound is written down at" },
+  },
+  {
+    name: "a part of a form may hide behind a mark that only some servers read",
+    promise: "a model API is not the guest's way out",
+    edits: [
+      {
+        file: credentials("form.ts"),
+        search: 'body.toString("latin1", next - 2, next) !== "\\r\\n") return no();',
+        replace: "next < 0) return no();",
+      },
+    ],
+    red: { file: credentials("body.test.ts"), tests: "two servers could cut otherwise" },
+  },
+  {
+    name: "a field is known as an address by its name alone",
+    promise: "a model API is not the guest's way out",
+    edits: [
+      {
+        file: credentials("model.ts"),
+        search: "if (!HAS_ADDRESS.test(text)) return false;",
+        replace: "if (text.length >= 0) return false;",
+      },
+    ],
+    red: { file: credentials("body.test.ts"), tests: "what makes a model API fetch" },
+  },
+  {
     name: "a field that is in a document twice is read once",
     promise: "a model API is not the guest's way out",
     edits: [{ file: credentials("json.ts"), search: "if (frame.names.has(text)) {", replace: "if (frame.names.has(text) && false) {" }],
@@ -786,6 +816,38 @@ export const mutants = [
     red: { file: proxyTests, tests: "a broken policy allows nothing" },
   },
   {
+    name: "a rule for every task takes the place of those that cannot be read",
+    promise: "an unreadable policy allows nothing",
+    edits: [
+      { file: egress("network.ts"), search: "if (this.#broken !== undefined) throw brokenForAll(this.#broken, this.#file);", replace: "" },
+    ],
+    red: { file: egress("network.test.ts"), tests: "is not put in place of those that cannot be read" },
+  },
+  {
+    name: "the check of addresses has a switch",
+    promise: "only public addresses are dialled",
+    edits: [
+      {
+        file: proxy("upstream.ts"),
+        search: "if (kind === undefined) continue;",
+        replace: "if (kind === undefined || process.env.CLOCHE_ANY_ADDRESS) continue;",
+      },
+    ],
+    red: { file: "test/structure/addresses.test.ts", tests: "with what it needs and no more" },
+  },
+  {
+    name: "another part of the way out connects by itself",
+    promise: "only public addresses are dialled",
+    edits: [
+      {
+        file: proxy("opaque.ts"),
+        search: 'import type { Duplex } from "node:stream";',
+        replace: 'import { connect } from "node:net"; import type { Duplex } from "node:stream";',
+      },
+    ],
+    red: { file: "test/structure/addresses.test.ts", tests: "resolves a name or connects" },
+  },
+  {
     name: "an address is dialled without being classed",
     promise: "only public addresses are dialled",
     edits: [{ file: proxy("upstream.ts"), search: "if (kind === undefined) continue;", replace: "if (kind !== null) continue;" }],
@@ -840,6 +902,12 @@ export const mutants = [
       },
     ],
     red: { file: proxyTests, tests: "another host" },
+  },
+  {
+    name: "a request for another protocol may say that it has a body",
+    promise: "each request is decided",
+    edits: [{ file: proxy("http.ts"), search: "if (upgrade && framesBody(rawHeaders))", replace: "if (upgrade && framesBody([]))" }],
+    red: { file: proxyTests, tests: "the next request would be taken for it" },
   },
   {
     name: "TLS may be asked for another name",

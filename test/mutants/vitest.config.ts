@@ -18,7 +18,7 @@ export default defineConfig({
   ],
   test: {
     root: new URL("../..", import.meta.url).pathname,
-    include: ["app/**/*.test.ts"],
+    include: ["app/**/*.test.ts", "test/structure/**/*.test.ts"],
     testTimeout: 30_000,
     // it is kept by the real file's content: one sabotage would be seen by all others
     fsModuleCache: false,
