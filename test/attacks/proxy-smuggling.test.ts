@@ -163,6 +163,7 @@ describe("what frames a request is said anew for its origin", () => {
     ["what is for a neighbour only", [head(["connection", "x-kept, close"], ["keep-alive", "5"], ["proxy-connection", "x"]), data("x")]],
     ["an upgrade", [head(["upgrade", "h2c"], ["http2-settings", "AAMAAABkAAQCAAAAAAIAAAAA"]), data("x")]],
     ["a te", [head(["te", "gzip"]), data("x")]],
+    ["what a proxy is told", [head(["te", "trailers"], ["expect", "100-continue"]), data("x")]],
     ["trailers", [head(), piece("x"), only(["x-late", "1"])]],
     ["a coding among its trailers", [head(), piece("x"), only(["transfer-encoding", "chunked"], ["content-length", "0"])]],
     ["a path among its trailers", [head(), piece("x"), only([":path", "/smuggled"])]],
