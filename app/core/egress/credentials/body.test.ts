@@ -219,6 +219,7 @@ describe("E02: what makes a model API fetch, call or run something for the guest
   it.each([
     ["a part before the first mark", `x\r\n--b\r\n${FORM}x\r\n--b--\r\n`],
     ["a mark behind a bare line feed", `--b\r\n${FORM}x\n--b\nContent-Disposition: form-data; name="url"\n\nhttps://x\r\n--b--\r\n`],
+    ["a mark of which only the beginning is bare", `--b\r\n${FORM}x\n--b\r\n${FORM}x\r\n--b--\r\n`],
     ["a mark within a line", `--b\r\n${FORM}x--b\r\n${FORM}x\r\n--b--\r\n`],
     ["a mark within a part's head", `--b\r\nContent-Disposition: form-data; name="--b"\r\n\r\nx\r\n--b--\r\n`],
     ["a part behind the last mark", `--b\r\n${FORM}x\r\n--b--\r\n--b\r\n${FORM}x\r\n--b--\r\n`],
