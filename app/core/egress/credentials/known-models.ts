@@ -57,7 +57,8 @@ export const MODEL_HOSTS: readonly HostProfile[] = [
     reach: [],
   },
   {
-    hosts: ["api.openai.com"],
+    // also where the data stays: eu., us. and others
+    hosts: ["api.openai.com", "*.api.openai.com"],
     key: { use: "bearer", env: "OPENAI_API_KEY" },
     reach: endpoints(under(["/v1"], OPENAI)),
     // the number of a conversation
@@ -75,7 +76,7 @@ export const MODEL_HOSTS: readonly HostProfile[] = [
   },
   ...OPENAI_LIKE.map(
     ({ host, env, openai, anthropic = [] }): HostProfile => ({
-      hosts: [host],
+      hosts: [host, ...(host === "api.x.ai" ? ["*.api.x.ai"] : [])],
       key: { use: "bearer", env },
       reach: endpoints([...under(openai, OPENAI), ...under(anthropic, ["/messages", "/messages/count_tokens"])]),
       model: "openai",

@@ -11,13 +11,19 @@ import { quoted, type Refusal, refuse } from "./refusal.ts";
  */
 export function modelVisitor(model: ModelApi, host: string, segments: readonly string[]): JsonVisitor {
   // several hosts speak another's protocol at some of their endpoints
-  const spoken =
-    segments.includes("messages") || segments.includes("anthropic") ? "anthropic" : segments.includes("openai") ? "openai" : model;
+  const spoken = isMessages(segments) ? "anthropic" : segments.includes("openai") ? "openai" : model;
   const visit = { anthropic, openai, gemini }[spoken];
   return (path, kind, text) => {
     const what = visit(path, kind, text);
     return what === undefined ? undefined : fetching(what, host);
   };
+}
+
+/** `…/messages` of Anthropic's protocol, and what is below it; not those of a thread, nor a deployment of that name. */
+function isMessages(segments: readonly string[]): boolean {
+  const [below] = segments.slice(segments.indexOf("messages") + 1);
+  const at = segments.includes("messages") && (below === undefined || below === "count_tokens" || below === "batches");
+  return segments[0] === "anthropic" || (at && !segments.includes("threads"));
 }
 
 /** The same for a form with parts. A field that is there for words may begin with an address. */
