@@ -218,4 +218,23 @@ describe("what frames a request is said anew for its origin", () => {
       for (const { line } of await arrived()) expect(line).toMatch(/^(POST \/control|GET \/own|GET \/status\/204) /);
     },
   );
+
+  it.each(["websocket, h2c", "h2c, websocket", "HTTP/2.0", "TLS/1.2, HTTP/1.1"])(
+    "E19: a request for HTTP again on its own connection (%s) does not leave: what follows it is not decided",
+    async (names) => {
+      const socket = await proxy.tls(api);
+      let text = "";
+      socket.on("data", (chunk: Buffer) => {
+        text += chunk.toString("latin1");
+      });
+      socket.write(
+        `GET /own HTTP/1.1\r\nHost: ${api}\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: ${names}\r\nHTTP2-Settings: AAMAAABk\r\n\r\n`,
+      );
+      await expect.poll(() => text).toMatch(/^HTTP\/1.1 \d/);
+      socket.destroy();
+      expect(text).toMatch(/^HTTP\/1.1 400/);
+      expect(await arrived()).toEqual([]);
+      await control();
+    },
+  );
 });

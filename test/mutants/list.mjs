@@ -910,6 +910,12 @@ export const mutants = [
     red: { file: proxyTests, tests: "the next request would be taken for it" },
   },
   {
+    name: "a request for another protocol may be for HTTP again",
+    promise: "each request is decided",
+    edits: [{ file: proxy("http.ts"), search: "some((names) => HTTP_AGAIN.test(names)))", replace: "some((names) => names === ''))" }],
+    red: { file: proxyTests, tests: "as what follows is not decided" },
+  },
+  {
     name: "TLS may be asked for another name",
     promise: "host, TLS name and connection are one",
     edits: [

@@ -107,6 +107,12 @@ function read(
   if (rawHeaders.length / 2 > MAX_HEADERS) return no(431, "request.form", `The request has more than ${MAX_HEADERS} headers.`);
   if (upgrade && framesBody(rawHeaders))
     return no(400, "request.form", "A request for another protocol on its connection has no body: what follows it is that protocol.");
+  if (upgrade && valuesOf(rawHeaders, "upgrade").some((names) => HTTP_AGAIN.test(names)))
+    return no(
+      400,
+      "request.form",
+      "What would follow is HTTP again, and none of its requests could be decided. Send them as they are meant.",
+    );
   if (authorities.length === 0 || (version === 1 && authorities.length > 1))
     return no(400, "request.form", "The request has to name its host exactly once.");
   // the most usual one is read without taking it apart: `where` is in its canonical form
@@ -139,6 +145,9 @@ function read(
  */
 const framesBody = (rawHeaders: readonly string[]): boolean =>
   valuesOf(rawHeaders, "transfer-encoding").length > 0 || valuesOf(rawHeaders, "content-length").some((length) => length !== "0");
+
+/** Protocols of `Upgrade` in which requests follow: h2c, HTTP/2.0, TLS/1.2. */
+const HTTP_AGAIN = /(?:^|[\s,])(?:h2c?|h3|https?(?:\/[^,\s]*)?|tls(?:\/[^,\s]*)?)(?:$|[\s,])/i;
 
 async function decideAndForward(task: Task, checked: Checked, exchange: Exchange, control: AbortController): Promise<void> {
   const outgoing = await admit(task, checked, exchange, ordinaryHeaders(exchange), control);

@@ -406,6 +406,14 @@ describe("a request's form", () => {
     expect(await verdict({ rawHeaders: ["Content-Length", "1"] })).toBe("/");
   });
 
+  it("a request for HTTP on its own connection is refused, as what follows is not decided; for another protocol it is not", async () => {
+    for (const names of ["h2c, websocket", "websocket, h2c", "HTTP/2.0", "TLS/1.2, HTTP/1.1", "websocket,\tH2C"])
+      expect([names, await verdict({ rawHeaders: ["Upgrade", names] }, "a.example", true)]).toEqual([names, "request.form"]);
+    expect(await verdict({ rawHeaders: ["Upgrade", "websocket", "upgrade", "h2c"] }, "a.example", true)).toBe("request.form");
+    for (const names of ["websocket", "SPDY/3.1", "postgres"])
+      expect([names, await verdict({ rawHeaders: ["Upgrade", names] }, "a.example", true)]).toEqual([names, "/"]);
+  });
+
   it("TLS for another name is refused, without a name it is the connection's", async () => {
     expect(await verdict({}, "b.example")).toBe("request.host");
     expect(refused.at(-1)).toContain("TLS was asked for b.example");
