@@ -225,7 +225,7 @@ describe("E02: what makes a model API fetch, call or run something for the guest
     ["a part behind the last mark", `--b\r\n${FORM}x\r\n--b--\r\n--b\r\n${FORM}x\r\n--b--\r\n`],
     ["two names", `--b\r\nContent-Disposition: form-data; name="file"; name="url"\r\n\r\nx\r\n--b--\r\n`],
     ["a name twice", `--b\r\nContent-Disposition: form-data; name="file"\r\n${FORM}x\r\n--b--\r\n`],
-    ["a name without quotes", "--b\r\nContent-Disposition: form-data; name=url\r\n\r\nx\r\n--b--\r\n"],
+    ["a quote in a name", '--b\r\nContent-Disposition: form-data; name="a\\"; name="url"\r\n\r\nx\r\n--b--\r\n'],
     ["a name in another coding", "--b\r\nContent-Disposition: form-data; name*=utf-8''url\r\n\r\nx\r\n--b--\r\n"],
     ["a part of another coding", `--b\r\nContent-Transfer-Encoding: base64\r\n${FORM}x\r\n--b--\r\n`],
     ["a folded head", `--b\r\nContent-Type: text/plain\r\n ; a\r\n${FORM}x\r\n--b--\r\n`],
@@ -242,6 +242,10 @@ describe("E02: what makes a model API fetch, call or run something for the guest
     expect(code(send(at("multipart/form-data; boundary=b"), body))).toBe("request.unreadable-body");
     const whole = `--b\r\n${FORM}x\r\n--b--\r\n`;
     expect(send(at("multipart/form-data; boundary=b"), whole)).toBe(whole);
+    const bare = (name: string) =>
+      `--b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Disposition: form-data; name=${name}; filename=a.wav; filename*=utf-8''a.wav\r\n\r\nx\r\n--b--`;
+    expect(send(at('multipart/form-data; boundary="b"'), bare("file"))).toBe(bare("file"));
+    expect(code(send(at("multipart/form-data; boundary=b"), bare("url")))).toBe("request.remote-fetch");
     for (const type of ["multipart/form-data", "multipart/form-data; boundary=b; boundary=c", "multipart/mixed; boundary=b"])
       expect([type, code(send(at(type), whole))]).toEqual([type, "request.unreadable-body"]);
   });

@@ -120,7 +120,7 @@ function judgeFor({ profile, request, segments, guest, put, login, narrow }: Bod
     const type = header(request.rawHeaders, "content-type") ?? "";
     if (profile.forms && /^multipart\//i.test(type) && anyFits(profile.forms, segments)) {
       const visit = formVisitor(request.host);
-      const whole = (body: Buffer) => judgeForm(body, type, visit, (why) => unreadable(request.host, why));
+      const whole = (body: Buffer) => judgeForm(body, type, visit, (why) => unreadable(request.host, why, ""));
       return { limit: MAX_MODEL_BODY, types: [contentType(request.rawHeaders)], whole };
     }
     return { limit: MAX_MODEL_BODY, types: ["json"], visit: modelVisitor(profile.model, request.host, segments) };
@@ -160,10 +160,10 @@ function judgeGraphql(body: Buffer, host: string): Refusal | undefined {
   );
 }
 
-const unreadable = (host: string, why: string): Refusal =>
+const unreadable = (host: string, why: string, advice = " Send it as plain JSON."): Refusal =>
   refuse(
     "request.unreadable-body",
-    `Bodies of such requests to ${host} are read before they pass, and this one cannot be: ${why}. Send it as plain JSON.`,
+    `Bodies of such requests to ${host} are read before they pass, and this one cannot be: ${why}.${advice}`,
   );
 
 const NOTHING = Buffer.alloc(0);
