@@ -39,7 +39,7 @@ describe("a model API is not used to fetch, call or run something for the guest"
     const arrived = async () => (await internet.seen()).requests;
 
     it("E02: by none of the fields that make one do so; the same request without them arrives", async () => {
-      const plain: Record<string, string> = { gemini: '{"contents":[{"parts":[{"text":"look at https://evil.example/?leak"}]}]}' };
+      const gemini = '{"contents":[{"parts":[{"text":"look at https://evil.example/?leak"}]}]}';
       for (const [api, { host, path, headers }] of Object.entries(MODELS)) {
         const bodies = REMOTE_BODIES.filter(([of]) => of === api);
         expect([api, bodies.length]).not.toEqual([api, 0]);
@@ -48,7 +48,10 @@ describe("a model API is not used to fetch, call or run something for the guest"
           expect([text, (await post(host, path, headers, text)).error?.code]).toEqual([text, "request.remote-fetch"]);
         }
         expect(await arrived()).toEqual([]);
-        const control = plain[api] ?? '{"model":"m","messages":[{"role":"user","content":"look at https://evil.example/?leak"}]}';
+        const control =
+          api.startsWith("gemini") && !api.includes("openai")
+            ? gemini
+            : '{"model":"m","messages":[{"role":"user","content":"look at https://evil.example/?leak"}]}';
         expect((await post(host, path, headers, control)).status).toBe(200);
         expect((await arrived()).map(({ target, body }) => [target, body])).toEqual([[path, control]]);
         await internet.forget();

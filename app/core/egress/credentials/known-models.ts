@@ -1,5 +1,6 @@
 /** Hosts of model APIs: a key reaches the endpoints that answer, and none that keep files, run batches nobody can read, or manage an account. */
 import { endpoints, words } from "./endpoints.ts";
+import { REMOTE_BETA } from "./model.ts";
 import type { HostProfile } from "./profiles.ts";
 
 const OPENAI =
@@ -43,13 +44,7 @@ export const MODEL_HOSTS: readonly HostProfile[] = [
     reach: endpoints(under(["/v1"], ANTHROPIC)),
     logins: endpoints(["/v1/oauth/**", "/api/oauth/**"]),
     model: "anthropic",
-    // what these switch on reads uploaded files, runs code at the provider, or calls addresses that the request names
-    remote: [
-      {
-        header: "anthropic-beta",
-        values: /(?:^|[\s,"])(?:mcp-client|mcp-servers|files-api|code-execution|web-fetch|skills|managed-agents)/i,
-      },
-    ],
+    remote: [{ header: "anthropic-beta", values: REMOTE_BETA }],
   },
   {
     hosts: ["console.anthropic.com", "platform.claude.com", "claude.ai"],
@@ -89,5 +84,13 @@ export const MODEL_HOSTS: readonly HostProfile[] = [
     reach: endpoints(["/v*/models", "/v*/models/**", ...under(["/v1beta/openai"], OPENAI)]),
     queryKeys: new Set(["key", "access_token"]),
     model: "gemini",
+  },
+  {
+    // models of several makers, each in its maker's protocol; what keys reach is told by the words of an address
+    hosts: ["aiplatform.googleapis.com", "*-aiplatform.googleapis.com"],
+    queryKeys: new Set(["key", "access_token"]),
+    logins: endpoints(["/oauth2/**"]),
+    model: "gemini",
+    remote: [{ header: "anthropic-beta", values: REMOTE_BETA }],
   },
 ];

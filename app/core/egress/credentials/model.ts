@@ -11,7 +11,7 @@ import { quoted, type Refusal, refuse } from "./refusal.ts";
  */
 export function modelVisitor(model: ModelApi, host: string, segments: readonly string[]): JsonVisitor {
   // several hosts speak another's protocol at some of their endpoints
-  const spoken = isMessages(segments) ? "anthropic" : segments.includes("openai") ? "openai" : model;
+  const spoken = isMessages(segments) ? "anthropic" : segments.includes("openai") ? "openai" : (ofPublisher(segments) ?? model);
   const visit = { anthropic, openai, gemini }[spoken];
   return (path, kind, text) => {
     const what = visit(path, kind, text);
@@ -24,6 +24,14 @@ function isMessages(segments: readonly string[]): boolean {
   const [below] = segments.slice(segments.indexOf("messages") + 1);
   const at = segments.includes("messages") && (below === undefined || below === "count_tokens" || below === "batches");
   return segments[0] === "anthropic" || (at && !segments.includes("threads"));
+}
+
+/** Of a host that has models of several makers: `/v1/projects/p/locations/l/publishers/anthropic/models/m:rawPredict`. */
+function ofPublisher(segments: readonly string[]): ModelApi | undefined {
+  if (segments.includes("openapi")) return "openai";
+  const publisher = segments.includes("publishers") ? segments[segments.indexOf("publishers") + 1] : undefined;
+  if (publisher === undefined || publisher === "google") return undefined;
+  return publisher === "anthropic" ? "anthropic" : "openai";
 }
 
 /** The same for a form with parts. A field that is there for words may begin with an address. */
@@ -65,6 +73,8 @@ const inFree = (path: readonly string[], from: number): boolean => {
 const field = (name: string): string => `The field "${quoted(name)}"`;
 const kindOf = (name: string, text: string): string => `${field(name)} with "${quoted(text)}"`;
 
+/** What these values of a beta's header, or field, switch on reads uploaded files, runs code at the provider, or calls addresses that the request names. */
+export const REMOTE_BETA = /(?:^|[\s,"])(?:mcp-client|mcp-servers|files-api|code-execution|web-fetch|skills|managed-agents)/i;
 const ANTHROPIC_TOOL = /^(?:custom|(?:bash|text_editor|computer|memory)_[0-9]{8}|tool_search_tool_(?:regex|bm25)(?:_[0-9]{8})?)$/;
 const ANTHROPIC_SOURCE = /^(?:base64|text|content)$/;
 
@@ -73,6 +83,7 @@ const anthropic: Judge = (given, kind, text) => {
   const path = given[0] === "requests" && given[2] === "params" ? given.slice(3) : given;
   const last = path.at(-1) ?? "";
   if (path.length === 1 && /^(?:mcpservers|skills|environment|webhookurl)$/.test(last)) return field(last);
+  if (/^(?:anthropicbeta|betas)$/.test(path[0] ?? "") && REMOTE_BETA.test(text)) return kindOf(path[0] ?? "", text);
   if (path.length === 1 && last === "container" && !(kind === "other" && text === "null")) return field(last);
   if (path[0] === "tools" && path.length === 3 && last === "type" && !(kind === "string" && ANTHROPIC_TOOL.test(text)))
     return kindOf("tools type", text);
