@@ -96,19 +96,6 @@ export const PATHS = [
   { path: "runtime/<n>/", what: "one machine's sockets", writer: "keeper, helper, share server", deletable: "when that machine is off" },
 ] as const;
 
-export interface TaskPaths {
-  readonly directory: string;
-  readonly file: string;
-  readonly disk: string;
-  readonly audit: string;
-  readonly policy: string;
-  readonly output: string;
-  readonly console: string;
-  readonly hostLog: string;
-  /** a directory for each of its folders, by the folder's id in the task */
-  readonly layers: string;
-}
-
 export class Paths {
   readonly home: string;
   readonly runtime: string;
@@ -153,18 +140,7 @@ export class Paths {
   }
 
   task(id: string): TaskPaths {
-    const directory = join(this.tasks, id);
-    return {
-      directory,
-      file: join(directory, "task.json"),
-      disk: join(directory, "disk.raw"),
-      audit: join(directory, "audit.jsonl"),
-      policy: join(directory, "policy.json"),
-      output: join(directory, "output.log"),
-      console: join(directory, "console.log"),
-      hostLog: join(directory, "host.log"),
-      layers: join(directory, "layers"),
-    };
+    return new TaskPaths(join(this.tasks, id));
   }
 
   /** What is kept for a folder of the host's, whichever task changed it. */
@@ -177,5 +153,40 @@ export class Paths {
   machine(n: string): { directory: string; streams: string } {
     const directory = join(this.runtime, n);
     return { directory, streams: join(directory, "v") };
+  }
+}
+
+/** Each is made when it is asked for: a log's is, with every event. */
+export class TaskPaths {
+  readonly directory: string;
+
+  constructor(directory: string) {
+    this.directory = directory;
+  }
+
+  get file(): string {
+    return join(this.directory, "task.json");
+  }
+  get disk(): string {
+    return join(this.directory, "disk.raw");
+  }
+  get audit(): string {
+    return join(this.directory, "audit.jsonl");
+  }
+  get policy(): string {
+    return join(this.directory, "policy.json");
+  }
+  get output(): string {
+    return join(this.directory, "output.log");
+  }
+  get console(): string {
+    return join(this.directory, "console.log");
+  }
+  get hostLog(): string {
+    return join(this.directory, "host.log");
+  }
+  /** a directory for each of its folders, by the folder's id in the task */
+  get layers(): string {
+    return join(this.directory, "layers");
   }
 }

@@ -34,6 +34,8 @@ const PAGE_BYTES = 524_288;
 /** What guests do may fill the disk up to this much: 256 MiB, or a fiftieth of a smaller disk. */
 const RESERVE_BYTES = 268_435_456;
 const RESERVE_SHARE = 50;
+/** What the disk has left is looked at once in that time: guests fill a small part of the reserve in it. */
+const ROOM_MS = 100;
 /** how often what could not be written is tried again */
 const RETRY_MS = 1_000;
 
@@ -66,6 +68,7 @@ export class AuditLog {
   /** what is kept and could not be written yet, in its order */
   #kept: { write: () => void; written: () => void }[] = [];
   #retry: NodeJS.Timeout | undefined;
+  #roomUntil = 0;
   #recent: EventEnvelope[] = [];
   #nextId = 1;
   /** reported events that could not be written, until one tells of them */
@@ -121,11 +124,12 @@ export class AuditLog {
     const chain = chainOf(open.last?.chain ?? GENESIS, text, key);
     const event: EventEnvelope = { ...body, chain };
     const line = Buffer.from(`${lineOf(text, chain)}\n`);
-    const before = fstatSync(open.fd).size;
+    let written = 0;
     try {
-      if (writeSync(open.fd, line) !== line.length) throw Object.assign(new Error("short write"), { code: "ENOSPC" });
+      written = writeSync(open.fd, line);
+      if (written !== line.length) throw Object.assign(new Error("short write"), { code: "ENOSPC" });
     } catch (error) {
-      ftruncateSync(open.fd, before);
+      ftruncateSync(open.fd, fstatSync(open.fd).size - written);
       throw new ProblemError({
         code: "disk.full",
         message: "An event could not be written, so what it tells of was not done.",
@@ -210,8 +214,12 @@ export class AuditLog {
   }
 
   #inReserve(): boolean {
+    const now = performance.now();
+    if (now < this.#roomUntil) return false;
     const { bsize, blocks, bavail } = this.#disk(dirname(this.#paths.audit));
-    return bavail * bsize < Math.min(RESERVE_BYTES, (blocks * bsize) / RESERVE_SHARE);
+    const low = bavail * bsize < Math.min(RESERVE_BYTES, (blocks * bsize) / RESERVE_SHARE);
+    if (!low) this.#roomUntil = now + ROOM_MS;
+    return low;
   }
 
   #lose(kind: EventKind, error: unknown): void {

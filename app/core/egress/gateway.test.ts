@@ -52,7 +52,8 @@ beforeEach(async () => {
     policy: () => ({ rules: [], answering: false }),
     secrets: () => [],
     events: {
-      onActivity: async () => {},
+      onDecided: async () => {},
+      onEnded: async () => {},
       onAsked: () => {},
       onUnasked: () => {},
       onUnanswered: () => {},

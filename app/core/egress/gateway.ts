@@ -39,7 +39,8 @@ export interface Authority {
 
 export interface GatewayEvents {
   /** resolves when the entries are written down: what they allow leaves only then */
-  onActivity(entries: readonly EgressEntry[]): Promise<void>;
+  onDecided(entries: readonly EgressEntry[]): Promise<void>;
+  onEnded(entries: readonly EgressEntry[]): Promise<void>;
   onAsked(asked: { ask: number; request: EgressRequest; rule: string; reason: string }): void;
   onUnasked(ask: number): void;
   onUnanswered(refused: { request: EgressRequest; rule: string; reason: string }): void;
@@ -164,8 +165,15 @@ export class Gateway {
         handsOver: true,
         notified: {
           activity: async ({ batch, entries }) => {
-            await events.onActivity(entries);
-            started.peer.notify("recorded", { batch });
+            const decided = entries.filter(({ what }) => what === "decided");
+            const ended = entries.filter(({ what }) => what === "ended");
+            const recorded = () => started.peer.notify("recorded", { batch });
+            if (decided.length > 0) {
+              await events.onDecided(decided);
+              recorded(); // somebody waits for it; for the ends nobody does, but the next decisions are written after them
+            }
+            if (ended.length > 0) await events.onEnded(ended);
+            if (decided.length === 0) recorded();
           },
           asked: (asked) => events.onAsked(asked),
           unasked: ({ ask }) => events.onUnasked(ask),

@@ -218,9 +218,10 @@ export class TaskNetwork {
 
   /** Counts what was let through. Rules that are spent go; tells whether any did. */
   async count(entries: readonly EgressEntry[]): Promise<boolean> {
-    const limited = new Map(
-      this.rules.filter(({ requests, bytes }) => requests !== undefined || bytes !== undefined).map((rule) => [rule.id, rule]),
-    );
+    if (this.broken !== undefined) return false;
+    // no preset's rule has a limit
+    const rules = [...this.#passing, ...this.#policy.rules, ...this.#shared.rules];
+    const limited = new Set(rules.filter(({ requests, bytes }) => requests !== undefined || bytes !== undefined).map(({ id }) => id));
     if (limited.size === 0) return false;
     let counted = false;
     for (const { what, decision, rule, sentBytes = 0, receivedBytes = 0 } of entries) {

@@ -182,6 +182,10 @@ export class Networks {
     path: string,
   ): Promise<Gateway> {
     const { audit, paths, programs } = this.#options;
+    const keep = async (kind: "egress.decided" | "egress.ended", entries: readonly EgressEntry[]) => {
+      await audit.keep(kind, { entries: [...entries] }, { task: task.id });
+      if (await network.count(entries)) await this.#apply(network);
+    };
     return Gateway.listen(path, {
       programs,
       log: paths.task(task.id).hostLog,
@@ -190,14 +194,8 @@ export class Networks {
       policy: () => network.begin(),
       secrets: () => network.secrets,
       events: {
-        onActivity: async (entries) => {
-          const about = { task: task.id };
-          const decided = entries.filter(({ what }) => what === "decided");
-          const ended = entries.filter(({ what }) => what === "ended");
-          if (decided.length > 0) await audit.keep("egress.decided", { entries: decided }, about);
-          if (ended.length > 0) await audit.keep("egress.ended", { entries: ended }, about);
-          if (await network.count(entries)) await this.#apply(network);
-        },
+        onDecided: (entries) => keep("egress.decided", entries),
+        onEnded: (entries) => keep("egress.ended", entries),
         onAsked: ({ ask, ...asked }) => this.#ask(task, { ...asked, held: ask }),
         onUnasked: (ask) => this.#asks.letGo(task.id, ask),
         onUnanswered: (refused) => void this.#asks.add(task, refused),
