@@ -16,10 +16,15 @@ export const sha256 = (bytes: Buffer | string) => createHash("sha256").update(by
 
 /** Bytes that do not repeat, so that a piece at the wrong place is seen; the same for the same seed. */
 export function noise(length: number, seed: string): Buffer {
+  const known = made.get(`${length} ${seed}`);
+  if (known !== undefined) return Buffer.from(known);
   const parts: Buffer[] = [];
   for (let n = 0; n * 32 < length; n++) parts.push(createHash("sha256").update(`${seed} ${n}`).digest());
-  return Buffer.concat(parts).subarray(0, length);
+  const bytes = Buffer.concat(parts).subarray(0, length);
+  made.set(`${length} ${seed}`, bytes);
+  return Buffer.from(bytes);
 }
+const made = new Map<string, Buffer>();
 
 /** A folder that is gone with `remove`. */
 export const temporaryFolder = () => mkdtempSync(join(tmpdir(), "cloche-release-"));

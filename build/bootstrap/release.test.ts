@@ -62,6 +62,7 @@ describe("an offered release", () => {
     );
     env = {
       PATH: process.env.PATH,
+      NODE_COMPILE_CACHE: join(import.meta.dirname, "../../node_modules/.cache/bootstrap"),
       CLOCHE_CACHE: join(site.folder, "cache"),
       CLOCHE_IMAGE_KEY: join(site.folder, "key.pem"),
       CLOCHE_IMAGE_RELEASE: join(site.folder, "release.json"),

@@ -58,6 +58,8 @@ export async function startCommandLine(): Promise<CommandLine> {
     TERM: "xterm",
     CLOCHE_HOME: join(directory, "home"),
     CLOCHE_COMPONENTS: join(directory, "components.json"),
+    // the sources, read and stripped of their types once: most of a program's start otherwise
+    NODE_COMPILE_CACHE: resolve(import.meta.dirname, "../../node_modules/.cache/doubles"),
   };
   mkdirSync(env.CLOCHE_HOME);
   const keeper = await startKeeperDouble(endpoint(env), 1);
