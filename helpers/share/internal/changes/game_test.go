@@ -201,7 +201,7 @@ func (g *game) discardAll() {
 // it, sees the same tree before and after. Once everything is applied the folder is that tree; once everything is discarded the guest's is
 // the folder's.
 func TestWhatIsAppliedOrUndoneIsForTheGuestAsItWas(t *testing.T) {
-	games := uint64(40)
+	games := uint64(14)
 	if os.Getenv("CLOCHE_LONG") != "" {
 		games = 2000
 	}

@@ -276,10 +276,11 @@ func TestListingKeepsNoDescriptors(t *testing.T) {
 
 func TestObjectsThatTheUserMakesAfterAnApplyAreSeenByTheGuest_InDirectoriesItHasToo(t *testing.T) {
 	r := newGitRig(t)
-	// Enough commits that the guest has most directories of loose objects.
-	for i := range 150 {
-		r.commit(r.guestDir, "notes.txt", fmt.Sprint(i, "\n"), "of the task")
+	// Enough objects that the guest has most directories of loose ones.
+	for i := range 400 {
+		must(t, os.WriteFile(filepath.Join(r.guestDir, fmt.Sprint("notes-", i)), []byte(fmt.Sprint(i, "\n")), 0o644))
 	}
+	r.commit(r.guestDir, "notes.txt", "all\n", "of the task")
 	r.replay()
 	_, _, refused := r.apply(r.all())
 	r.none(refused)

@@ -55,7 +55,7 @@ func (g *game) stale(path string) bool {
 // and undoes this and that, and the host edits the folder meanwhile. No step fails or ends the server; with neither host nor discards the guest sees
 // the same before and after each apply and undo, and in the end a discard of all always brings the folder's own.
 func TestWhateverTaskUserAndHostDo_TheFolderOpens_AndNothingWaitsUnseenOrForEver(t *testing.T) {
-	games := uint64(25)
+	games := uint64(8)
 	if os.Getenv("CLOCHE_LONG") != "" {
 		games = 400
 	}

@@ -75,7 +75,7 @@ func TestPacksOfTheGuestAreReadWhatsoeverTheyAreMadeOf(t *testing.T) {
 			s := withHistory(t)
 			s.begin()
 			text := ""
-			for i := range 30 {
+			for i := range 12 {
 				text += strings.Repeat("some text that stays\n", 20)
 				s.commit(s.guest, "long.txt", text+string(rune('a'+i)), "more")
 			}

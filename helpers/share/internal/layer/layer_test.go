@@ -112,7 +112,7 @@ func seeds(often, long uint64) uint64 {
 }
 
 func TestWhatWasChangedIsThereAfterEveryReopening(t *testing.T) {
-	for seed := range seeds(20, 500) {
+	for seed := range seeds(7, 500) {
 		dir := t.TempDir()
 		r := rand.New(rand.NewPCG(seed, 1))
 		l := open(t, dir)

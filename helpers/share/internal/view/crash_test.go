@@ -91,7 +91,7 @@ func losesNothing(t *testing.T) {
 	moments := []moment{g.moment()}
 	synced := map[*thing][]byte{} // bytes at the last fsync of the file
 	crashes := 0
-	for g.step < *stepsFlag/2 {
+	for g.step < *stepsFlag/rounds(8, 2) {
 		if g.rand.IntN(25) == 0 && len(g.open) > 0 {
 			h := g.open[g.rand.IntN(len(g.open))]
 			must(t, h.file.Sync(g.rand.IntN(2) == 0))

@@ -785,7 +785,7 @@ func rounds(often, long int) int {
 }
 
 func TestTheGuestSeesAnOrdinaryFilesystemAndTheFolderStaysAsItIs(t *testing.T) {
-	for round := range rounds(4, 200) {
+	for round := range rounds(2, 200) {
 		t.Run(fmt.Sprint("game ", round), func(t *testing.T) {
 			g := newGame(t, *seedFlag)
 			before := hashFolder(t, g.root)

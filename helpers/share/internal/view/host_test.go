@@ -255,7 +255,7 @@ func TestAFileInThePlaceOfADirectoryMovesOn_WhateverTheHostRemovedInThere(t *tes
 // A guest with many handles and a host that does what hosts do, at random: the layer opens again whatever came, what the task made apart from
 // it all is there, and in rw nothing of the guest's is in a protected file of the host's.
 func TestWhateverTheHostDoesWhileTheGuestHoldsThingsTheTasksWorkIsThereAtTheNextStart(t *testing.T) {
-	games := uint64(60)
+	games := uint64(20)
 	if os.Getenv("CLOCHE_LONG") != "" {
 		games = 600
 	}

@@ -505,7 +505,7 @@ func (w *world) fill() *model {
 // The guest sees what an ordinary filesystem would show it, whatever it does, also after remounts; the folder never changes, and no
 // object's qid does.
 func TestReviewShowsWhatTheGuestDidAndLeavesTheFolderAlone(t *testing.T) {
-	seeds := uint64(16)
+	seeds := uint64(6)
 	if os.Getenv("CLOCHE_LONG") != "" {
 		seeds = 1000
 	}
