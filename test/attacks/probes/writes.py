@@ -200,8 +200,8 @@ def link_out(canary):
     return done
 
 
-def git():
-    """Must hold: a repository is made, cloned and worked in as always."""
+def git(which):
+    """Must hold: a repository is made and, with `all`, cloned and worked in as always."""
     os.chdir(WORK)
     name = f"repository-{os.getuid()}"
     environment = {**os.environ, "GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@t", "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@t", "HOME": "/tmp"}
@@ -216,11 +216,12 @@ def git():
     made["add"] = run("add", ".", cwd=here)
     made["commit"] = run("commit", "-m", "first", cwd=here)
     made["remote"] = run("remote", "add", "elsewhere", "https://example.invalid/x.git", cwd=here)
-    made["clone"] = run("clone", here, f"{name}-clone")
-    clone = f"{WORK}/{name}-clone"
-    made["switch"] = run("switch", "-c", "other", "--track", "origin/main", cwd=clone)
-    made["status"] = run("status", cwd=clone)
-    made["fsck"] = run("fsck", cwd=clone)
+    if which == "all":
+        made["clone"] = run("clone", here, f"{name}-clone")
+        clone = f"{WORK}/{name}-clone"
+        made["switch"] = run("switch", "-c", "other", "--track", "origin/main", cwd=clone)
+        made["status"] = run("status", cwd=clone)
+        made["fsck"] = run("fsck", cwd=clone)
     urls = subprocess.run(["git", "-c", "safe.directory=*", "config", "--get", "remote.elsewhere.url"], cwd=here, env=environment, capture_output=True, text=True)
     return {**made, "url": urls.stdout.strip()}
 

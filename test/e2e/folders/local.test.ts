@@ -16,9 +16,10 @@ async function inside(script: string): Promise<string> {
   return ended.stdout.trim();
 }
 
-const install = `mkdir -p ~/pkg; echo '{"name":"hi","version":"1.0.0","bin":{"hi":"hi.js"}}' > ~/pkg/package.json
-printf '#!/usr/bin/env node\\nconsole.log("hi")\\n' > ~/pkg/hi.js; (cd ~/pkg; npm pack --silent >/dev/null)
-npm install --offline --no-audit --silent --no-save ~/pkg/hi-1.0.0.tgz; ./node_modules/.bin/hi`;
+// the package's program is a shell's: npm's own start is slow enough under emulation
+const pack = `mkdir ~/pkg; cd ~/pkg; echo '{"name":"hi","version":"1.0.0","bin":{"hi":"hi.sh"}}' > package.json; printf '#!/bin/sh\\necho hi\\n' > hi.sh
+tar -czf hi-1.0.0.tgz --transform 's,^,package/,' package.json hi.sh`;
+const install = "npm install --offline --no-audit --silent --no-save ~/pkg/hi-1.0.0.tgz; ./node_modules/.bin/hi";
 
 beforeAll(async () => {
   put("package.json", "{}");
@@ -32,6 +33,7 @@ beforeAll(async () => {
   put("ignored/node_modules/host.js", "the host's");
   await cloche.ok(["new", "local", "--share", `${project}:rw`]);
   await cloche.ok(["start", "local"]);
+  await inside(pack);
 });
 afterAll(async () => {
   expect(cloche.guestComplaints()).toEqual([]);
@@ -75,4 +77,9 @@ it("with the switch off they are the folder's, and with it on again the guest's 
   expect(await inside(install)).toBe("hi");
   expect(readdirSync(join(project, "node_modules"))).toContain("hi");
   expect((await cloche.ok(["show", "local"])).stdout).toContain("dependency folders");
+  await cloche.ok(["folder", "set", "local", "project", "--local-folders"]);
+  // what was made in the folder meanwhile is kept in it, and shared
+  expect(await inside("ls ignored/node_modules py/.venv/bin/python; stat -f -c %T ignored/node_modules node_modules")).toBe(
+    "py/.venv/bin/python\n\nignored/node_modules:\nguest.js\next2/ext3\nv9fs",
+  );
 });
