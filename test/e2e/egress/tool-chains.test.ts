@@ -34,7 +34,6 @@ const onStream = answerStreams([HOST, "deb.debian.org"], () => issuing, answer);
 /** Each asks for `https://HOST/…`; what it makes of the answer is no matter. As little as possible is told to it: its store is the one it finds. */
 const JAVA = `timeout 90 keytool -J-XX:TieredStopAtLevel=1 -printcrl -file https://${HOST}/list.crl`;
 const chains: readonly [name: string, script: string, refusal: RegExp][] = [
-  ["Java", JAVA, /PKIX path (building|validation) failed/],
   ["NSS", `timeout 90 vfyserv -d sql:/tmp/nss -p 443 ${HOST}`, /Peer's Certificate issuer is not recognized/],
   ["Go", `env -u SSL_CERT_FILE timeout 90 /tmp/go-client https://${HOST}/`, /certificate signed by unknown authority/],
 ];
@@ -62,6 +61,11 @@ beforeAll(async () => {
 afterAll(() => guest?.end());
 
 describe("the task's own authority is trusted, and another of the same name is not, by", () => {
+  // what it does not trust: below, as each of its starts takes ten seconds and more
+  it("Java", async () => {
+    const trusted = await asks(JAVA);
+    expect(trusted, trusted.said).toMatchObject({ arrived: true });
+  });
   for (const [name, script, refusal] of chains) {
     it(name, async () => {
       const trusted = await asks(script);
@@ -87,5 +91,6 @@ describe("at the next start of the same disk", () => {
     issuing = old;
     const refused = await asks(JAVA);
     expect(refused, refused.said).toMatchObject({ arrived: false });
+    expect(refused.said).toMatch(/PKIX path (building|validation) failed/);
   });
 });

@@ -25,7 +25,7 @@ const sh = async (script: string) => {
 const url = `https://${HOST}/thing`;
 
 describe("the task's authority is trusted by", () => {
-  it.each([
+  it.each<[string, string, string | RegExp]>([
     ["curl (OpenSSL)", `curl -sS ${url}`, REFUSED],
     ["wget (GnuTLS)", `wget -q -O - --content-on-error ${url}`, REFUSED],
     [
@@ -39,8 +39,12 @@ describe("the task's authority is trusted by", () => {
       REFUSED,
     ],
     ["pip", `pip download -vv --no-deps -d /tmp/pip --index-url https://${HOST}/simple thing --retries 0`, "403"],
-    ["Node's https", `node -e 'require("https").get("${url}", (r) => r.pipe(process.stdout))'`, REFUSED],
-    ["Node's fetch", `node -e 'fetch("${url}").then((r) => r.text()).then(console.log)'`, REFUSED],
+    [
+      "Node's https, and its fetch",
+      // one after the other, in one process: a start of Node takes seconds under emulation
+      `node -e 'require("https").get("${url}", (r) => r.on("end", () => fetch("${url}").then((r) => r.text()).then((t) => console.log("fetched " + t))).pipe(process.stdout))'`,
+      new RegExp(`${REFUSED}[^]*fetched [^]*${REFUSED}`),
+    ],
     ["npm", `npm view thing --registry https://${HOST}/ --fetch-retries 0`, "403"],
     ["git", `git ls-remote https://${HOST}/a/b.git`, "403"],
     ["git, by an ssh address of a large host", "git ls-remote git@github.com:a/b.git", "403"],
@@ -52,7 +56,8 @@ describe("the task's authority is trusted by", () => {
   ])(
     "%s",
     async (_, script, said) => {
-      expect(await sh(script)).toContain(said);
+      if (typeof said === "string") expect(await sh(script)).toContain(said);
+      else expect(await sh(script)).toMatch(said);
     },
     90_000,
   );
