@@ -228,8 +228,10 @@ describe("a key that a task uses", () => {
   it("C01: is in the memory of the keeper and of the task's proxy, and of no other process of the machine", async () => {
     const { pids } = await machine();
     const { keeper, proxy, ...others } = pids;
-    for (const pid of [keeper, proxy])
-      for (const key of values) expect(of(await search.inProcess(pid), [key]), `${pid}`).toContain(`${key}: plain`);
+    for (const pid of [keeper, proxy]) {
+      const found = await search.inProcess(pid);
+      for (const key of values) expect(found, `${pid}`).toContain(`${key}: plain`);
+    }
     for (const [name, pid] of Object.entries(others)) expect([name, of(await search.inProcess(pid), withValue)]).toEqual([name, []]);
   });
 

@@ -1,13 +1,11 @@
-/** Hung guests, hung hypervisors, starts that make no progress, requests that cross each other, and time that jumps. */
+/** Hung guests, hung hypervisors, requests that cross each other, and time that jumps. */
 import { spawn } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Cloche } from "../../harness/index.ts";
 import {
-  componentsWith,
   eventsOnDisk,
-  failedWith,
   historyIsWhole,
   isStopped,
   keeperEnds,
@@ -98,7 +96,7 @@ describe("stop works", () => {
 });
 
 describe("a pause", () => {
-  it("while the task writes into its folder without a break and the host is busy: it goes on and answers, ten times", async () => {
+  it("while the task writes into its folder without a break and the host is busy: it goes on and answers, six times", async () => {
     await cloche.ok(["start", "t"]);
     const busy = spawn("sh", ["-c", "while :; do :; done"]);
     try {
@@ -112,7 +110,7 @@ describe("a pause", () => {
       ]);
       await writes.saw("here");
       const counted = () => Number(readFileSync(join(folder, "counter"), "utf8"));
-      for (let n = 0; n < 10; n++) {
+      for (let n = 0; n < 6; n++) {
         await until("its next files", () => counted() > 0, 20_000);
         await cloche.ok(["pause", "t"]);
         const before = readFileSync(join(folder, "counter"), "utf8");
@@ -127,34 +125,6 @@ describe("a pause", () => {
     } finally {
       busy.kill("SIGKILL");
     }
-  });
-});
-
-describe("a start that makes no progress", () => {
-  it("is given up with what it waited for; speed factor 1 makes that 20 s of silence", async () => {
-    await keeperEnds(cloche);
-    // the probe boots real machines; after that every machine's processors are never told to go
-    const path = join(cloche.directory, "qemu-hangs");
-    const { qemu } = cloche.components;
-    writeFileSync(path, `#!/bin/sh\nfor a in "$@"; do case $a in cloche-t-*) exec sleep 1000;; esac; done\nexec ${qemu} "$@"\n`, {
-      mode: 0o755,
-    });
-    const env = { CLOCHE_COMPONENTS: componentsWith(cloche, "hangs", { qemu: path }) };
-    const ended = refusedWith(await cloche.run(["start", "t"], { env }), "machine.no-progress");
-    expect(ended.stderr).toContain("the guest's kernel");
-    await failedWith(cloche, "t", "machine.no-progress");
-    await noMachineLeft(cloche);
-    // the one that hangs can be stopped while it hangs
-    const before = eventsOnDisk(cloche).at(-1)?.id ?? 0;
-    const hanging = cloche.start(["start", "t"], { env });
-    // the boot's step may be followed by the end of another one, so it is looked for in all that is new
-    await until("the step", () => eventsOnDisk(cloche).some((event) => event.id > before && event.data.step === "boot"));
-    await cloche.ok(["stop", "t"], { env });
-    refusedWith(await hanging.finished, "machine.stopped");
-    await noMachineLeft(cloche);
-    await keeperEnds(cloche);
-    await cloche.ok(["start", "t"]);
-    await cloche.ok(["stop", "t"]);
   });
 });
 
@@ -240,7 +210,7 @@ describe("time jumps (the guest slept; the host's own clock is not set by a test
     await going.saw("here");
     await cloche.ok(["pause", "t"]);
     refusedWith(await cloche.run(["exec", "t", "--", "true"]), "task.state");
-    await new Promise((resolve) => setTimeout(resolve, 6_000));
+    await new Promise((resolve) => setTimeout(resolve, 4_000));
     await cloche.ok(["resume", "t"]);
     expect(Math.abs(await offsetMs())).toBeLessThan(2_000);
     going.process.stdin.end("on\n");

@@ -95,8 +95,9 @@ export const test = base.extend<{ cloche: Cloche }>({
     const { pid } = await client.call("hello", { contract: CONTRACT_VERSION, client: "web" });
     await page.close();
     await host.close();
+    await client.call("keeper.end", {});
     client.close();
-    await expect.poll(() => alive(pid), { message: "a keeper without tasks and clients ends by itself" }).toBe(false);
+    await expect.poll(() => alive(pid), { message: "the keeper has ended", intervals: [20] }).toBe(false);
     rmSync(files, { recursive: true, force: true });
     rmSync(home, { recursive: true, force: true });
     rmSync(at.runtime, { recursive: true, force: true });
