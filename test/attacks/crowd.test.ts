@@ -63,7 +63,7 @@ it.each(WHO)(
       await going.saw("begun");
       return going;
     };
-    const first = await attack(20);
+    const first = await attack(10);
     const answered = [];
     for (let times = 0; times < 3; times++) answered.push(await works());
     const opened = Object.values(JSON.parse((await first.finished).stdout.split("\n").at(-2) ?? "") as Record<string, number>);
