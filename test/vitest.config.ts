@@ -5,7 +5,7 @@ import { defineConfig } from "vitest/config";
  * keeps one core busy, and a host of two has another. `machine-alone` does so one file at a time: what takes all of a machine, or is held
  * against the clock while it does. `long` is what `npm run test:long` adds.
  */
-const ALONE = ["test/attacks/{crowd,exhaustion,streams}.test.ts"];
+const ALONE = ["test/attacks/{crowd,exhaustion,streams}.test.ts", "test/e2e/faults/moments.test.ts"];
 
 export default defineConfig({
   test: {
