@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { type ChangeView, pathText } from "../contract/index.ts";
-import { choose, hunkList, ownChoicesAside, versionArgument } from "./commands/changes.ts";
+import { choose, hunkList, versionArgument } from "./commands/changes.ts";
 import { covers, onePlace, places } from "./paths.ts";
 import { changeLine, terminalDiff, waitingWords } from "./show-changes.ts";
 
@@ -76,41 +76,24 @@ const change = (more: Partial<ChangeView>): ChangeView => ({
   ...more,
 });
 
-describe("a directory's name applies what --all would of it, and no more", () => {
-  const waiting = [
-    change({ path: file("src"), type: "directory", kind: "new" }),
-    change({ path: file("src/ok") }),
-    change({ path: file("src/.envrc"), protected: true }),
-    change({ path: file("src/out"), type: "link", flags: ["absolute-link"] }),
-    change({ path: file("src/up"), type: "link", flags: ["escaping-link"] }),
-    change({ path: file("src/build"), type: "ignored" }),
-    change({ path: file("src/lib/.git"), type: "repository", protected: true }),
-  ];
+describe("what is chosen by a directory's name is told from what is named itself, as that applies no more than --all", () => {
+  const waiting = ["src", "src/ok", "src/.envrc", "src/lib/.git", "other"].map((path) => change({ path: file(path) }));
   const listed = [{ folder: "00000001", name: "notes", revision: 1, total: waiting.length, changes: waiting }];
-  const apply = (...typed: string[]) => {
-    const { taken, refused } = ownChoicesAside(
-      choose(
-        listed,
-        typed.map((path) => Buffer.from(path)),
-      ),
-    );
-    return { taken: taken.flatMap(({ changes }) => changes.map(({ path }) => path.text)), refused };
-  };
+  const chosen = (...typed: string[]) =>
+    choose(
+      listed,
+      typed.map((path) => Buffer.from(path)),
+    ).flatMap(({ changes, typed: named }) => changes.map((one) => `${one.path.text}${named.has(one) ? "" : " below"}`));
 
-  it.each(["src", "src/", "./src", "notes/src", "notes", "."])("%s", (typed) => {
-    const { taken, refused } = apply(typed);
-    expect(taken).toEqual(["src", "src/ok", "src/lib/.git"]);
-    expect(refused.map(({ path, code }) => [path.text, code])).toEqual([
-      ["src/.envrc", "share.protected"],
-      ["src/out", "share.link-escapes"],
-      ["src/up", "share.link-escapes"],
-      ["src/build", "share.ignored"],
-    ]);
+  it.each(["src", "src/", "./src", "notes/src"])("%s", (typed) => {
+    expect(chosen(typed)).toEqual(["src", "src/ok below", "src/.envrc below", "src/lib/.git below"]);
   });
-
-  it.each(waiting.slice(2))("$path.text, named itself, is chosen", ({ path: { text } }) => {
-    expect(apply(text)).toEqual({ taken: [text], refused: [] });
-    expect(apply("src", `notes/${text}`).taken).toContain(text);
+  it.each(["notes", "."])("the folder itself: %s", (typed) => {
+    expect(chosen(typed)).toEqual(waiting.map(({ path }) => `${path.text} below`));
+  });
+  it.each(["src/.envrc", "src/lib/.git"])("%s, named beside its directory, is chosen itself", (typed) => {
+    expect(chosen(typed)).toEqual([typed]);
+    expect(chosen("src", `notes/${typed}`)).toContain(typed);
   });
 });
 

@@ -85,28 +85,30 @@ export const changeView = z.lazy(() =>
 );
 export type ChangeView = z.infer<typeof changeView>;
 
-/** What to apply or discard. `all` leaves out what must be chosen one by one and tells each in `refused`. */
-export const chosenChanges = z.lazy(() =>
+const chosenChange = () =>
+  z.strictObject({
+    id: opaque,
+    token: opaque,
+    /** indexes of the diff's hunks, for a text file */
+    hunks: z.array(z.int().min(0).max(1_000_000)).min(1).max(5000).optional(),
+    /** for a repository whose host side moved: the new branch to apply as */
+    as: branchBytes.optional(),
+  });
+const chosenOf = <T extends z.ZodType>(change: T) =>
   z.union([
     z.strictObject({ all: z.literal(true), revision: count }),
-    z.strictObject({
-      changes: z
-        .array(
-          z.strictObject({
-            id: opaque,
-            token: opaque,
-            /** indexes of the diff's hunks, for a text file */
-            hunks: z.array(z.int().min(0).max(1_000_000)).min(1).max(5000).optional(),
-            /** for a repository whose host side moved: the new branch to apply as */
-            as: branchBytes.optional(),
-          }),
-        )
-        .min(1)
-        .max(500),
-    }),
-  ]),
-);
+    /** with a revision: what came after it is refused, though its token be of now */
+    z.strictObject({ changes: z.array(change).min(1).max(500), revision: count.optional() }),
+  ]);
+/** What to discard. */
+export const chosenChanges = z.lazy(() => chosenOf(chosenChange()));
 export type ChosenChanges = z.infer<typeof chosenChanges>;
+/**
+ * What to apply. `all` leaves out what must be chosen one by one and tells each in `refused`; so does what was chosen by the name of a
+ * directory above it (`below`).
+ */
+export const chosenToApply = z.lazy(() => chosenOf(chosenChange().extend({ below: z.literal(true).optional() })));
+export type ChosenToApply = z.infer<typeof chosenToApply>;
 
 export const refusedChange = z.lazy(() =>
   z.strictObject({

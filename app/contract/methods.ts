@@ -4,6 +4,7 @@ import {
   applyView,
   changeView,
   chosenChanges,
+  chosenToApply,
   diffSlice,
   filePath,
   folderId,
@@ -261,7 +262,7 @@ export const keeperProtocol = {
     })),
     /** Writes changes into the folder. The batch is the apply's name for `changes.undo`. */
     "changes.apply": method(() => ({
-      params: z.union([byFolder.extend({ what: chosenChanges }), moreOf]),
+      params: z.union([byFolder.extend({ what: chosenToApply }), moreOf]),
       result: z.strictObject({ ...workSlice, applied: z.array(opaque).max(500) }),
     })),
     /** Takes changes out of the layer: the task then sees the folder's own files. */

@@ -12,8 +12,10 @@
  *    `policy.test` offers the narrowest rule.
  * 6: 2026-11-26, `asks.answer` has the rule that was shown, always.
  * 7: 2026-11-26, an outgoing proxy of the user's for the connections of tasks: set, shown with a task, told in the events.
+ * 8: 2026-11-27, what is applied because a directory above it was named says so and is no more than `all` takes; chosen changes may have
+ *    the revision that was shown.
  */
-export const CONTRACT_VERSION = 7;
+export const CONTRACT_VERSION = 8;
 
 /** Version of machine-facts.json. 1: 2026-11-21, first. */
 export const FILE_VERSION = 1;

@@ -6,7 +6,7 @@
 import { z } from "zod";
 
 export const HELPER_PROTOCOL = 1;
-export const SHARE_PROTOCOL = 3;
+export const SHARE_PROTOCOL = 4;
 export const AGENT_PROTOCOL = 6;
 
 /** Longest line of any of the three protocols, newline included, in bytes. */
@@ -244,27 +244,25 @@ export const shareChange = z.lazy(() =>
   }),
 );
 
-const chosen = z.lazy(() =>
+const chosenChange = () =>
+  z.strictObject({
+    id: opaque,
+    token: opaque,
+    /** indexes of `diff`'s hunks, for a text file */
+    hunks: z.array(z.int().min(0).max(1_000_000)).min(1).max(5000).optional(),
+    /** for a repository whose host side moved: the name of a new branch */
+    as: branchName.optional(),
+  });
+const chosenOf = <T extends z.ZodType>(change: T) =>
   z.union([
     /** everything as it stood at `revision` */
     z.strictObject({ all: z.literal(true), revision: count }),
-    z.strictObject({
-      changes: z
-        .array(
-          z.strictObject({
-            id: opaque,
-            token: opaque,
-            /** indexes of `diff`'s hunks, for a text file */
-            hunks: z.array(z.int().min(0).max(1_000_000)).min(1).max(5000).optional(),
-            /** for a repository whose host side moved: the name of a new branch */
-            as: branchName.optional(),
-          }),
-        )
-        .min(1)
-        .max(500),
-    }),
-  ]),
-);
+    /** with a revision: what came after it is refused, though its token be of now */
+    z.strictObject({ changes: z.array(change).min(1).max(500), revision: count.optional() }),
+  ]);
+const chosen = z.lazy(() => chosenOf(chosenChange()));
+/** below: chosen by the name of a directory above it, and so only as far as `all` would take it over */
+const chosenToApply = z.lazy(() => chosenOf(chosenChange().extend({ below: z.literal(true).optional() })));
 /** Work that is done in slices: asked for once with what to do, then with the batch that the answer named until `remaining` is 0. */
 const more = z.strictObject({ batch: opaque });
 const slice = {
@@ -361,7 +359,7 @@ export const share = {
     })),
     /** One batch is one step of undo; its name is the apply's. */
     apply: method(() => ({
-      params: z.union([z.strictObject({ what: chosen }), more]),
+      params: z.union([z.strictObject({ what: chosenToApply }), more]),
       result: z.strictObject({ ...slice, applied: z.array(opaque).max(500) }),
     })),
     discard: method(() => ({

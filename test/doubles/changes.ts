@@ -7,6 +7,7 @@ import {
   type ApplyView,
   type ChangeView,
   type ChosenChanges,
+  type ChosenToApply,
   type DiffSlice,
   type FilePath,
   pathText,
@@ -130,7 +131,7 @@ export class ChangesDouble {
     };
   }
 
-  apply(what: ChosenChanges) {
+  apply(what: ChosenToApply) {
     const { taken, refused } = this.#choose(what, true);
     const batch = this.#take(taken);
     if (taken.length > 0) {
@@ -180,20 +181,21 @@ export class ChangesDouble {
     return `batch-${++this.#batches}`;
   }
 
-  #choose(what: ChosenChanges, applying: boolean): { taken: Held[]; refused: RefusedChange[] } {
+  #choose(what: ChosenToApply, applying: boolean): { taken: Held[]; refused: RefusedChange[] } {
     const taken: Held[] = [];
     const refused: RefusedChange[] = [];
     for (const held of this.#held) {
       const { view } = held;
       const asked = "all" in what ? undefined : what.changes.find(({ id }) => id === view.id);
       if (!("all" in what) && !asked) continue;
+      const itself = asked !== undefined && !asked.below;
       if (asked && asked.token !== view.token) refused.push(refuse(held, "share.change-moved-on", "It changed since it was shown."));
       else if (!applying) taken.push(held);
       else if (view.conflict) refused.push(refuse(held, "share.conflict", "The folder's file changed meanwhile."));
-      else if (!asked && view.protected) refused.push(refuse(held, "share.protected", "It is applied only by itself."));
-      else if (!asked && view.flags.includes("absolute-link"))
+      else if (!itself && view.protected) refused.push(refuse(held, "share.protected", "It is applied only by itself."));
+      else if (!itself && view.flags.includes("absolute-link"))
         refused.push(refuse(held, "share.link-escapes", "It leads out of the folder."));
-      else if (!asked && view.type === "ignored")
+      else if (!itself && view.type === "ignored")
         refused.push(refuse(held, "share.protected", "Ignored files are applied only by themselves."));
       else taken.push(held);
     }

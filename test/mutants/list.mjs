@@ -396,11 +396,32 @@ export const mutants = [
     edits: [
       {
         file: share("changes/apply.go"),
-        search: 'code == "" && s.leftAt(c, what.Revision) {',
-        replace: 'code == "" && s.leftAt(c, what.Revision) && false {',
+        search: 'code == "" && (what.All || what.Shown) && s.leftAt(c, what.Revision) {',
+        replace: 'code == "" && what.Shown && s.leftAt(c, what.Revision) {',
       },
     ],
     red: { folder: "./internal/changes", tests: "TestWhatWasShownAsIgnoredIsNotTakenByAllOnceTheGuestDropsItsGitignore" },
+  },
+  {
+    name: "a directory's name applies what must be chosen by itself",
+    promise: "nothing that programs of the host obey is applied unasked",
+    edits: [
+      { file: share("changes/apply.go"), search: "if what.All || chosen.Below {", replace: "if what.All {" },
+      { file: share("changes/apply.go"), search: "if err == nil && (b.all || chosen.Below) {", replace: "if err == nil && b.all {" },
+    ],
+    red: { folder: "./internal/changes", tests: "TestADirectorysNameAppliesNoMoreOfItThanAllWould" },
+  },
+  {
+    name: "what went on since the list was shown is applied, as its token is of now",
+    promise: "what is shown is what is applied",
+    edits: [
+      {
+        file: share("changes/apply.go"),
+        search: "if (what.All || what.Shown) && c.movedOn(what.Revision) {",
+        replace: "if what.All && c.movedOn(what.Revision) {",
+      },
+    ],
+    red: { folder: "./internal/changes", tests: "TestChosenChangesAreAsTheyWereInTheListThatWasShown" },
   },
   {
     name: "an apply sets a mode through another name of the file",

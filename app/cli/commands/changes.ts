@@ -31,6 +31,8 @@ interface Chosen {
   changes: ChangeView[];
   /** of those the ones that were typed themselves, and not only a directory above them */
   typed: ReadonlySet<ChangeView>;
+  /** what came after it is refused */
+  revision?: number;
 }
 
 /** Every change that waits, page by page. */
@@ -128,35 +130,7 @@ export async function apply(session: Session, args: readonly Buffer[]): Promise<
     return tell(parsed, task, "applied", await applyAll(keeper, task, revised(parsed, folders)));
   }
   const extra = oneChange(parsed, folders, paths);
-  const { taken, refused } = ownChoicesAside(choose(folders, paths));
-  const outcome = await each(keeper, task, taken, "changes.apply", extra);
-  outcome.refused.push(...refused);
-  return tell(parsed, task, "applied", outcome);
-}
-
-/** What is left of a choice without what a directory's name does not choose, and why that is left out. */
-export function ownChoicesAside(chosen: readonly Chosen[]): { taken: Chosen[]; refused: RefusedChange[] } {
-  const refused: RefusedChange[] = [];
-  const taken = chosen.map((one) => ({
-    ...one,
-    changes: one.changes.filter((change) => {
-      const why = one.typed.has(change) ? undefined : needsOwnChoice(change);
-      if (why) refused.push(why);
-      return why === undefined;
-    }),
-  }));
-  return { taken, refused };
-}
-
-/** Why a change is taken over only when it is named itself: a directory's name chooses no more of what lies in it than `--all` does. */
-function needsOwnChoice({ path, type, flags, protected: obeyed }: ChangeView): RefusedChange | undefined {
-  const because = (code: string, message: string) => ({ path, code, message });
-  if (type === "ignored") return because("share.ignored", "The folder's .gitignore names it; name it itself to apply it.");
-  if (obeyed && type !== "repository")
-    return because("share.protected", "Programs on this computer obey this file without asking; name it itself to apply it.");
-  if (flags.includes("absolute-link") || flags.includes("escaping-link"))
-    return because("share.link-escapes", "The link may lead out of the folder; name it itself to apply it.");
-  return undefined;
+  return tell(parsed, task, "applied", await each(keeper, task, revised(parsed, choose(folders, paths)), "changes.apply", extra));
 }
 
 /** Everything as it was listed; what came since, and what must be chosen one by one, is refused and told. */
@@ -179,7 +153,7 @@ export async function discard(session: Session, args: readonly Buffer[]): Promis
   const folders = await allChanges(keeper, task.id);
   const paths = parsed.rawWords.slice(1);
   if (!everything(parsed, paths, "discard")) {
-    return tell(parsed, task, "discarded", await each(keeper, task, choose(folders, paths), "changes.discard", {}));
+    return tell(parsed, task, "discarded", await each(keeper, task, revised(parsed, choose(folders, paths)), "changes.discard", {}));
   }
   const outcome: Outcome = { done: 0, refused: [] };
   for (const { folder, revision, total } of revised(parsed, folders)) {
@@ -297,9 +271,17 @@ async function each(
   extra: { hunks?: number[]; as?: string },
 ): Promise<Outcome> {
   const outcome: Outcome = { done: 0, refused: [] };
-  for (const { folder, changes: listed } of chosen) {
+  for (const { folder, changes: listed, typed, revision } of chosen) {
     for (let at = 0; at < listed.length; at += PAGE) {
-      const what = { changes: listed.slice(at, at + PAGE).map(({ id, token }) => ({ id, token, ...extra })) };
+      const what = {
+        changes: listed.slice(at, at + PAGE).map((change) => ({
+          id: change.id,
+          token: change.token,
+          ...extra,
+          ...(method === "changes.apply" && !typed.has(change) ? { below: true as const } : {}),
+        })),
+        ...(revision === undefined ? {} : { revision }),
+      };
       let slice = await keeper.call(method, { task: task.id, folder, what });
       const count = () => ("applied" in slice ? slice.applied : slice.discarded).length;
       take(outcome, count(), slice.refused);
@@ -367,16 +349,16 @@ function everything(parsed: Parsed, paths: readonly Buffer[], verb: string): boo
   if (all && paths.length > 0) throw usage("--all and paths exclude each other.");
   if (!all && paths.length === 0)
     throw usage(`\`cloche ${verb}\` needs paths or --all: cloche ${verb} TASK PATH… or cloche ${verb} TASK --all.`);
-  if (!all && parsed.values["--revision"] !== undefined) throw usage("--revision goes with --all.");
   return all;
 }
 
-/** The list as it stood at --revision, where one is given: what came since is refused. */
-function revised(parsed: Parsed, folders: readonly FolderChanges[]): readonly FolderChanges[] {
+/** What is chosen, as the list stood at --revision where one is given: what came since is refused. */
+function revised<F extends { changes: readonly ChangeView[] }>(parsed: Parsed, folders: readonly F[]): (F & { revision?: number })[] {
   const wanted = parsed.values["--revision"];
-  if (wanted === undefined) return folders;
+  if (wanted === undefined) return [...folders];
   const revision = wholeNumber(wanted, "--revision");
-  if (folders.filter(({ total }) => total > 0).length > 1) throw usage("--revision is one folder's, and changes wait in several.");
+  if (folders.filter(({ changes: some }) => some.length > 0).length > 1)
+    throw usage("--revision is one folder's, and what is chosen lies in several.");
   return folders.map((folder) => ({ ...folder, revision }));
 }
 

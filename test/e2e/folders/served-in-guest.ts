@@ -1,4 +1,6 @@
 /** Steps of guest root that serve a directory of a disk within the guest by the share server itself, and mount it beside. */
+import { SHARE_PROTOCOL } from "../../../helpers/contract/protocol.ts";
+
 export const serveInGuest = `
 import base64, queue, threading
 served = {}; asked = {}
@@ -32,7 +34,7 @@ def serve(name, cache, mode="rw"):
         assert "error" not in answer, answer
         return answer["result"]
     threading.Thread(target=listen, daemon=True).start()
-    call("hello", {"protocol": 3, "client": "test"})
+    call("hello", {"protocol": ${SHARE_PROTOCOL}, "client": "test"})
     call("serve", {"mode": mode, "root": base64.b64encode(("/" + name).encode()).decode(), "listen": path + "/s", "keepDays": 30,
         "layer": path + "/layer", "store": path + "/store", "writer": "test",
         "owner": {"uid": 1000, "gid": 1000}, "hideSecrets": False, "localFolders": False})

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -28,6 +29,8 @@ type Chosen struct {
 	Hunks []int
 	// As is the name of a new branch, for a repository.
 	As string
+	// Below: it was chosen by the name of a directory above it, and so only as far as All would take it over.
+	Below bool
 }
 
 // What says what to do: All as of Revision, or Changes.
@@ -35,6 +38,8 @@ type What struct {
 	All      bool
 	Revision uint64
 	Changes  []Chosen
+	// Shown: Changes, too, are as of Revision. What came after it is left, though its token be of now.
+	Shown bool
 }
 
 // Refusal is a change that was left as it is.
@@ -106,9 +111,9 @@ func (s *Set) open(kind, name string) (*batch, error) {
 	return b, nil
 }
 
-// choose makes a list of work of what was asked for. For all, what needs a choice of its own is refused here.
+// choose makes a list of work of what was asked for. For all, and what a directory's name chose, what needs a choice of its own is refused here.
 func (s *Set) choose(b *batch, what What, alone func(*Change) (code, message string)) error {
-	if !what.All {
+	if !what.All && !what.Shown && !slices.ContainsFunc(what.Changes, func(c Chosen) bool { return c.Below }) {
 		b.todo = what.Changes
 		return nil
 	}
@@ -116,13 +121,30 @@ func (s *Set) choose(b *batch, what What, alone func(*Change) (code, message str
 	if err != nil {
 		return err
 	}
-	for _, c := range l.changes {
-		if c.movedOn(what.Revision) {
+	take := func(c *Change, chosen Chosen) {
+		if (what.All || what.Shown) && c.movedOn(what.Revision) {
 			b.leave(c, problem.ChangeMovedOn, "It was changed after the list was shown.")
-		} else if code, message := alone(c); code != "" {
-			b.leave(c, code, message)
+			return
+		}
+		if what.All || chosen.Below {
+			if code, message := alone(c); code != "" {
+				b.leave(c, code, message)
+				return
+			}
+		}
+		b.todo = append(b.todo, chosen)
+	}
+	if what.All {
+		for _, c := range l.changes {
+			take(c, Chosen{ID: c.ID, Token: c.Token})
+		}
+		return nil
+	}
+	for _, chosen := range what.Changes {
+		if c := l.byID[chosen.ID]; c != nil {
+			take(c, chosen)
 		} else {
-			b.todo = append(b.todo, Chosen{ID: c.ID, Token: c.Token})
+			b.todo = append(b.todo, chosen) // it is told that there is none when its turn comes
 		}
 	}
 	return nil
@@ -225,7 +247,7 @@ func (s *Set) slice(b *batch, done []string, restored, remaining int) *Slice {
 func notByAll(c *Change) (code, message string) {
 	switch {
 	case c.Type == Ignored:
-		return problem.Ignored, "The folder's .gitignore names it."
+		return problem.Ignored, "The folder's .gitignore names it; choose it by itself."
 	case c.Protected && c.Type != Repository:
 		return problem.Protected, "Programs on this computer obey this file without asking; choose it by itself."
 	case c.is(AbsoluteLink) || c.is(EscapingLink):
@@ -266,7 +288,7 @@ func (s *Set) Apply(what What) (*Slice, error) {
 	b := s.begin("apply")
 	b.all = what.All
 	alone := func(c *Change) (code, message string) {
-		if code, message = notByAll(c); code == "" && s.leftAt(c, what.Revision) {
+		if code, message = notByAll(c); code == "" && (what.All || what.Shown) && s.leftAt(c, what.Revision) {
 			return problem.ChangeMovedOn, "It was one to be chosen by itself when the list was shown, or that list is not known any more; look at it again."
 		}
 		return code, message
@@ -337,7 +359,7 @@ func (s *Set) plan(b *batch, what What) error {
 	}
 	left := func(dir *Change) (code, message string) {
 		switch {
-		case what.All && (dir.movedOn(what.Revision) || s.leftAt(dir, what.Revision)):
+		case (what.All || what.Shown) && (dir.movedOn(what.Revision) || s.leftAt(dir, what.Revision)):
 			return problem.ChangeMovedOn, "The directory that it lies in was changed after the list was shown."
 		case !what.All && dir.Kind == Added:
 			return "", ""
@@ -461,7 +483,7 @@ func (s *Set) applyRun(b *batch, most int, until time.Time) ([]string, error) {
 		if err == nil && c.Token != chosen.Token {
 			err = ErrMovedOn
 		}
-		if err == nil && b.all {
+		if err == nil && (b.all || chosen.Below) {
 			if code, message := notByAll(c); code != "" { // since it was chosen
 				b.todo = b.todo[1:]
 				b.refuse(c.ID, c.Path, code, message)

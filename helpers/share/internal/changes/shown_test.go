@@ -4,9 +4,11 @@ package changes_test
 
 import (
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 
+	"cloche/share/internal/changes"
 	"cloche/share/internal/problem"
 )
 
@@ -83,5 +85,87 @@ func TestALineOfManyFilesTellsOfTheLinksAndProgramsInIt(t *testing.T) {
 	r.chmod("data.db-wal", 0o755)
 	if c := r.change("data.db"); !c.Executable {
 		t.Error("a program in a database is not told")
+	}
+}
+
+// below is what a directory's name chooses: its line is named itself, all that lies in it is not.
+func (r *rig) below(directory string) changes.What {
+	what := changes.What{}
+	for _, c := range r.list() {
+		if c.Path == directory || strings.HasPrefix(c.Path, directory+"/") {
+			what.Changes = append(what.Changes, changes.Chosen{ID: c.ID, Token: c.Token, Below: c.Path != directory})
+		}
+	}
+	return what
+}
+
+func TestADirectorysNameAppliesNoMoreOfItThanAllWould(t *testing.T) {
+	r := newRig(t)
+	r.put(".gitignore", "out\n")
+	r.open()
+	for _, dir := range []string{"src", "src/out", "src/deep"} {
+		r.mkdir(dir)
+	}
+	r.guest("src/ok", "x")
+	r.guest("src/deep/ok", "x")
+	r.guest("src/out/file", "x")
+	r.guest("src/.envrc", "x")
+	r.link("src/etc", "/etc")
+	r.link("src/up", "../../x")
+	_, done, refused := r.apply(r.below("src"))
+	want := "src/.envrc share.protected, src/etc share.link-escapes, src/out share.ignored, src/up share.link-escapes"
+	if got := strings.Join(refused, ", "); done != 4 || got != want {
+		t.Errorf("%d done, refused %s, want %s", done, got, want)
+	}
+	// control: named itself each is taken over
+	if _, done, refused = r.apply(r.chosen("src/.envrc", "src/etc", "src/out", "src/up")); done != 4 || len(refused) > 0 {
+		t.Errorf("%d done, refused %v", done, refused)
+	}
+}
+
+// What was looked at is what is applied, also where the choice is made later, of a list that has gone on.
+func TestChosenChangesAreAsTheyWereInTheListThatWasShown(t *testing.T) {
+	r := newRig(t)
+	r.put("looked", "old\n")
+	r.put("moved", "old\n")
+	r.put("out/before", "old\n")
+	r.put(".gitignore", "out/ignored\n")
+	r.open()
+	r.mkdir("made")
+	r.guest("made/plain", "shown\n")
+	r.guest("looked", "shown\n")
+	r.guest("moved", "shown\n")
+	r.guest("out/ignored", "shown as one to be chosen by itself\n")
+	r.guest("out/plain", "shown\n")
+	page, err := r.set.List("", 100)
+	must(t, err)
+	shown := func(what changes.What) changes.What {
+		what.Shown, what.Revision = true, page.Revision
+		return what
+	}
+	r.guest("looked", "went on\n")
+	r.rename("moved", "elsewhere")
+	r.guest("out/new", "came later\n")
+	r.guest("made/new", "came later\n")
+	r.guest(".gitignore", "\n")
+	_, done, refused := r.apply(shown(r.chosen("looked", "elsewhere")))
+	if want := []string{"elsewhere " + problem.ChangeMovedOn, "looked " + problem.ChangeMovedOn}; done != 0 || !reflect.DeepEqual(refused, want) {
+		t.Errorf("%d done, refused %v, want %v", done, refused, want)
+	}
+	_, done, refused = r.apply(shown(r.below("out")))
+	if want := []string{"out/ignored " + problem.ChangeMovedOn, "out/new " + problem.ChangeMovedOn}; done != 1 || !reflect.DeepEqual(refused, want) {
+		t.Errorf("%d done, refused %v, want %v", done, refused, want)
+	}
+	r.content("out/plain", "shown\n")
+	// what a new directory has is as little to be had without it as with --all
+	if _, done, refused = r.apply(shown(r.chosen("made/plain"))); done != 0 || len(refused) != 1 {
+		t.Errorf("of a directory that went on: %d done, refused %v", done, refused)
+	}
+	if done, refused := r.discard(shown(r.chosen("looked"))); done != 0 || len(refused) != 1 {
+		t.Errorf("a discard of what went on: %d done, refused %v", done, refused)
+	}
+	// control: as they are now
+	if _, done, refused := r.apply(r.chosen("looked", "elsewhere", "out/new", "made/plain")); done != 5 || len(refused) > 0 {
+		t.Errorf("%d done, refused %v", done, refused)
 	}
 }

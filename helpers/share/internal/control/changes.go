@@ -290,13 +290,14 @@ func (c *chosen) what() changes.What {
 	what := changes.What{All: c.All}
 	if c.Revision != nil {
 		what.Revision = uint64(*c.Revision)
+		what.Shown = !c.All
 	}
 	for _, one := range c.Changes {
 		as := ""
 		if one.As != nil {
 			as = string(*one.As)
 		}
-		what.Changes = append(what.Changes, changes.Chosen{ID: one.ID, Token: one.Token, Hunks: one.Hunks, As: as})
+		what.Changes = append(what.Changes, changes.Chosen{ID: one.ID, Token: one.Token, Hunks: one.Hunks, As: as, Below: one.Below != nil})
 	}
 	return what
 }
@@ -317,15 +318,15 @@ func ids(done []string) *[]string {
 }
 
 func (w *worked) apply(raw json.RawMessage) (any, error) {
-	return w.sliced(raw, w.set.Apply, w.set.ApplyMore, func(r *sliceResult, s *changes.Slice) { r.Applied = ids(s.Done) })
+	return w.sliced(raw, parseApply, w.set.Apply, w.set.ApplyMore, func(r *sliceResult, s *changes.Slice) { r.Applied = ids(s.Done) })
 }
 
 func (w *worked) discard(raw json.RawMessage) (any, error) {
-	return w.sliced(raw, w.set.Discard, w.set.DiscardMore, func(r *sliceResult, s *changes.Slice) { r.Discarded = ids(s.Done) })
+	return w.sliced(raw, parseDiscard, w.set.Discard, w.set.DiscardMore, func(r *sliceResult, s *changes.Slice) { r.Discarded = ids(s.Done) })
 }
 
-func (w *worked) sliced(raw json.RawMessage, begin func(changes.What) (*changes.Slice, error), more func(string) (*changes.Slice, error), fill func(*sliceResult, *changes.Slice)) (any, error) {
-	p, err := parseSliced(raw)
+func (w *worked) sliced(raw json.RawMessage, parse func(json.RawMessage) (sliced, error), begin func(changes.What) (*changes.Slice, error), more func(string) (*changes.Slice, error), fill func(*sliceResult, *changes.Slice)) (any, error) {
+	p, err := parse(raw)
 	if err != nil {
 		return nil, err
 	}

@@ -529,7 +529,7 @@ func TestServeSaysWhyNot(t *testing.T) {
 			t.Errorf("%s: %v", what, answer)
 		}
 	}
-	if answer := p.call("hello", map[string]any{"protocol": 4, "client": "test"}); code(answer) != "protocol.version" {
+	if answer := p.call("hello", map[string]any{"protocol": protocol + 1, "client": "test"}); code(answer) != "protocol.version" {
 		t.Errorf("hello of a newer client: %v", answer)
 	}
 	// After all that it still serves; then it is taken.
@@ -564,8 +564,8 @@ func TestAConnectionMayFollowAnother(t *testing.T) {
 	p := start(t, nil)
 	// All in one write: what follows serve must reach the serving process.
 	serve, _ := json.Marshal(f.serve("rw"))
-	_, err := fmt.Fprintf(p.in, `{"jsonrpc":"2.0","id":1,"method":"hello","params":{"protocol":3,"client":"t"}}`+"\n"+
-		`{"jsonrpc":"2.0","id":2,"method":"serve","params":%s}`+"\n"+`{"jsonrpc":"2.0","id":3,"method":"stats","params":{}}`+"\n", serve)
+	_, err := fmt.Fprintf(p.in, `{"jsonrpc":"2.0","id":1,"method":"hello","params":{"protocol":%d,"client":"t"}}`+"\n"+
+		`{"jsonrpc":"2.0","id":2,"method":"serve","params":%s}`+"\n"+`{"jsonrpc":"2.0","id":3,"method":"stats","params":{}}`+"\n", protocol, serve)
 	must(t, err)
 	seen := map[float64]bool{}
 	for range 3 {

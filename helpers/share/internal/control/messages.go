@@ -62,6 +62,7 @@ type chosenChange struct {
 	Token string     `json:"token"`
 	Hunks []int      `json:"hunks,omitempty"`
 	As    *innerPath `json:"as,omitempty"`
+	Below *bool      `json:"below,omitempty"`
 }
 
 // sliced is a request that begins work with What, or goes on with Batch.
@@ -141,27 +142,43 @@ func parseDiff(raw json.RawMessage) (diffParams, error) {
 	})
 }
 
-func parseSliced(raw json.RawMessage) (sliced, error) {
+func parseApply(raw json.RawMessage) (sliced, error) {
+	return parsed(raw, (*sliced).inBounds, "batch")
+}
+
+// parseDiscard: whichever way something was chosen, all of it is dropped.
+func parseDiscard(raw json.RawMessage) (sliced, error) {
 	return parsed(raw, func(p *sliced) bool {
-		if (p.What == nil) == (p.Batch == "") || len(p.Batch) > maxOpaque {
-			return false
+		if p.What != nil {
+			for _, one := range p.What.Changes {
+				if one.Below != nil {
+					return false
+				}
+			}
 		}
-		return p.What == nil || p.What.inBounds()
+		return p.inBounds()
 	}, "batch")
+}
+
+func (p *sliced) inBounds() bool {
+	if (p.What == nil) == (p.Batch == "") || len(p.Batch) > maxOpaque {
+		return false
+	}
+	return p.What == nil || p.What.inBounds()
 }
 
 func (c *chosen) inBounds() bool {
 	if c.All {
 		return c.Changes == nil && c.Revision != nil && *c.Revision >= 0
 	}
-	if c.Revision != nil || len(c.Changes) == 0 || len(c.Changes) > maxPage {
+	if c.Revision != nil && *c.Revision < 0 || len(c.Changes) == 0 || len(c.Changes) > maxPage {
 		return false
 	}
 	for _, one := range c.Changes {
 		if !opaque(one.ID) || !opaque(one.Token) || one.Hunks != nil && len(one.Hunks) == 0 || len(one.Hunks) > maxHunks {
 			return false
 		}
-		if one.As != nil && len(*one.As) > maxBranchName {
+		if one.As != nil && len(*one.As) > maxBranchName || one.Below != nil && !*one.Below {
 			return false
 		}
 		for _, hunk := range one.Hunks {

@@ -15,7 +15,7 @@ import (
 
 // The messages of `share` in helpers/contract/protocol.ts, with its bounds.
 
-const protocol = 3
+const protocol = 4
 
 type hello struct {
 	Protocol int    `json:"protocol"`
