@@ -171,14 +171,54 @@ describe.each(WHO)("what guest %s leaves to be applied", (who) => {
   });
 });
 
+const SWAPPER = `
+import ctypes, os, signal, sys
+os.chdir(sys.argv[1])
+libc = ctypes.CDLL(None)
+swaps, going = 0, True
+def end(*_):
+    global going
+    going = False
+signal.signal(signal.SIGTERM, end)
+print("swapping", flush=True)
+while going:
+    if sys.argv[2] == "at once":
+        libc.renameat2(-100, b"dir", -100, b"link", 2)
+    else:
+        for one, other in (("dir", "aside"), ("link", "dir"), ("dir", "link"), ("aside", "dir")): os.rename(one, other)
+    swaps += 1
+print(swaps)
+`;
+/** Runs \`work\` while the folder's \`dir\` and its \`link\` change places all the time; answers with how often they did. */
+async function whileSwapped(folder: string, how: "at once" | "one by one", work: () => Promise<void>): Promise<number> {
+  const swapper = spawn("python3", ["-u", "-c", SWAPPER, folder, how], { stdio: ["ignore", "pipe", "inherit"] });
+  let said = "";
+  swapper.stdout.on("data", (chunk) => {
+    said += chunk;
+  });
+  const ended = new Promise((resolve) => swapper.once("close", resolve));
+  try {
+    await until("the swapper", () => said.includes("swapping"));
+    await work();
+  } finally {
+    swapper.kill("SIGTERM");
+    await ended;
+  }
+  return Number(said.trim().split("\n").at(-1));
+}
+
 describe("while the folder moves under it", () => {
-  it("F19: a directory that somebody changes for a link to outside, all the time, leads no apply, undo or restore out", async () => {
-    const COUNT = 60;
-    const folder = await started("moving", "review", (place) => {
+  const COUNT = 60;
+  let folder: string;
+  beforeAll(async () => {
+    folder = await started("moving", "review", (place) => {
       mkdirSync(join(place, "dir"));
       for (let n = 0; n < COUNT; n++) writeFileSync(join(place, "dir", `canary${n}`), "inside\n");
       symlinkSync(join(outside, "dir"), join(place, "link"));
     });
+  });
+
+  it("F19: a directory that somebody changes for a link to outside, all the time, leads no apply, undo or restore out", async () => {
     for (let n = 0; n < 3; n++) writeFileSync(join(outside, "dir", `canary${n}`), "not the guest's");
     const canary = fingerprint(outside);
     await guest(
@@ -186,35 +226,14 @@ describe("while the folder moves under it", () => {
       "root",
       `for n in range(${COUNT}): open(f"dir/canary{n}", "w").write("hostile\\n"); open(f"dir/new{n}", "w").write("hostile\\n")`,
     );
-    const swap = `
-      const { renameSync } = require("node:fs");
-      process.chdir(process.argv[1]);
-      let swaps = 0;
-      process.on("SIGTERM", () => { console.log(swaps); process.exit(0); });
-      const turn = () => {
-        for (let n = 0; n < 50; n++) { renameSync("dir", "aside"); renameSync("link", "dir"); renameSync("dir", "link"); renameSync("aside", "dir"); swaps++; }
-        setImmediate(turn);
-      };
-      console.log("swapping");
-      turn();`;
-    const swapper = spawn(cloche.components.node, ["-e", swap, folder], { stdio: ["ignore", "pipe", "inherit"] });
-    let said = "";
-    swapper.stdout.on("data", (chunk) => {
-      said += chunk;
-    });
-    const ended = new Promise((resolve) => swapper.once("close", resolve));
-    try {
-      await until("the swapper", () => said.includes("swapping"));
+    const swaps = await whileSwapped(folder, "one by one", async () => {
       for (let round = 0; round < 3; round++) {
         await cloche.run(["apply", "moving", "--all"]);
         await cloche.run(["undo", "moving"]);
         await cloche.run(["restore", "moving", `dir/canary${round}`]);
       }
-    } finally {
-      swapper.kill("SIGTERM");
-      await ended;
-    }
-    expect(Number(said.trim().split("\n").at(-1)), "it swapped").toBeGreaterThan(100);
+    });
+    expect(swaps, "it swapped").toBeGreaterThan(100);
     expect(fingerprint(outside)).toEqual(canary);
     // nothing is half: each file is the user's or the task's
     const at = lstatSync(join(folder, "dir")).isSymbolicLink() ? join(folder, "link") : join(folder, "dir");
@@ -223,6 +242,43 @@ describe("while the folder moves under it", () => {
     if (!existsSync(join(folder, "dir"))) renameSync(at, join(folder, "dir"));
     await cloche.run(["apply", "moving", "--all"]);
     expect(readFileSync(join(folder, "dir", "new1"), "utf8")).toBe("hostile\n");
+  });
+
+  it("F19: `cp` into and out of such a directory writes nothing outside, and tells the guest nothing of what lies there", async () => {
+    const COUNT = 12;
+    const place = cloche.folder("copied");
+    mkdirSync(join(place, "dir"));
+    for (let n = 0; n < COUNT; n++) {
+      writeFileSync(join(place, "dir", `copy${n}`), "inside\n");
+      writeFileSync(join(outside, "dir", `copy${n}`), `not the guest's ${n}\n`);
+    }
+    symlinkSync(join(outside, "dir"), join(place, "link"));
+    const canary = fingerprint(outside);
+    const inside = async (script: string) => (await cloche.ok(["exec", "moving", "--", "sh", "-ec", script])).stdout;
+    await inside(`mkdir -p /tmp/out/dir; for n in $(seq 0 ${COUNT - 1}); do echo hostile > /tmp/out/dir/copy$n; done`);
+    const ends: string[] = [];
+    const swaps = await whileSwapped(place, "at once", async () => {
+      for (let round = 0; round < 4; round++) {
+        // into the directory itself, and into one above it that has a folder of that name
+        ends.push((await cloche.run(["cp", "moving:/tmp/out/dir/copy0", join(place, "dir")])).stderr);
+        ends.push((await cloche.run(["cp", "moving:/tmp/out/dir", place])).stderr);
+        ends.push((await cloche.run(["cp", place, `moving:/tmp/in${round}`])).stderr);
+        ends.push((await cloche.run(["cp", join(place, "dir"), `moving:/tmp/in-dir${round}`])).stderr);
+      }
+    });
+    expect(swaps, "it swapped").toBeGreaterThan(100);
+    expect(fingerprint(outside)).toEqual(canary);
+    expect(await inside('cat /tmp/in*/*/* /tmp/in-dir*/* 2>/dev/null | grep -c "not the guest\'s" || true')).toBe("0\n");
+    for (const said of ends) expect(said).toMatch(/ copied|\[copy\.failed\]/);
+    // control: with nobody in between it is copied both ways
+    if (lstatSync(join(place, "dir")).isSymbolicLink()) {
+      rmSync(join(place, "dir"));
+      renameSync(join(place, "link"), join(place, "dir"));
+    }
+    await cloche.ok(["cp", "moving:/tmp/out/dir", place]);
+    expect(readFileSync(join(place, "dir", "copy3"), "utf8")).toBe("hostile\n");
+    await cloche.ok(["cp", join(place, "dir"), "moving:/tmp/back"]);
+    expect(await inside("cat /tmp/back/copy*")).toBe("hostile\n".repeat(COUNT));
   });
 
   it("L05: its server is killed again and again: each time it is served anew with one event, and nothing that was written is lost", async () => {

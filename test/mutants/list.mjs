@@ -424,6 +424,18 @@ export const mutants = [
     red: { folder: "./internal/changes", tests: "TestChosenChangesAreAsTheyWereInTheListThatWasShown" },
   },
   {
+    name: "cp follows a link in the place of a folder",
+    promise: "no byte outside of the folder",
+    edits: [
+      {
+        file: "app/cli/held-folder.ts",
+        search: 'O_DIRECTORY | (link === "no link" ? O_NOFOLLOW : 0)',
+        replace: "O_DIRECTORY",
+      },
+    ],
+    red: { file: "app/cli/held-folder.test.ts", tests: "no link in it is a folder" },
+  },
+  {
     name: "an apply sets a mode through another name of the file",
     promise: "nothing outside of the folder is changed",
     edits: [

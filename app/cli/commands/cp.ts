@@ -1,15 +1,16 @@
 /**
  * `cloche cp`: files and folders into and out of a task, over sftp. The guest's sftp server is hostile: a name that it gives may be
- * anything, so only plain names are made on the host, below the place that was asked for, and no link of the guest's is followed.
+ * anything, so only plain names are made on the host, below the place that was asked for, and no link of the guest's is followed. Others
+ * may change the place meanwhile, a task that has it in `rw` among them: once it is found, nothing is reached but what lies in it.
  */
 import { randomBytes } from "node:crypto";
-import { constants } from "node:fs";
-import { type FileHandle, lstat, mkdir, open, readdir, rename, rm } from "node:fs/promises";
-import { basename, dirname, join } from "node:path";
+import { type FileHandle, lstat } from "node:fs/promises";
+import { basename, dirname } from "node:path";
 import type { SFTPWrapper, Stats } from "ssh2";
 import { ProblemError } from "../../contract/index.ts";
 import { parse, usage } from "../args.ts";
 import { connectGuest } from "../guest-ssh.ts";
+import { HeldFolder } from "../held-folder.ts";
 import { note, type Session } from "../session.ts";
 
 const CHUNK_BYTES = 32_768;
@@ -91,25 +92,34 @@ async function guestKind(sftp: SFTPWrapper, path: string): Promise<"folder" | "f
 async function copyIn(sftp: SFTPWrapper, from: string, to: string): Promise<Counts> {
   const counts: Counts = { files: 0, bytes: 0, skipped: 0 };
   const target = (await guestKind(sftp, to)) === "folder" ? `${to.replace(/\/+$/, "")}/${basename(from)}` : to;
-  const one = async (source: string, path: string): Promise<void> => {
-    const found = await lstat(source);
+  const one = async (folder: HeldFolder, name: string, path: string): Promise<void> => {
+    const found = await folder.look(name);
     if (found.isDirectory()) {
       if ((await guestKind(sftp, path)) !== "folder") {
         await new Promise<void>((resolve, reject) =>
           sftp.mkdir(path, { mode: found.mode & 0o777 }, (error) => (error ? reject(error) : resolve())),
         );
       }
-      for (const name of await readdir(source)) await one(join(source, name), `${path}/${name}`);
+      await using inner = await folder.folder(name, "there");
+      for (const entry of await inner.names()) await one(inner, entry, `${path}/${entry}`);
     } else if (found.isFile()) {
-      await new Promise<void>((resolve, reject) =>
-        sftp.fastPut(source, path, { mode: found.mode & 0o777 }, (error) => (error ? reject(error) : resolve())),
-      );
+      const { handle, path: source } = await folder.file(name);
+      try {
+        await new Promise<void>((resolve, reject) =>
+          sftp.fastPut(source, path, { mode: found.mode & 0o777 }, (error) => (error ? reject(error) : resolve())),
+        );
+        counts.bytes += (await handle.stat()).size;
+      } finally {
+        await handle.close();
+      }
       counts.files++;
-      counts.bytes += found.size;
     } else counts.skipped++;
   };
   try {
-    await one(from, target);
+    // with a slash at its end a link is what it leads to
+    const [place, name] = from.endsWith("/") ? [from, "."] : [dirname(from), basename(from)];
+    await using above = await HeldFolder.open(place, "or link");
+    await one(above, name, target);
   } catch (error) {
     throw failed(
       `${JSON.stringify(from)} was not copied whole into the task.`,
@@ -128,22 +138,21 @@ async function copyOut(sftp: SFTPWrapper, from: string, to: string): Promise<Cou
   if (existing?.isSymbolicLink()) {
     throw failed(`${JSON.stringify(to)} is a link, so nothing was copied.`, "a link", "Give the place that it leads to.");
   }
-  const target = existing?.isDirectory() ? join(to, basename(from)) : to;
-  const one = async (source: string, path: string, depth: number): Promise<void> => {
+  const one = async (source: string, folder: HeldFolder, name: string, depth: number): Promise<void> => {
     if (++entries > MAX_ENTRIES || depth > MAX_DEPTH) throw new Error("the folder is too large or too deep");
     const found = await stat(sftp, source);
     if (found.isDirectory()) {
-      const there = await lstat(path).catch(() => undefined);
-      if (there && !there.isDirectory()) throw new Error(`${path} is there and is no folder`);
-      if (!there) await mkdir(path, { mode: 0o755 });
-      for (const name of await guestNames(sftp, source)) await one(`${source}/${name}`, join(path, name), depth + 1);
+      await using inner = await folder.folder(name, "made");
+      for (const entry of await guestNames(sftp, source)) await one(`${source}/${entry}`, inner, entry, depth + 1);
     } else if (found.isFile()) {
-      counts.bytes += await receive(sftp, source, path, found.mode & 0o777);
+      counts.bytes += await receive(sftp, source, folder, name, found.mode & 0o777);
       counts.files++;
     } else counts.skipped++;
   };
   try {
-    await one(from, target, 0);
+    const into = existing?.isDirectory() ?? false;
+    await using folder = into ? await HeldFolder.open(to, "no link") : await HeldFolder.open(dirname(to), "or link");
+    await one(from, folder, basename(into ? from : to), 0);
   } catch (error) {
     throw failed(
       `${JSON.stringify(from)} was not copied whole out of the task.`,
@@ -166,13 +175,13 @@ async function guestNames(sftp: SFTPWrapper, path: string): Promise<string[]> {
 }
 
 /** Receives beside the target and renames: a copy that breaks leaves what was there. A link at the target is replaced, not followed. */
-async function receive(sftp: SFTPWrapper, source: string, path: string, mode: number): Promise<number> {
-  const partial = join(dirname(path), `.cloche-${randomBytes(8).toString("hex")}`); // a name that nobody else's file has
+async function receive(sftp: SFTPWrapper, source: string, folder: HeldFolder, name: string, mode: number): Promise<number> {
+  const partial = `.cloche-${randomBytes(8).toString("hex")}`; // a name that nobody else's file has
   let file: FileHandle | undefined;
   let made = false;
   let bytes = 0;
   try {
-    file = await open(partial, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, mode & 0o755);
+    file = await folder.create(partial, mode & 0o755);
     made = true;
     const stream = sftp.createReadStream(source, { highWaterMark: CHUNK_BYTES });
     for await (const chunk of stream as AsyncIterable<Buffer>) {
@@ -182,11 +191,11 @@ async function receive(sftp: SFTPWrapper, source: string, path: string, mode: nu
     await file.sync();
     await file.close();
     file = undefined;
-    await rename(partial, path);
+    await folder.rename(partial, name);
     return bytes;
   } catch (error) {
     await file?.close();
-    if (made) await rm(partial, { force: true });
+    if (made) await folder.remove(partial);
     throw error;
   }
 }
