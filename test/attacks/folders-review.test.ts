@@ -4,6 +4,7 @@
  * is under way while somebody else moves the folder's directories about, or kills its server, reaches nothing outside and loses nothing.
  */
 import { execFileSync, spawn } from "node:child_process";
+import { createHash } from "node:crypto";
 import {
   existsSync,
   lstatSync,
@@ -19,7 +20,7 @@ import {
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { ChangeView } from "../../app/contract/index.ts";
-import { pidOf, until } from "../e2e/faults/support.ts";
+import { pidOf, refusedWith, running, until } from "../e2e/faults/support.ts";
 import { Cloche } from "../harness/index.ts";
 import { fingerprint, inGuest, WHO, type Who } from "./folders-support.ts";
 
@@ -280,6 +281,126 @@ describe("while the folder moves under it", () => {
     await cloche.ok(["cp", join(place, "dir"), "moving:/tmp/back"]);
     expect(await inside("cat /tmp/back/copy*")).toBe("hostile\n".repeat(COUNT));
   });
+
+  it("L05: its server is killed in the middle of an apply and of an undo: each ends with one error, each file is whole, and the next one finishes", async () => {
+    const folder = cloche.folder("torn");
+    const number = (n: number) => String(n).padStart(3, "0");
+    const names = (letter: string, count: number) => Array.from({ length: count }, (_, n) => letter + number(n));
+    const [deleted, modified, made] = [names("d", 20), names("f", 100), names("n", 40)];
+    const old = (name: string) => `the user's ${name}\n`.repeat(200);
+    const fresh = (name: string) => `the task's ${name}\n`.repeat(300);
+    for (const name of [...deleted, ...modified]) writeFileSync(join(folder, name), old(name), { mode: 0o640 });
+    const state = () =>
+      readdirSync(folder)
+        .sort()
+        .map((name) => {
+          const { mode, mtimeNs } = lstatSync(join(folder, name), { bigint: true });
+          return `${name} ${mode.toString(8)} ${mtimeNs} ${readFileSync(join(folder, name), "latin1").slice(0, 20)}`;
+        });
+    const asPicked = state();
+    await cloche.ok(["folder", "rm", "moving", "moving", "--discard"]);
+    const others = running(cloche, "cloche-share");
+    await cloche.ok(["folder", "add", "moving", folder]);
+    await inGuest<unknown>(
+      cloche,
+      "moving",
+      "user",
+      `import os\nos.chdir("/home/you/torn")\nfor n in range(20): os.unlink(f"d{n:03}")
+for letter, count in (("f", 100), ("n", 40)):
+  for n in range(count): open(f"{letter}{n:03}", "w").write(f"the task's {letter}{n:03}\\n" * 300)
+print("true")`,
+    );
+    /** Which changes are in the folder; throws where a file is neither as before nor as after. */
+    const applied = () => {
+      const is = (name: string) => (existsSync(join(folder, name)) ? readFileSync(join(folder, name), "utf8") : undefined);
+      for (const name of modified) expect([old(name), fresh(name)]).toContain(is(name));
+      for (const name of deleted) expect([old(name), undefined]).toContain(is(name));
+      for (const name of made) expect([fresh(name), undefined]).toContain(is(name));
+      return [
+        ...modified.filter((name) => is(name) === fresh(name)),
+        ...deleted.filter((name) => is(name) === undefined),
+        ...made.filter((name) => is(name) === fresh(name)),
+      ];
+    };
+    const hidden = () => readdirSync(folder).filter((name) => name.startsWith("."));
+    const all = deleted.length + modified.length + made.length;
+    const restarts = async () =>
+      (await cloche.events("moving")).filter(({ kind, data }) => kind === "folder.restarted" && data.name === "torn").length;
+    /** Kills the process that works on the folder at the very moment at which the folder shows how far it is. */
+    const killedAt = async (args: string[], reached: () => boolean) => {
+      await cloche.ok(["history", "moving", "f000"]); // for which one is started where no machine has it
+      const [server, ...more] = running(cloche, "cloche-share").filter((line) => !others.includes(line) && line.includes("stage-serve"));
+      expect(more).toEqual([]);
+      const going = cloche.start(args);
+      going.process.stdin.end();
+      const end = performance.now() + 60_000;
+      // in a loop of its own, as ten milliseconds would be many files
+      while (!reached()) if (performance.now() > end) throw new Error(`waited in vain in ${args.join(" ")}`);
+      process.kill(Number.parseInt(server ?? "", 10), "SIGKILL");
+      refusedWith(await going.finished, "share.server");
+    };
+    const isFresh = (name: string) => () => (lstatSync(join(folder, name), { throwIfNoEntry: false })?.size ?? 0) === fresh(name).length;
+    const isOld = (name: string) => () => (lstatSync(join(folder, name), { throwIfNoEntry: false })?.size ?? 0) === old(name).length;
+    /** What the product says of the folder is what is there. */
+    const consistent = async () => {
+      // the first to ask has a new process take back what was half done
+      const { folders } = await cloche.json<{ folders: { name: string; changes: ChangeView[] }[] }>(["changes", "moving"]);
+      const listed = folders.find(({ name }) => name === "torn")?.changes.map(({ path }) => path.text) ?? [];
+      expect(hidden()).toEqual([]);
+      const there = applied();
+      expect(listed.filter((name) => there.includes(name))).toEqual([]);
+      expect(listed.length + there.length).toBe(all);
+      return there.length;
+    };
+    const takeBack = async () => {
+      let last = await cloche.run(["undo", "moving"]);
+      for (let n = 0; n < 10 && last.status === 0; n++) last = await cloche.run(["undo", "moving"]);
+      refusedWith(last, "share.not-undoable");
+    };
+    const reached: number[] = [];
+    const rounds = async (of: { apply: (() => boolean)[]; undo: (() => boolean)[] }, settled: () => Promise<void>) => {
+      for (const moment of of.apply) {
+        await killedAt(["apply", "moving", "--all"], moment);
+        await settled();
+        reached.push(await consistent());
+      }
+      await takeBack();
+      expect(state()).toEqual(asPicked);
+      expect(await consistent()).toBe(0);
+      await cloche.ok(["apply", "moving", "--all"]);
+      expect(await consistent()).toBe(all);
+      for (const moment of of.undo) {
+        await killedAt(["undo", "moving"], moment);
+        await settled();
+        reached.push(await consistent());
+      }
+      await takeBack();
+      expect(state()).toEqual(asPicked);
+    };
+    // while the guest has it: served anew with one event each
+    let deaths = await restarts();
+    await rounds({ apply: [() => hidden().length > 0, isFresh("f099")], undo: [isOld("f050")] }, async () => {
+      deaths++;
+      await until("its being served again", async () => (await restarts()) >= deaths);
+      expect(await restarts()).toBe(deaths);
+    });
+    await cloche.ok(["apply", "moving", "--all"]);
+    const seen = await cloche.ok(["exec", "moving", "--", "sh", "-c", "cd ~/torn && cat [fn]* | sha256sum && ls | wc -l"]);
+    const sum = createHash("sha256")
+      .update([...modified, ...made].map(fresh).join(""))
+      .digest("hex");
+    expect(seen.stdout).toBe(`${sum}  -\n${modified.length + made.length}\n`);
+    await cloche.ok(["undo", "moving"]);
+    // and while no machine runs
+    await cloche.ok(["stop", "moving"]);
+    await rounds({ apply: [isFresh("f060")], undo: [() => hidden().length > 0, isOld("f020")] }, async () => {});
+    expect(
+      reached.some((count) => count > 0 && count < all),
+      "a kill came in the middle",
+    ).toBe(true);
+    await cloche.ok(["apply", "moving", "--all"]);
+    expect(applied()).toHaveLength(all);
+  }, 300_000);
 
   it("L05: its server is killed again and again: each time it is served anew with one event, and nothing that was written is lost", async () => {
     // then the only share server is its own

@@ -34,7 +34,7 @@ export interface FolderOptions {
   readonly events: FolderEvents;
 }
 
-/** A count of changes, and what the layer's files were when it was made: a count of another layer is none. */
+/** A count of changes, and what layer and journal were when it was made: a count of others is none. */
 export interface Counted {
   readonly changes: number;
   readonly stamp: string;
@@ -43,6 +43,8 @@ export interface Counted {
 export class Folder {
   readonly #options: FolderOptions;
   readonly #layer: string;
+  /** whose logs in the folder's store are this task's */
+  readonly #writer: string;
   #spec: FolderSpec;
   #serving: ShareServer | undefined;
   #worker: ShareServer | undefined;
@@ -64,6 +66,7 @@ export class Folder {
     this.#options = options;
     this.#spec = options.spec;
     this.#layer = join(options.paths.task(options.task).layers, options.spec.id);
+    this.#writer = `${options.task}-${options.spec.id}`;
     this.#versionLimit = FolderStore.limitOf(options.paths, options.spec);
   }
 
@@ -232,14 +235,14 @@ export class Folder {
   }
 
   #kept(): Kept {
-    const { paths, task } = this.#options;
+    const { paths } = this.#options;
     mkdirSync(this.#layer, { recursive: true, mode: 0o700 });
     const store = FolderStore.open(paths, this.#spec);
     const limit = store.versionLimitBytes;
     return {
       layer: this.#layer,
       store: store.directory,
-      writer: `${task}-${this.#spec.id}`,
+      writer: this.#writer,
       ...(limit === undefined ? {} : { versionLimitBytes: limit }),
     };
   }
@@ -274,11 +277,15 @@ export class Folder {
     if (this.#counted) this.#counted = { ...this.#counted, stamp: this.#stamp() };
   }
 
-  /** What the layer's files are: another layer has another one. */
+  /**
+   * What the layer's files and the journal of applies and undos are: another layer has another one. An undo that its process did not live
+   * to end has written to the journal alone, and whoever opens it next takes that back.
+   */
   #stamp(): string {
-    return ["layer.log", "layer.snapshot"]
+    const journal = join(this.#options.paths.folder(this.key).directory, "applies", `${this.#writer}.log`);
+    return [join(this.#layer, "layer.log"), join(this.#layer, "layer.snapshot"), journal]
       .map((file) => {
-        const found = statSync(join(this.#layer, file), { bigint: true, throwIfNoEntry: false });
+        const found = statSync(file, { bigint: true, throwIfNoEntry: false });
         return found ? `${found.ino}.${found.size}.${found.mtimeNs}` : "";
       })
       .join(",");

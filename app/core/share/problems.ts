@@ -172,6 +172,15 @@ export function shareProblem(error: unknown, name: string): ProblemError {
   });
 }
 
+/** A share server is gone before it answered: what it was at is done in part, and whole file by file. */
+export const endedMeanwhile = (error: Error, name: string) =>
+  new ProblemError({
+    code: "share.server",
+    message: `The share server of the folder ${JSON.stringify(name)} ended before it had answered. What it was to do may be done in part; each file is whole, as it was before or as it was to be.`,
+    evidence: error.message.slice(0, 16_384),
+    next: ["See what still waits with `cloche changes TASK`, then ask for it again.", "Look at the task's host.log."],
+  });
+
 export const folderUnknown = (task: string, ref: string) =>
   new ProblemError({
     code: "share.unknown",

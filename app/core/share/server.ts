@@ -5,9 +5,9 @@
 import { rm } from "node:fs/promises";
 import type { z } from "zod";
 import { type FolderIdentity, type ServeParams, SHARE_PROTOCOL, share } from "../../../helpers/contract/protocol.ts";
-import { ProblemError } from "../../contract/index.ts";
+import { ProblemError, RpcClosed } from "../../contract/index.ts";
 import { Program } from "../process/index.ts";
-import { shareProblem } from "./problems.ts";
+import { endedMeanwhile, shareProblem } from "./problems.ts";
 
 const END_GRACE_MS = 1_000;
 /** versions are kept for that long, or until their room is needed */
@@ -100,7 +100,7 @@ export class ShareServer {
     try {
       return await this.#program.peer.call(method, params);
     } catch (error) {
-      throw shareProblem(error, this.#name);
+      throw error instanceof RpcClosed ? endedMeanwhile(error, this.#name) : shareProblem(error, this.#name);
     }
   }
 
