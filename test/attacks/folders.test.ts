@@ -4,18 +4,33 @@
  * what lies outside of the folder is the same to the nanosecond.
  */
 import { execFileSync } from "node:child_process";
-import { chmodSync, lstatSync, mkdirSync, readdirSync, readFileSync, statfsSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statfsSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer, type Server } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { until } from "../e2e/faults/support.ts";
+import { running, until } from "../e2e/faults/support.ts";
 import { Cloche } from "../harness/index.ts";
 import { allRefused, fingerprint, inGuest, type Outcome, probe, sharePorts, WHO } from "./folders-support.ts";
 
 const cloche = new Cloche();
 const work = cloche.folder("work");
 const look = cloche.folder("look");
+// as `work` in all, but that its changes wait
+const asked = cloche.folder("asked");
 const outside = cloche.folder("outside");
+/** the other names, outside of the folders, of files that are in them */
+const joined = cloche.folder("joined");
 const CANARY = "what the guest must not read";
 const folders = probe("folders.py");
 const hostRoot = process.getuid?.() === 0;
@@ -24,55 +39,68 @@ const hooks = join(cloche.folder("project"), ".git", "hooks");
 // on a disk of its own, whose root is never given
 const smallDisk = cloche.folder("small-disk");
 const small = join(smallDisk, "small");
-let listening: Server;
-let mounted = false;
+const listening: Server[] = [];
+let mounted: string[] = [];
 let before: string[];
 let readOnlyBefore: string[];
+let askedBefore: string[];
 
 const sameOutside = () => expect(fingerprint(outside)).toEqual(before);
 const sameReadOnly = () => expect(fingerprint(look)).toEqual(readOnlyBefore);
+const sameAsked = () => expect(fingerprint(asked)).toEqual(askedBefore);
+
+function prepare(folder: string, mode: string): void {
+  writeFileSync(join(folder, `marker-${mode}`), "");
+  writeFileSync(join(folder, "inside"), "inside");
+  mkdirSync(join(folder, "dir"));
+  writeFileSync(join(folder, "dir", "inside"), "inside");
+  symlinkSync(join(outside, "canary"), join(folder, "absolute"));
+  symlinkSync("../outside/canary", join(folder, "relative"));
+  symlinkSync("absolute", join(folder, "chained"));
+  symlinkSync("dir/../../outside/canary", join(folder, "by-parent"));
+  symlinkSync(outside, join(folder, "directory"));
+  symlinkSync("/proc/self/root", join(folder, "proc"));
+  for (const who of WHO) {
+    writeFileSync(join(joined, `${mode}-${who}`), CANARY);
+    linkSync(join(joined, `${mode}-${who}`), join(folder, `joined-${who}`));
+  }
+  // F23: what lies in a folder and is no file
+  execFileSync("mkfifo", [join(folder, "pipe")]);
+  listening.push(createServer().listen(join(folder, "socket")));
+  mkdirSync(join(folder, "mounted"));
+  if (!hostRoot) return;
+  execFileSync("mknod", [join(folder, "device"), "c", "1", "5"]); // reading it would never end
+  execFileSync("mount", ["-t", "tmpfs", "tmpfs", join(folder, "mounted")]);
+  mounted = [...mounted, join(folder, "mounted")];
+  writeFileSync(join(folder, "mounted", "secret"), CANARY);
+  chmodSync(join(folder, "device"), 0o666);
+}
 
 beforeAll(async () => {
   writeFileSync(join(outside, "canary"), CANARY);
   mkdirSync(join(outside, "dir"));
-  writeFileSync(join(work, "marker-rw"), "");
-  writeFileSync(join(work, "inside"), "inside");
-  mkdirSync(join(work, "dir"));
-  writeFileSync(join(work, "dir", "inside"), "inside");
-  symlinkSync(join(outside, "canary"), join(work, "absolute"));
-  symlinkSync("../outside/canary", join(work, "relative"));
-  symlinkSync("absolute", join(work, "chained"));
-  symlinkSync("dir/../../outside/canary", join(work, "by-parent"));
-  symlinkSync(outside, join(work, "directory"));
-  symlinkSync("/proc/self/root", join(work, "proc"));
-  // F23: what lies in a folder and is no file
-  execFileSync("mkfifo", [join(work, "pipe")]);
-  listening = createServer().listen(join(work, "socket"));
-  mkdirSync(join(work, "mounted"));
-  if (hostRoot) {
-    execFileSync("mknod", [join(work, "device"), "c", "1", "5"]); // reading it would never end
-    execFileSync("mount", ["-t", "tmpfs", "tmpfs", join(work, "mounted")]);
-    mounted = true;
-    writeFileSync(join(work, "mounted", "secret"), CANARY);
-    chmodSync(join(work, "device"), 0o666);
-  } else {
-    process.stderr.write("IGNORED: a device and a mount in the folder (F23) need a host test run as root\n");
-  }
+  for (const [folder, mode] of [
+    [work, "rw"],
+    [asked, "review"],
+  ] as const)
+    prepare(folder, mode);
+  if (!hostRoot) process.stderr.write("IGNORED: a device and a mount in the folder (F23) need a host test run as root\n");
   writeFileSync(join(look, "marker-ro"), "");
   writeFileSync(join(look, "kept"), "kept by the host");
   before = fingerprint(outside);
   readOnlyBefore = fingerprint(look);
+  askedBefore = fingerprint(asked);
   mkdirSync(hooks, { recursive: true });
   if (hostRoot) execFileSync("mount", ["-t", "tmpfs", "-o", "size=64m,mode=0777", "tmpfs", smallDisk]);
   mkdirSync(small);
   chmodSync(small, 0o777);
-  const shares = [`${work}:rw`, `${look}:ro`, `${hooks}:rw`, `${small}:rw`].flatMap((share) => ["--share", share]);
+  const shares = [`${work}:rw`, `${look}:ro`, `${hooks}:rw`, `${small}:rw`, `${asked}:review`].flatMap((share) => ["--share", share]);
   await cloche.ok(["new", "hostile", ...shares]);
   await cloche.ok(["start", "hostile"]);
 });
 afterAll(async () => {
-  listening?.close();
-  if (mounted) execFileSync("umount", [join(work, "mounted")]);
+  for (const server of listening) server.close();
+  for (const place of mounted) execFileSync("umount", [place]);
   if (hostRoot) execFileSync("umount", ["-l", smallDisk]);
   await cloche.end();
 });
@@ -101,6 +129,39 @@ describe.each(WHO)("as guest %s, through the guest's kernel", (who) => {
     for (const name of ["swap", "swap-dir", "swap-link"]) execFileSync("rm", ["-rf", join(work, name)]);
   });
 
+  it.each([
+    ["rw", work, "work"],
+    ["review", asked, "asked"],
+  ])(
+    "F05: in %s nothing from outside of the folder gets a name in it; what has one outside stays as it is, whatever is done by another name",
+    async (mode, folder, name) => {
+      const other = join(joined, `${mode}-${who}`);
+      const { ino } = statSync(other);
+      const read = readdirSync(folder);
+      const done = await inGuest<Record<string, Record<string, Outcome>>>(cloche, "hostile", who, folders, "hard_link", name);
+      expect(Object.keys(done.outside ?? {})).toHaveLength(who === "root" ? 14 : 12);
+      allRefused(done.outside, "EXDEV", "EPERM", "ENOENT", "EROFS");
+      const { link, copy, "further name": further, ...acts } = done.inside ?? {};
+      expect(acts).toEqual({ write: "ok", chmod: "ok", xattr: "ok", truncate: "ok" });
+      // control: a hard link within the folder is one in `rw`, and none in `review`, where programs copy instead
+      expect([link, further, copy]).toEqual(mode === "rw" ? ["ok", "ok", "ok"] : ["EPERM", "EPERM", "ok"]);
+      const tag = `hard-${who === "root" ? 0 : 1000}`;
+      const now = readdirSync(folder).filter((entry) => !read.includes(entry));
+      if (mode === "rw") {
+        expect(now.sort()).toEqual([`${tag}-again`, `${tag}-copy`, `${tag}-inside`]);
+        expect(statSync(join(folder, `${tag}-inside`)).ino).toBe(statSync(join(folder, "inside")).ino);
+      } else {
+        expect(now).toEqual([]);
+        sameAsked();
+      }
+      const found = statSync(other);
+      expect([found.ino, readFileSync(other, "utf8"), (found.mode & 0o777).toString(8)]).toEqual([ino, CANARY, "644"]);
+      expect(execFileSync("python3", ["-c", "import os, sys; print(os.listxattr(sys.argv[1]))", other], { encoding: "utf8" })).toBe("[]\n");
+      sameOutside();
+      sameReadOnly();
+    },
+  );
+
   it("F12: no device, FIFO, socket, set-id bit, foreign owner or capability comes to the host", async () => {
     const done = await inGuest<Record<string, Outcome>>(cloche, "hostile", who, folders, "kinds");
     const { file, owner, "set-id": setId, ...refused } = done;
@@ -127,7 +188,7 @@ describe.each(WHO)("as guest %s, through the guest's kernel", (who) => {
     expect(done.virtio.length, "the list is one of devices").toBeGreaterThan(1);
     for (const kind of [P9, FS, NET]) expect(done.virtio).not.toContain(kind);
     expect(done.tags).toEqual([]);
-    expect(done.mounts).toEqual(["/home/you/hooks", "/home/you/look", "/home/you/small", "/home/you/work"]);
+    expect(done.mounts).toEqual(["/home/you/asked", "/home/you/hooks", "/home/you/look", "/home/you/small", "/home/you/work"]);
     expect(done.work).toEqual(expect.arrayContaining(["marker-rw", "inside"]));
     expect(done.work).not.toContain("canary");
   });
@@ -215,81 +276,155 @@ print("true")`;
 // The last: it takes the folders off the guest.
 describe("as guest root in the kernel's place, speaking 9P itself", () => {
   type Rows = Record<string, Outcome>;
-  let done: Record<string, Rows>;
-  const links = () => ({ ...done["links of the host"], ...done["links of the guest"] }) as unknown as Record<string, Rows>;
+  let done: Record<"rw" | "review", Record<string, Rows>> & { "read only": Rows };
+  let servers: string[];
+  const restarts = async () => (await cloche.events("hostile")).filter(({ kind }) => kind === "folder.restarted").length;
+  let restartsBefore: number;
   beforeAll(async () => {
+    servers = running(cloche, "cloche-share");
+    restartsBefore = await restarts();
     const program = `${probe("ninep.py")}\nOUTSIDE = sys.argv.pop(1)\n${probe("hostile-kernel.py")}`;
     done = await inGuest<typeof done>(cloche, "hostile", "root", program, outside, ...sharePorts(cloche));
   });
 
-  it("control: the same client reads and writes where it may, before and after", () => {
-    expect(done.control).toEqual({ read: ["ok", "inside"], write: ["ok", 7], "still lists": true });
-    expect(readFileSync(join(work, "written"), "utf8")).toBe("by hand");
-    for (const name of ["absolute", "mine-absolute"]) expect(links()[name]?.text).toEqual(["ok", join(outside, "canary")]);
-  });
+  describe.each([
+    ["rw", work],
+    ["review", asked],
+  ] as const)("a folder shared %s", (mode, folder) => {
+    const links = () => ({ ...done[mode]["links of the host"], ...done[mode]["links of the guest"] }) as unknown as Record<string, Rows>;
 
-  it("F01, F02, F04: a link is text and nothing else: not opened, written, truncated, walked or built upon", () => {
-    expect(Object.keys(links())).toHaveLength(9);
-    for (const [name, { text, ...rest }] of Object.entries(links())) {
-      expect(text, name).toEqual(["ok", expect.any(String)]);
-      allRefused(rest, "ELOOP", "ENOTDIR", "ENOENT", "ENOTSUP", "EINVAL", "EACCES", "EPERM", "ENODATA");
-    }
-    sameOutside();
-  });
-
-  it("F06: `..` ends at the folder, and what is no name of one component is refused", () => {
-    expect(done.up).toEqual({
-      "..": ["ok", true],
-      "../../..": ["ok", true],
-      "dir/../..": ["ok", true],
-      "dir/../../outside": "ENOENT",
-      "../outside/canary": "ENOENT",
+    it("control: the same client reads and writes where it may, before and after", () => {
+      expect(done[mode].control).toEqual({
+        read: ["ok", "inside"],
+        write: ["ok", 7],
+        "read again": ["ok", "by hand"],
+        "still lists": true,
+      });
+      if (mode === "rw") expect(readFileSync(join(folder, "written"), "utf8")).toBe("by hand");
+      for (const name of ["absolute", "mine-absolute"]) expect(links()[name]?.text).toEqual(["ok", join(outside, "canary")]);
     });
-    allRefused(
-      Object.fromEntries(Object.entries(done["not a name"] ?? {}).map(([name, outcomes]) => [name, { ...(outcomes as object) }])),
-      "EINVAL",
-      "ENAMETOOLONG",
-      "ENOENT",
-    );
-    // What only another system takes for a path is a name like any other here, and lies where it was made.
-    expect(new Set(Object.values(done.bytes ?? {}))).toEqual(new Set(["ok"]));
-    expect(readdirSync(join(work, "tricks"), { encoding: "buffer" })).toHaveLength(Object.keys(done.bytes ?? {}).length);
-    sameOutside();
-  });
 
-  it("F05, F20: a hard link names what lies in the folder, a link to outside gets no second name", () => {
-    expect(done["hard links"]).toMatchObject({
-      "of a file of the folder": "ok",
-      "of a link to outside": "EPERM",
-      "through that": "ENOENT",
+    it("F01, F02, F04: a link is text and nothing else: not opened, written, truncated, walked or built upon", () => {
+      expect(Object.keys(links())).toHaveLength(9);
+      for (const [name, { text, ...rest }] of Object.entries(links())) {
+        expect(text, name).toEqual(["ok", expect.any(String)]);
+        allRefused(rest, "ELOOP", "ENOTDIR", "ENOENT", "ENOTSUP", "EINVAL", "EACCES", "EPERM", "ENODATA");
+      }
+      sameOutside();
     });
-    expect(readdirSync(work).filter((name) => /^(second-link|mine-)/.test(name))).toEqual([]);
-    expect(done["hard links"]?.["of a directory"]).toBe("EPERM");
+
+    it("F06: `..` ends at the folder, and what is no name of one component is refused", () => {
+      expect(done[mode].up).toEqual({
+        "..": ["ok", true],
+        "../../..": ["ok", true],
+        "dir/../..": ["ok", true],
+        "dir/../../outside": "ENOENT",
+        "../outside/canary": "ENOENT",
+      });
+      allRefused(
+        Object.fromEntries(Object.entries(done[mode]["not a name"] ?? {}).map(([name, outcomes]) => [name, { ...(outcomes as object) }])),
+        "EINVAL",
+        "ENAMETOOLONG",
+        "ENOENT",
+      );
+      // What only another system takes for a path is a name like any other here, and lies where it was made.
+      expect(new Set(Object.values(done[mode].bytes ?? {}))).toEqual(new Set(["ok"]));
+      if (mode === "rw")
+        expect(readdirSync(join(folder, "tricks"), { encoding: "buffer" })).toHaveLength(Object.keys(done[mode].bytes ?? {}).length);
+      sameOutside();
+    });
+
+    it("F05, F20: a hard link names what lies in the folder, a link to outside gets no second name", () => {
+      expect(done[mode]["hard links"]).toEqual({
+        "of a file of the folder": mode === "rw" ? "ok" : "EPERM",
+        "of a link to outside": "EPERM",
+        "through that": "ENOENT",
+        "of a directory": "EPERM",
+      });
+      expect(readdirSync(folder).filter((name) => /^(second-link|mine-)/.test(name))).toEqual([]);
+      sameOutside();
+    });
+
+    it("F12: devices, FIFOs, sockets, set-id bits, owners, capabilities: the host sees none", () => {
+      const {
+        "set-id at create": create,
+        "set-id by chmod": chmod,
+        "sticky directory": sticky,
+        owner,
+        ...refused
+      } = done[mode].kinds ?? {};
+      allRefused(refused, "EPERM", "ENOTSUP", "EACCES", "EINVAL");
+      expect([create, chmod, sticky, owner]).toEqual(["ok", "ok", "ok", "ok"]);
+      if (mode === "rw") {
+        const made = lstatSync(join(folder, "made-setid"));
+        expect([(made.mode & 0o7000).toString(8), made.uid]).toEqual(["0", statSync(folder).uid]);
+        expect((lstatSync(join(folder, "made-dir")).mode & 0o7000).toString(8)).toBe("0");
+      }
+      expect(readdirSync(folder).filter((name) => /^made-(block|char|fifo|socket)$/.test(name))).toEqual([]);
+    });
+
+    it("F23: nothing that lies there and is no file is opened; the server answers on", () => {
+      const there = done[mode]["what lies there"] ?? {};
+      expect(Object.keys(there)).toEqual(hostRoot ? ["pipe", "socket", "device", "mounted"] : ["pipe", "socket", "mounted"]);
+      for (const [name, report] of Object.entries(there)) {
+        if (name !== "mounted" || hostRoot) allRefused(report, "ENXIO", "EACCES", "EINVAL", "EPERM", "EEXIST", "EISDIR");
+      }
+      if (hostRoot) expect(readFileSync(join(folder, "mounted", "secret"), "utf8")).toBe(CANARY);
+    });
+
+    it("F09: whatever tree is asked for, it is the folder; fids of one attach reach no further than those of another", () => {
+      for (const [name, seen] of Object.entries(done[mode].attach ?? {})) expect([name, seen]).toEqual([name, [`marker-${mode}`]]);
+      expect(Object.keys(done[mode].attach ?? {})).toHaveLength(5);
+      const across = done[mode]["fids of another attach"] ?? {};
+      expect(Object.keys(across)).toHaveLength(16);
+      allRefused(across, "ENOENT", "EBADF", "ENOTDIR", "EINVAL", "EBUSY", "EXDEV", "EPERM", "ENOTSUP");
+      expect(readdirSync(folder)).not.toContain("planted");
+      sameOutside();
+    });
+
+    it("F02, F12: flags that no kernel sends open no link, and make a plain file or nothing", () => {
+      const { create, ...onLinks } = (done[mode].flags ?? {}) as unknown as Record<string, Rows>;
+      allRefused(onLinks, "ELOOP", "ENOTDIR", "ENOENT", "ENOTSUP", "EINVAL", "EACCES", "EPERM", "EEXIST", "EBADF");
+      for (const [flags, rows] of Object.entries(onLinks)) expect([flags, Object.keys(rows).length]).toEqual([flags, 8]);
+      for (const name of Object.keys(create ?? {})) {
+        const made = lstatSync(join(folder, `strange-${name}`), { throwIfNoEntry: false });
+        expect([name, made?.isFile() ?? true, (made?.mode ?? 0) & 0o7000]).toEqual([name, true, 0]);
+      }
+      sameOutside();
+    });
+
+    it("F12: attributes are the user's own kind alone, within their bounds, and none is a link's", () => {
+      const { set, "too much": huge, kept, ...onLinks } = (done[mode].attributes ?? {}) as unknown as Record<string, Rows>;
+      allRefused({ set, huge }, "ENOTSUP", "EINVAL", "ENAMETOOLONG", "ERANGE", "ENOSPC", "E2BIG", "EPERM");
+      allRefused(onLinks, "EPERM", "ENOTSUP", "ENODATA", "EACCES", "ELOOP");
+      expect(kept).toEqual(["ok", "x"]);
+    });
+
+    it("counts and offsets of any size give what there is, or an error", () => {
+      const {
+        "read all there is": read,
+        "list all there is": list,
+        "list from nowhere": beyond,
+        "read at the end of numbers": end,
+        ...refused
+      } = done[mode].counts ?? {};
+      allRefused(refused, "EINVAL", "EFBIG", "EOVERFLOW");
+      expect(read).toEqual(["ok", 10]);
+      expect(list).toEqual(["ok", expect.any(Number)]);
+      for (const nothing of [beyond, end]) expect(JSON.stringify(nothing)).toMatch(/^(\["ok",0\]|"EINVAL"|"EOVERFLOW")$/);
+    });
+
+    it("L05: bytes that are no request end their connection at most: the next is served, by the same process", async () => {
+      expect(Object.keys(done[mode].frames ?? {})).toHaveLength(12);
+      allRefused(done[mode].frames, "the server hung up", "ECONNRESET", "EPIPE", "ENOTSUP", "EINVAL");
+      expect(running(cloche, "cloche-share")).toEqual(servers);
+      expect(await restarts()).toBe(restartsBefore);
+    });
+  });
+
+  it("not a byte of a folder in review is another one, and nothing that was asked of it reached outside", () => {
+    sameAsked();
     sameOutside();
-  });
-
-  it("F12: devices, FIFOs, sockets, set-id bits, owners, capabilities: the host sees none", () => {
-    const { "set-id at create": create, "set-id by chmod": chmod, "sticky directory": sticky, owner, ...refused } = done.kinds ?? {};
-    allRefused(refused, "EPERM", "ENOTSUP", "EACCES", "EINVAL");
-    expect([create, chmod, sticky, owner]).toEqual(["ok", "ok", "ok", "ok"]);
-    const made = lstatSync(join(work, "made-setid"));
-    expect([(made.mode & 0o7000).toString(8), made.uid]).toEqual(["0", statSync(work).uid]);
-    expect((lstatSync(join(work, "made-dir")).mode & 0o7000).toString(8)).toBe("0");
-    expect(readdirSync(work).filter((name) => /^made-(block|char|fifo|socket)$/.test(name))).toEqual([]);
-  });
-
-  it("F23: nothing that lies there and is no file is opened; the server answers on", () => {
-    const there = done["what lies there"] ?? {};
-    expect(Object.keys(there)).toEqual(hostRoot ? ["pipe", "socket", "device", "mounted"] : ["pipe", "socket", "mounted"]);
-    for (const [name, report] of Object.entries(there)) {
-      if (name !== "mounted" || hostRoot) allRefused(report, "ENXIO", "EACCES", "EINVAL", "EPERM", "EEXIST", "EISDIR");
-    }
-    if (mounted) expect(readFileSync(join(work, "mounted", "secret"), "utf8")).toBe(CANARY);
-  });
-
-  it("F09: whatever tree is asked for, it is the folder", () => {
-    for (const [name, seen] of Object.entries(done.attach ?? {})) expect([name, seen]).toEqual([name, ["marker-rw"]]);
-    expect(Object.keys(done.attach ?? {})).toHaveLength(5);
   });
 
   it("F07: a read-only folder refuses each request that would change it", () => {
@@ -298,5 +433,17 @@ describe("as guest root in the kernel's place, speaking 9P itself", () => {
     expect(Object.keys(refused)).toHaveLength(15);
     allRefused(refused, "EROFS", "EBADF", "EPERM");
     sameReadOnly();
+  });
+
+  // The last of all: what waits is taken over.
+  it("F20, F12: what it left in review is files, directories and links within the folder once it is applied, and is its own", async () => {
+    const applied = await cloche.run(["apply", "hostile", "--all"]);
+    expect(applied.stderr).toContain("share.link-escapes");
+    expect(readFileSync(join(asked, "written"), "utf8")).toBe("by hand");
+    const links = readdirSync(asked).filter((name) => lstatSync(join(asked, name)).isSymbolicLink());
+    expect(links.sort()).toEqual(["absolute", "by-parent", "chained", "directory", "proc", "relative"]);
+    for (const name of ["made-setid", "made-dir"]) expect([name, lstatSync(join(asked, name)).mode & 0o7000]).toEqual([name, 0]);
+    for (const who of WHO) expect(readFileSync(join(joined, `review-${who}`), "utf8")).toBe(CANARY);
+    sameOutside();
   });
 });

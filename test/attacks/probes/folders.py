@@ -1,6 +1,6 @@
 """What a program in the guest does to the folders through the guest's own kernel. Arguments: what to do, then its own.
 Answers with JSON."""
-import errno, json, mmap, os, socket, stat, subprocess, sys, time
+import ctypes, errno, json, mmap, os, socket, stat, subprocess, sys, time
 
 WORK, LOOK = "/home/you/work", "/home/you/look"
 
@@ -195,11 +195,56 @@ def unfill():
     return {"unlink": outcome(lambda: [os.unlink(name) for name in os.listdir(".")] and None), "write": outcome(lambda: put("after"))}
 
 
-def hard_link(name):
-    """F22, F05: a file of the folder that has another name outside of it is written in place."""
-    os.chdir(WORK)
-    done = {"write": outcome(lambda: put(name, f"by {os.getuid()}".encode(), "r+b")), "chmod": outcome(lambda: os.chmod(name, 0o600)), "linked": outcome(lambda: os.link("/etc/hostname", WORK + "/etc-link"))}
-    return {**done, "read": outcome(lambda: get(name))}
+def hard_link(share):
+    """F05: second names for what lies outside of the folder: on the guest's disk, in another folder, where a link leads, by a descriptor."""
+    os.chdir("/home/you/" + share)
+    tag = f"hard-{os.getuid()}"
+    kept = os.open(LOOK + "/kept", os.O_RDONLY)
+    ends = os.open("absolute", os.O_PATH | os.O_NOFOLLOW)
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def at(directory, name, flags):
+        if libc.linkat(directory, name, -100, f"{tag}-at".encode(), flags):
+            raise OSError(ctypes.get_errno(), "")
+
+    def command(*words):
+        ended = subprocess.run(["ln", *words, tag + "-ln"], capture_output=True, text=True, env={"LC_ALL": "C"})
+        if ended.returncode:
+            raise OSError(next((number for number in (errno.EXDEV, errno.EPERM, errno.ENOENT, errno.EROFS) if os.strerror(number) in ended.stderr), 0), ended.stderr)
+
+    FOLLOW, EMPTY = 0x400, 0x1000
+    done = {
+        "of the guest's disk": outcome(lambda: os.link("/etc/hostname", tag + "-disk")),
+        "of another folder": outcome(lambda: os.link(LOOK + "/kept", tag + "-other")),
+        "of a link": outcome(lambda: os.link("absolute", tag + "-link", follow_symlinks=False)),
+        "of what a link leads to": outcome(lambda: at(-100, b"absolute", FOLLOW)),
+        "by ln": outcome(lambda: command(LOOK + "/kept")),
+        "by ln, of what a link leads to": outcome(lambda: command("-L", "relative")),
+        "by ln, of a link": outcome(lambda: command("-P", "relative")),
+        "by a descriptor in /proc": outcome(lambda: at(-100, f"/proc/self/fd/{kept}".encode(), FOLLOW)),
+        "by a descriptor": outcome(lambda: at(kept, b"", EMPTY)),
+        "by a descriptor of a link": outcome(lambda: at(ends, b"", EMPTY)),
+        "by a descriptor of a link in /proc": outcome(lambda: at(-100, f"/proc/self/fd/{ends}".encode(), FOLLOW)),
+        "through the root of a process": outcome(lambda: os.link("/proc/self/root" + LOOK + "/kept", tag + "-root")),
+    }
+    if os.getuid() == 0:
+        # the other folder in this one's place: what is linked there is the other's, and that is read only
+        os.makedirs("dir/bound", exist_ok=True)
+        subprocess.run(["mount", "--bind", LOOK, "dir/bound"], check=True)
+        done["of a folder bound below it"] = outcome(lambda: os.link("dir/bound/kept", tag + "-bound"))
+        done["into a folder bound below it"] = outcome(lambda: os.link("inside", f"dir/bound/{tag}"))
+        subprocess.run(["umount", "dir/bound"], check=True)
+        os.rmdir("dir/bound")
+    inside = {"link": outcome(lambda: os.link("inside", tag + "-inside")), "copy": outcome(lambda: subprocess.run(["cp", "inside", tag + "-copy"], check=True) and None)}
+    # what the host has by another name outside: a further name of it, and whatever is done by that
+    joined, again = f"joined-{'root' if os.getuid() == 0 else 'user'}", tag + "-again"
+    inside["further name"] = outcome(lambda: os.link(joined, again))
+    name = again if inside["further name"] == "ok" else joined
+    inside["write"] = outcome(lambda: put(name, b"hostile", "r+b"))
+    inside["chmod"] = outcome(lambda: os.chmod(name, 0o600))
+    inside["xattr"] = outcome(lambda: os.setxattr(name, "user.hostile", b"x"))
+    inside["truncate"] = outcome(lambda: os.truncate(joined, 3))
+    return {"outside": done, "inside": inside}
 
 
 print(json.dumps({f.__name__: f for f in (links, kinds, race, read_only, exports, kinds_there, in_hooks, fill, unfill, hard_link)}[sys.argv[1]](*sys.argv[2:])))

@@ -19,6 +19,12 @@ class Nine:
         self.call(100, struct.pack("<I", 65536) + text("9P2000.L"), tag=0xFFFF)
         self.root = self.qid(self.call(104, struct.pack("<II", 1, NOFID) + text("root") + text(aname) + struct.pack("<I", uid)))
 
+    def attach(self, aname):
+        """One more attach in the same session; answers with its fid."""
+        fid = self.fid()
+        self.call(104, struct.pack("<II", fid, NOFID) + text("root") + text(aname) + struct.pack("<I", 0))
+        return fid
+
     def qid(self, body):
         return struct.unpack_from("<BIQ", body)[2]
 
@@ -87,17 +93,26 @@ class Nine:
     def rename(self, old, name, new, new_name):
         self.call(74, struct.pack("<I", old) + text(name) + struct.pack("<I", new) + text(new_name))
 
+    def move(self, fid, directory, name):
+        """Trename, by which what a fid stands for is moved, where rename names it."""
+        self.call(20, struct.pack("<II", fid, directory) + text(name))
+
     def unlink(self, directory, name, flags=0):
         self.call(76, struct.pack("<I", directory) + text(name) + struct.pack("<I", flags))
 
     def setattr(self, fid, valid, mode=0, uid=0, gid=0, size=0):
         self.call(26, struct.pack("<IIIIIQQQQQ", fid, valid, mode, uid, gid, size, 0, 0, 0, 0))
 
-    def xattr(self, fid, name, value):
+    def xattr(self, fid, name, value, size=None, flags=0):
         copy = self.walk(start=fid)[0]
-        self.call(32, struct.pack("<I", copy) + text(name) + struct.pack("<QI", len(value), 0))
+        self.call(32, struct.pack("<I", copy) + text(name) + struct.pack("<QI", len(value) if size is None else size, flags))
         self.write(copy, value)
         self.clunk(copy)
+
+    def get_xattr(self, fid, name):
+        copy = self.fid()
+        self.call(30, struct.pack("<II", fid, copy) + text(name))
+        return self.read(copy)
 
     def readlink(self, fid):
         reply = self.call(22, struct.pack("<I", fid))

@@ -97,6 +97,9 @@ func (s *session) xattrCreate(t *wire.Txattrcreate) (wire.Message, error) {
 	if !strings.HasPrefix(t.Name, userNamespace) {
 		return nil, syscall.EOPNOTSUPP
 	}
+	if t.Name == userNamespace {
+		return nil, syscall.EINVAL // the host has none of that name: a layer's could never be applied
+	}
 	if len(t.Name) > maxName || strings.IndexByte(t.Name, 0) >= 0 {
 		return nil, syscall.ERANGE
 	}
