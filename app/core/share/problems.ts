@@ -73,8 +73,9 @@ const WORDS: Readonly<Record<string, Words>> = {
   },
   "share.busy": {
     code: "share.busy",
-    says: (name) => `Another task's changes are being applied in ${name}. Nothing was done.`,
-    next: "Try again in a moment.",
+    says: (name) =>
+      `Something else is at work in ${name}: another task's changes are being applied there, or what served it before still waits for a filesystem that does not answer. Nothing was done.`,
+    next: "Try again in a moment. If it stays so, see whether the folder's files can be read: a network or cloud drive may have lost its connection.",
   },
   "share.layer": {
     code: "share.layer",
