@@ -8,6 +8,7 @@ import { promisify } from "node:util";
 import type { FolderIdentity } from "../../../helpers/contract/protocol.ts";
 import { type FolderNote, ProblemError } from "../../contract/index.ts";
 import { guestFolderName } from "./guest-path.ts";
+import { looks } from "./looks.ts";
 import { ancestry, mountOf, placeNotes, readMounts } from "./places.ts";
 import { overlap, sensitiveFolder, turnedIntoLink } from "./problems.ts";
 import { knownPlaces, type OwnPlaces, whySensitive } from "./sensitive.ts";
@@ -15,8 +16,6 @@ import { identifyFolder } from "./server.ts";
 
 /** Grants not yet taken by a task; the oldest goes when there are more. */
 const MAX_GRANTS = 1024;
-/** A filesystem that does not answer (a hung network mount, a FUSE program that stands still) is given up on. */
-const LOOK_DEADLINE_MS = 10_000;
 
 export interface Grant {
   /** absolute, with links resolved; bytes */
@@ -44,8 +43,7 @@ export class Grants {
     const name = guestFolderName(resolved);
     const mounts = readMounts();
     await this.refuseUnfit(resolved, name);
-    const { identity, readOnly } = await answered(
-      name,
+    const { identity, readOnly } = await looks.at(resolved, name, () =>
       identifyFolder({ program: this.#program.file, log: this.#program.log, root: resolved, name }),
     );
     const notes = placeNotes(mountOf(resolved, mounts), { readOnly, born: identity.bornNs !== undefined });
@@ -63,12 +61,9 @@ export class Grants {
    * picked. That it is the picked folder and still there is its share server's to tell.
    */
   async refuseUnfit(path: Buffer, name: string): Promise<void> {
-    const leads = await answered(
-      name,
-      realpathBytes(path, { encoding: "buffer" }).catch(() => path),
-    );
+    const leads = await looks.at(path, name, () => realpathBytes(path, { encoding: "buffer" }).catch(() => path));
     if (!leads.equals(path)) throw turnedIntoLink(name);
-    const why = await answered(name, whySensitive(path, knownPlaces(this.#own), readMounts()));
+    const why = await looks.at(path, name, () => whySensitive(path, knownPlaces(this.#own), readMounts()));
     if (why !== undefined) throw sensitiveFolder(name, why);
   }
 
@@ -94,7 +89,7 @@ interface Given {
 
 /** Throws when one of a task's folders lies in another one that is given otherwise; told by identity, not by spelling. */
 export async function refuseOverlaps(folders: readonly Given[]): Promise<void> {
-  const chains = await Promise.all(folders.map(({ name, path }) => answered(name, ancestry(path))));
+  const chains = await Promise.all(folders.map(({ name, path }) => looks.at(path, name, () => ancestry(path))));
   folders.forEach((outer, at) => {
     const [id] = chains[at] ?? [];
     folders.forEach((inner, other) => {
@@ -117,7 +112,7 @@ async function resolveFolder(path: Buffer): Promise<Buffer> {
     });
   }
   try {
-    return await answered(name, realpathBytes(path, { encoding: "buffer" }));
+    return await looks.at(path, name, () => realpathBytes(path, { encoding: "buffer" }));
   } catch (error) {
     if (error instanceof ProblemError) throw error;
     const { code, message } = error as NodeJS.ErrnoException;
@@ -135,29 +130,5 @@ async function resolveFolder(path: Buffer): Promise<Buffer> {
       evidence: message,
       next: ["Check the path; a relative path starts at the folder you are in."],
     });
-  }
-}
-
-/** The work's outcome, or a refusal when the filesystem does not answer in time. */
-async function answered<T>(name: string, work: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(
-      () =>
-        reject(
-          new ProblemError({
-            code: "share.unreadable",
-            message: `The filesystem of the folder ${JSON.stringify(name)} does not answer, so it was not shared.`,
-            next: ["See whether `ls` of that folder answers; a network or cloud drive may have lost its connection."],
-          }),
-        ),
-      LOOK_DEADLINE_MS,
-    );
-  });
-  work.catch(() => {});
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
   }
 }
