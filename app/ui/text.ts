@@ -222,6 +222,7 @@ export const text = {
     applySome: (n: number, of: number) => `Apply ${n} of ${of} parts`,
     discard: "Discard",
     discardSure: "Discard for good",
+    discardWithSure: (n: number) => `Discard for good, with ${count(n, "change", "changes")} in it`,
     discardAll: "Discard all",
     discardAllSure: "Discard all for good",
     undo: "Undo",

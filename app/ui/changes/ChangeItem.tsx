@@ -5,20 +5,23 @@ import { ConfirmButton } from "../parts/ConfirmButton.tsx";
 import { bytes, text } from "../text.ts";
 import { visible } from "../visible.ts";
 import { DiffPane } from "./DiffPane.tsx";
+import { discarding } from "./within.ts";
 
 type Props = Readonly<{
   task: TaskView;
   share: ShareView;
   change: ChangeView;
   busy: boolean;
+  /** what lies in it, where it is a directory that the task made: it is discarded with it */
+  inside: readonly ChangeView[];
   apply: (what: ChosenChanges) => void;
-  discard: (what: ChosenChanges) => void;
+  discard: (what: readonly ChosenChanges[]) => void;
 }>;
 
 /** Parts of a text file that were chosen; `token` is of the diff they were chosen in. */
 export type ChosenHunks = Readonly<{ hunks: readonly number[]; of: number; token: string }>;
 
-export function ChangeItem({ task, share, change, busy, apply, discard }: Props) {
+export function ChangeItem({ task, share, change, busy, inside, apply, discard }: Props) {
   const [open, setOpen] = useState(false);
   const [chosen, setChosen] = useState<ChosenHunks>();
   const some = chosen && chosen.hunks.length < chosen.of;
@@ -40,9 +43,9 @@ export function ChangeItem({ task, share, change, busy, apply, discard }: Props)
           </button>
           <ConfirmButton
             label={text.changes.discard}
-            sure={text.changes.discardSure}
+            sure={inside.length === 0 ? text.changes.discardSure : text.changes.discardWithSure(inside.length)}
             disabled={busy}
-            act={() => discard({ changes: [{ id, token: change.token }] })}
+            act={() => discard(discarding(change, inside))}
           />
         </span>
       </div>

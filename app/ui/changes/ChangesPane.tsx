@@ -9,6 +9,7 @@ import type { FolderChanges } from "../store/changes.ts";
 import { bytes, text } from "../text.ts";
 import { visible } from "../visible.ts";
 import { ChangeItem } from "./ChangeItem.tsx";
+import { within } from "./within.ts";
 
 /** A task that writes a thousand files makes as many events; the list is fetched at most this often. */
 const REFRESH_MS = 1_000;
@@ -62,7 +63,16 @@ function FolderPane({ task, share, changes }: FolderProps) {
     if (came) setOutcome({ did, ...came });
   };
   const apply = (what: ChosenChanges) => work("applied", () => actions.apply(task.id, share.id, what));
-  const discard = (what: ChosenChanges) => work("discarded", () => actions.discard(task.id, share.id, what));
+  const discard = (parts: readonly ChosenChanges[]) =>
+    work("discarded", async () => {
+      let all: Outcome = { done: 0, refused: [] };
+      for (const what of parts) {
+        const came = await actions.discard(task.id, share.id, what);
+        if (!came) return undefined;
+        all = { done: all.done + came.done, refused: [...all.refused, ...came.refused] };
+      }
+      return all;
+    });
   const undoable = changes?.applies.find(({ undone }) => !undone);
   const all: ChosenChanges = { all: true, revision: changes?.revision ?? 0 };
   return (
@@ -76,7 +86,7 @@ function FolderPane({ task, share, changes }: FolderProps) {
             <button type="button" className="primary" disabled={busy} onClick={() => apply(all)}>
               {text.changes.applyAll}
             </button>
-            <ConfirmButton label={text.changes.discardAll} sure={text.changes.discardAllSure} disabled={busy} act={() => discard(all)} />
+            <ConfirmButton label={text.changes.discardAll} sure={text.changes.discardAllSure} disabled={busy} act={() => discard([all])} />
           </span>
         )}
       </header>
@@ -102,7 +112,16 @@ function FolderPane({ task, share, changes }: FolderProps) {
         <>
           <ul className="change-list">
             {changes.shown.map((change) => (
-              <ChangeItem key={change.id} task={task} share={share} change={change} busy={busy} apply={apply} discard={discard} />
+              <ChangeItem
+                key={change.id}
+                task={task}
+                share={share}
+                change={change}
+                busy={busy}
+                inside={within(change, changes.shown)}
+                apply={apply}
+                discard={discard}
+              />
             ))}
           </ul>
           {changes.next !== undefined && (

@@ -68,6 +68,8 @@ async function waiting(name: string): Promise<Record<string, ChangeView>> {
   const { folders } = await cloche.json<{ folders: { changes: ChangeView[] }[] }>(["changes", name]);
   return Object.fromEntries(folders.flatMap(({ changes }) => changes).map((change) => [change.path.text, change]));
 }
+const refusedSingly = ({ status, stderr }: { status: number; stderr: string }, code: string) =>
+  expect([status, stderr]).toEqual([125, expect.stringContaining(`[${code}]`)]);
 const kinds = (changes: Record<string, ChangeView>) => Object.fromEntries(Object.entries(changes).map(([path, { kind }]) => [path, kind]));
 
 describe("a one-off run whose folder is asked about", () => {
@@ -163,8 +165,14 @@ describe("a task that runs", () => {
     await cloche.ok(["start", "going"]);
     const inside = async (script: string) => (await cloche.ok(["exec", "going", "--", "sh", "-ec", script])).stdout;
     await inside(WORK);
+    const { folders } = await cloche.json<{ folders: { revision: number }[] }>(["changes", "going"]);
+    const shown = ["--revision", String(folders[0]?.revision)];
+    await inside("echo more >> notes/list.txt");
+    refusedSingly(await cloche.run(["apply", "going", "notes/list.txt", ...shown]), "share.change-moved-on");
+    expect(readFileSync(join(folder, "notes/list.txt"), "utf8"), "what went on since it was shown").toBe("one\ntwo\nthree\n");
+    await inside("sed -i '$d' notes/list.txt");
     await cloche.ok(["apply", "going", "notes/list.txt"]);
-    await cloche.ok(["discard", "going", "old.txt"]);
+    await cloche.ok(["discard", "going", "old.txt", ...shown]);
     expect(await inside("cat notes/list.txt old.txt")).toBe("one\n2\nthree\nold\n");
     expect(readFileSync(join(folder, "notes/list.txt"), "utf8")).toBe("one\n2\nthree\n");
     refusedWith(await cloche.run(["folder", "set", "going", `work${number}:rw`]), "task.changes-waiting");

@@ -429,7 +429,7 @@ test("[E2E13] what a task did in a folder waits in the page: looked at, applied,
 
   // What is thrown away asks once more, on the button itself.
   await page.getByRole("link", { name: "Work", exact: true }).click();
-  await type(page, "echo more > ~/drafts/thrown.txt; echo done-$((1+1))");
+  await type(page, "echo more > ~/drafts/thrown.txt; mkdir ~/drafts/heap; touch ~/drafts/heap/one ~/drafts/heap/two; echo done-$((1+1))");
   await expect(screen(page)).toContainText("done-2");
   await page.getByRole("link", { name: /^Changes/ }).click();
   await change("thrown.txt").getByRole("button", { name: "Discard" }).click();
@@ -437,6 +437,11 @@ test("[E2E13] what a task did in a folder waits in the page: looked at, applied,
   await change("thrown.txt").getByRole("button", { name: "Discard for good" }).click();
   await expect(change("thrown.txt")).toHaveCount(0);
   expect(existsSync(join(path, "thrown.txt"))).toBe(false);
+  // A directory that the task made goes with what is in it, which the button says.
+  await expect(change("heap")).toHaveCount(3);
+  await change("heap").first().getByRole("button", { name: "Discard" }).click();
+  await change("heap").first().getByRole("button", { name: "Discard for good, with 2 changes in it" }).click();
+  await expect(change("heap")).toHaveCount(0);
   expect(cloche.complaints).toEqual([]);
 });
 
