@@ -412,6 +412,12 @@ export const mutants = [
     red: { folder: "./internal/changes", tests: "TestADirectorysNameAppliesNoMoreOfItThanAllWould" },
   },
   {
+    name: "nothing tells that a directory made again hides what the host put there",
+    promise: "the list tells of all that the task sees otherwise",
+    edits: [{ file: share("changes/list.go"), search: " && !s.hides(look, n, at):", replace: ":" }],
+    red: { folder: "./internal/changes", tests: "TestADirectoryMadeAgainIsListedWhileItHidesWhatTheHostPutThere" },
+  },
+  {
     name: "what went on since the list was shown is applied, as its token is of now",
     promise: "what is shown is what is applied",
     edits: [

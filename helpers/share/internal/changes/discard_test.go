@@ -4,6 +4,7 @@ package changes_test
 
 import (
 	"fmt"
+	"os"
 	"testing"
 	"time"
 
@@ -218,6 +219,55 @@ func TestADiscardOfManyChangesAnswersInSlices_AndInTimeThatGrowsWithTheirNumber(
 				t.Errorf("the guest sees\n%s", saw)
 			}
 			t.Log(time.Since(begin))
+		})
+	}
+}
+
+// The host may put something into a directory that the task removed and made again, or make that anew: the task does not see it, and nothing
+// but the directory's own line tells that.
+func TestADirectoryMadeAgainIsListedWhileItHidesWhatTheHostPutThere(t *testing.T) {
+	anew := func(r *rig) { must(t, os.Remove(r.host("d"))); must(t, os.Mkdir(r.host("d"), 0o755)) }
+	for name, c := range map[string]struct {
+		host          func(*rig)
+		line, chosen  string
+		done, refused int
+	}{
+		"there, discarded":        {func(*rig) {}, "d attributes directory", "discard", 1, 0},
+		"there, applied":          {func(*rig) {}, "d attributes directory", "apply", 1, 0},
+		"the host's, discarded":   {anew, "d attributes directory conflict changed", "discard", 1, 0},
+		"the host's, not applied": {anew, "d attributes directory conflict changed", "apply", 0, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			must(t, os.Mkdir(r.host("d"), 0o755))
+			r.open()
+			r.remove("d", true)
+			r.mkdir("d")
+			c.host(r)
+			r.expect() // control: it hides nothing
+			r.put("d/host", "the host's")
+			r.expect(c.line)
+			seen := func() bool { _, there := r.view()["d/host"]; return there }
+			if seen() {
+				t.Fatal("it is seen already")
+			}
+			var done int
+			var refused []string
+			if c.chosen == "discard" {
+				done, refused = r.discard(r.chosen("d"))
+			} else {
+				_, done, refused = r.apply(r.all())
+			}
+			if done != c.done || len(refused) != c.refused {
+				t.Errorf("%d done, refused %v", done, refused)
+			}
+			if done > 0 {
+				r.expect()
+			}
+			if seen() != (done > 0) {
+				t.Error("its line is gone and it is hidden still, or it shows and its line stays")
+			}
+			r.content("d/host", "the host's")
 		})
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"cloche/share/internal/layer"
 	"cloche/share/internal/names"
 	"cloche/share/internal/ninep"
+	"cloche/share/internal/wire"
 	"cloche/share/internal/writeback"
 )
 
@@ -264,10 +265,10 @@ func (s *Set) examine(look *lookout, p *part) bool {
 		switch now := look.base(at); {
 		case now == nil:
 			p.kind, p.base = Added, nil // the host has removed it, too
-		case now.Kind == layer.Directory && (!n.ModeSet || n.Mode == n.Base.Mode):
+		case now.Kind == layer.Directory && (!n.ModeSet || n.Mode == n.Base.Mode) && !s.hides(look, n, at):
 			return false
 		default:
-			p.kind = Attributes // removed and made again: its mode is all that is new
+			p.kind = Attributes // removed and made again: its mode is all that is new, or that it hides what the host put there since
 		}
 	case n.Made:
 		p.kind = Modified
@@ -310,6 +311,30 @@ func (s *Set) examine(look *lookout, p *part) bool {
 		p.leaves = look.leaves(p.path, n.Target)
 	}
 	return true
+}
+
+// hides tells whether a directory that the task removed and made again stands before something in the folder's that the task knows nothing
+// of, so that no line tells of it; also where there is more than can be looked at.
+func (s *Set) hides(look *lookout, n *layer.Node, at string) bool {
+	if s.isMovedAway(at) {
+		return false // the task has it elsewhere, with all that is in it
+	}
+	dir, err := look.node(at)
+	if err != nil {
+		look.note(err)
+		return false
+	}
+	defer dir.Drop()
+	found := false
+	err = ninep.EachName(dir, func(d wire.Dirent) bool {
+		look.left--
+		found = look.left < 0 || s.options.Layer.Child(n.ID, d.Name) == nil && !s.isMovedAway(layer.Join(at, d.Name))
+		return !found
+	})
+	if err != nil {
+		look.note(err)
+	}
+	return found
 }
 
 // contentStat tells what a content file is at this moment.

@@ -23,6 +23,8 @@ type lookout struct {
 	dirs  []ninep.Node // dirs[0] is the root; one more than names
 	// trouble is why something could not be looked at that may be there: what was found is no answer then.
 	trouble error
+	// left is how many names it still looks at in directories that were made again.
+	left int
 }
 
 // missing tells whether an error means that nothing is there.
@@ -53,7 +55,7 @@ func (l *lookout) note(err error) bool {
 	return missing(err)
 }
 
-func newLookout(lower ninep.Tree) *lookout { return &lookout{dirs: []ninep.Node{lower.Root()}} }
+func newLookout(lower ninep.Tree) *lookout { return &lookout{dirs: []ninep.Node{lower.Root()}, left: maxCarried} }
 
 func (l *lookout) close() {
 	for _, dir := range l.dirs {
@@ -177,7 +179,7 @@ func readAll(r io.ReaderAt, max int64) ([]byte, error) {
 
 var errTooLarge = fmt.Errorf("more bytes than are compared")
 
-// maxCarried bounds how many names a list looks at in directories that were moved up.
+// maxCarried bounds how many names a list looks at in directories that were moved up, and in those that were made again.
 const maxCarried = 20_000
 
 // leads tells whether a link in one of the folder's directories leads out of the folder once that is moved up; also where
