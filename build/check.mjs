@@ -1,9 +1,9 @@
-// `npm run check`: types, lint, unit tests and vet, in at most a minute. What CI runs begins with the same.
+// `npm run check`: types, lint, format, unit tests and vet, in at most a minute. What CI runs begins with the same.
 
 import { main } from "./bootstrap/main.mjs";
 import { nodeBinary } from "./bootstrap/npm.mjs";
 import { commands } from "./bootstrap/steps.mjs";
-import { existingGoModules, goTest, goVet, lint, pool, show, types, vitest } from "./runners.mjs";
+import { existingGoModules, goFormat, goTest, goVet, lint, pool, show, types, vitest } from "./runners.mjs";
 
 /** What a check may take on two cores when everything is prepared. */
 const BUDGET_S = 60;
@@ -18,6 +18,7 @@ export async function check(outputs) {
       () => types(node),
       () => lint(node),
       ...modules.map((module) => () => goVet(node, module)),
+      () => goFormat(outputs.builder, modules),
     ],
     2,
     show,

@@ -5,6 +5,7 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
+import { inBuilder } from "./bootstrap/builder.mjs";
 import { repo } from "./bootstrap/cache.mjs";
 import { exec } from "./bootstrap/exec.mjs";
 import { goModules } from "./bootstrap/go.mjs";
@@ -166,6 +167,18 @@ export const goVet = (node, module) =>
   counted(`go vet ${module}`, async () => {
     const { status, output } = await go(node, module, ["vet", "./..."]);
     return { status, output, passed: status === 0 ? 1 : 0, failed: 0 };
+  });
+
+/** Names the Go files that are not as gofmt has them. */
+export const goFormat = (builder, modules) =>
+  counted("gofmt", async () => {
+    try {
+      const { stdout } = await inBuilder(join(builder, "root"), ["gofmt", "-l", ...modules], { readOnlyRepo: true });
+      const failed = stdout === "" ? 0 : 1;
+      return { status: failed, output: stdout, passed: 1 - failed, failed };
+    } catch (error) {
+      return { status: 1, output: `${error.message}\n${error.evidence ?? ""}`, passed: 0, failed: 1 };
+    }
   });
 
 /** `long`: with the seeds, moves and kill points that are too many for every day. */

@@ -158,8 +158,8 @@ type rpc struct {
 const recordedIDs = 1_000_000_000
 
 type answer struct {
-	ID     int             `json:"id"`
-	Method string          `json:"method"`
+	ID     int    `json:"id"`
+	Method string `json:"method"`
 	Params struct {
 		Batch int `json:"batch"`
 	} `json:"params"`

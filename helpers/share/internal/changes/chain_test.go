@@ -89,7 +89,7 @@ func TestAMoveOntoANameThatWasMovedAwayLosesNothing(t *testing.T) {
 		"a file onto a directory's":      {[][2]string{{"d", "z"}, {"a", "d"}}, map[string]string{"z/in": "of d/in", "d": "of a"}},
 		"a directory onto a directory's": {[][2]string{{"d", "z"}, {"e", "d"}}, map[string]string{"z/in": "of d/in", "d/in": "of e/in"}},
 		"two that change places":         {[][2]string{{"a", "t"}, {"b", "a"}, {"t", "b"}}, map[string]string{"b": "of a", "a": "of b"}},
-		"out of a directory that moves": {[][2]string{{"d/in", "z"}, {"d", "q"}}, map[string]string{"z": "of d/in"}},
+		"out of a directory that moves":  {[][2]string{{"d/in", "z"}, {"d", "q"}}, map[string]string{"z": "of d/in"}},
 		"two directories that do":        {[][2]string{{"d", "t"}, {"e", "d"}, {"t", "e"}}, map[string]string{"e/in": "of d/in", "d/in": "of e/in"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -30,7 +30,9 @@ type game struct {
 	held  []ninep.Node
 }
 
-func (g *game) note(format string, args ...any) { g.steps = append(g.steps, fmt.Sprintf(format, args...)) }
+func (g *game) note(format string, args ...any) {
+	g.steps = append(g.steps, fmt.Sprintf(format, args...))
+}
 
 func (g *game) fail(format string, args ...any) {
 	g.t.Helper()
@@ -280,4 +282,3 @@ func TestWhatIsAppliedOrUndoneIsForTheGuestAsItWas(t *testing.T) {
 		t.Error("that is too few")
 	}
 }
-

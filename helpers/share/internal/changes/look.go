@@ -55,7 +55,9 @@ func (l *lookout) note(err error) bool {
 	return missing(err)
 }
 
-func newLookout(lower ninep.Tree) *lookout { return &lookout{dirs: []ninep.Node{lower.Root()}, left: maxCarried} }
+func newLookout(lower ninep.Tree) *lookout {
+	return &lookout{dirs: []ninep.Node{lower.Root()}, left: maxCarried}
+}
 
 func (l *lookout) close() {
 	for _, dir := range l.dirs {

@@ -45,9 +45,9 @@ func TestWhatTheGuestRenamesOrRemovesDuringAnApplyIsAChangeOfWhatWasApplied(t *t
 		do   func(r *rig)
 		want []string
 	}{
-		"the file is removed":                {func(r *rig) { r.remove("d/f", false) }, []string{"d/f deleted file"}},
-		"the file is renamed":                {func(r *rig) { r.rename("d/f", "g") }, []string{"g moved file from d/f"}},
-		"the directory above is renamed":     {func(r *rig) { r.rename("d", "q") }, []string{"q moved directory from d"}},
+		"the file is removed":                 {func(r *rig) { r.remove("d/f", false) }, []string{"d/f deleted file"}},
+		"the file is renamed":                 {func(r *rig) { r.rename("d/f", "g") }, []string{"g moved file from d/f"}},
+		"the directory above is renamed":      {func(r *rig) { r.rename("d", "q") }, []string{"q moved directory from d"}},
 		"another file is renamed to its name": {func(r *rig) { r.rename("kept", "d/f") }, []string{"d/f moved file from kept"}},
 	} {
 		for _, point := range []string{"begun", "prepared", "renamed", "done"} {

@@ -29,8 +29,8 @@ type Plan struct {
 	// Listen: there is a socket to serve on.
 	Listen bool
 	// Broker: there is a socket to the broker.
-	Broker bool
-	Namespaces    Namespaces
+	Broker     bool
+	Namespaces Namespaces
 	// Why tells why not more namespaces; empty when all that were wanted are there.
 	Why string
 }

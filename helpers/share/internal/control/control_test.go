@@ -36,8 +36,8 @@ type program struct {
 	exited chan error
 	next   int
 
-	mu  sync.Mutex
-	log bytes.Buffer
+	mu     sync.Mutex
+	log    bytes.Buffer
 	beside []map[string]any // notifications that came before the last call's answer
 }
 

@@ -93,7 +93,9 @@ func openServed(h *handoff, noRoom func(versions.Room), refused func(versions.Ro
 		})
 		go s.rules()
 		if p.Mode == "rw" {
-			v.Layered = func(path []string, directory bool, look view.Look) bool { return s.rules().Protected(path, directory, look) }
+			v.Layered = func(path []string, directory bool, look view.Look) bool {
+				return s.rules().Protected(path, directory, look)
+			}
 			v.Carries = func(path []string, look view.Look) bool { return s.rules().Carries(path, look) }
 			v.LeadsOut = names.LeadsOut
 			v.RoomBelow = layer.RoomAt(confine.RootFD)

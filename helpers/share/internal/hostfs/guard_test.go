@@ -141,24 +141,52 @@ func both(t *testing.T, test func(*testing.T, bool)) {
 // F08: each way to lose content, and the original is recoverable.
 func TestEveryWayToDestroyContentLeavesAVersion(t *testing.T) {
 	ways := map[string]func(k *kept){
-		"unlink":   func(k *kept) { k.do(&wire.Tunlinkat{Dir: rootFid, Name: "f"}) },
-		"remove":   func(k *kept) { must(k.t, k.Walk(rootFid, 2, "f")); k.do(&wire.Tremove{Fid: 2}) },
-		"truncate": func(k *kept) { must(k.t, k.Walk(rootFid, 2, "f")); k.do(&wire.Tsetattr{Fid: 2, Attr: wire.SetAttr{Valid: wire.SetSize, Size: 3}}) },
+		"unlink": func(k *kept) { k.do(&wire.Tunlinkat{Dir: rootFid, Name: "f"}) },
+		"remove": func(k *kept) { must(k.t, k.Walk(rootFid, 2, "f")); k.do(&wire.Tremove{Fid: 2}) },
+		"truncate": func(k *kept) {
+			must(k.t, k.Walk(rootFid, 2, "f"))
+			k.do(&wire.Tsetattr{Fid: 2, Attr: wire.SetAttr{Valid: wire.SetSize, Size: 3}})
+		},
 		"truncate open": func(k *kept) {
 			k.open(2, 2, "f")
 			k.do(&wire.Tsetattr{Fid: 2, Attr: wire.SetAttr{Valid: wire.SetSize}})
 		},
-		"open with O_TRUNC":           func(k *kept) { k.open(2, 1|0o1000, "f") },
-		"open for reading, O_TRUNC":   func(k *kept) { k.open(2, 0o1000, "f") },
-		"create over":                 func(k *kept) { must(k.t, k.Walk(rootFid, 2)); k.do(&wire.Tlcreate{Fid: 2, Name: "f", Flags: 1 | 0o1000}) },
-		"overwrite":                   func(k *kept) { k.open(2, 1, "f"); k.do(&wire.Twrite{Fid: 2, Data: []byte("X")}) },
-		"overwrite the last byte":     func(k *kept) { k.open(2, 1, "f"); k.do(&wire.Twrite{Fid: 2, Offset: 7, Data: []byte("X")}) },
-		"rename over":                 func(k *kept) { k.put("g", "other"); k.do(&wire.Trenameat{OldDir: rootFid, OldName: "g", NewDir: rootFid, NewName: "f"}) },
-		"rename over by fid":          func(k *kept) { k.put("g", "other"); must(k.t, k.Walk(rootFid, 2, "g")); k.do(&wire.Trename{Fid: 2, Dir: rootFid, Name: "f"}) },
-		"rename of an own file over":  func(k *kept) { must(k.t, k.Walk(rootFid, 2)); k.do(&wire.Tlcreate{Fid: 2, Name: "own", Flags: 1}); k.do(&wire.Trenameat{OldDir: rootFid, OldName: "own", NewDir: rootFid, NewName: "f"}) },
-		"rename of a link over":       func(k *kept) { k.do(&wire.Tsymlink{Fid: rootFid, Name: "l", Target: "x"}); k.do(&wire.Trenameat{OldDir: rootFid, OldName: "l", NewDir: rootFid, NewName: "f"}) },
-		"write, then unlink":          func(k *kept) { k.open(2, 1, "f"); k.do(&wire.Twrite{Fid: 2, Data: []byte("X")}); k.do(&wire.Tunlinkat{Dir: rootFid, Name: "f"}) },
-		"unlink, then write and read": func(k *kept) { k.open(2, 2, "f"); k.do(&wire.Tunlinkat{Dir: rootFid, Name: "f"}); k.do(&wire.Twrite{Fid: 2, Data: []byte("X")}) },
+		"open with O_TRUNC":         func(k *kept) { k.open(2, 1|0o1000, "f") },
+		"open for reading, O_TRUNC": func(k *kept) { k.open(2, 0o1000, "f") },
+		"create over": func(k *kept) {
+			must(k.t, k.Walk(rootFid, 2))
+			k.do(&wire.Tlcreate{Fid: 2, Name: "f", Flags: 1 | 0o1000})
+		},
+		"overwrite":               func(k *kept) { k.open(2, 1, "f"); k.do(&wire.Twrite{Fid: 2, Data: []byte("X")}) },
+		"overwrite the last byte": func(k *kept) { k.open(2, 1, "f"); k.do(&wire.Twrite{Fid: 2, Offset: 7, Data: []byte("X")}) },
+		"rename over": func(k *kept) {
+			k.put("g", "other")
+			k.do(&wire.Trenameat{OldDir: rootFid, OldName: "g", NewDir: rootFid, NewName: "f"})
+		},
+		"rename over by fid": func(k *kept) {
+			k.put("g", "other")
+			must(k.t, k.Walk(rootFid, 2, "g"))
+			k.do(&wire.Trename{Fid: 2, Dir: rootFid, Name: "f"})
+		},
+		"rename of an own file over": func(k *kept) {
+			must(k.t, k.Walk(rootFid, 2))
+			k.do(&wire.Tlcreate{Fid: 2, Name: "own", Flags: 1})
+			k.do(&wire.Trenameat{OldDir: rootFid, OldName: "own", NewDir: rootFid, NewName: "f"})
+		},
+		"rename of a link over": func(k *kept) {
+			k.do(&wire.Tsymlink{Fid: rootFid, Name: "l", Target: "x"})
+			k.do(&wire.Trenameat{OldDir: rootFid, OldName: "l", NewDir: rootFid, NewName: "f"})
+		},
+		"write, then unlink": func(k *kept) {
+			k.open(2, 1, "f")
+			k.do(&wire.Twrite{Fid: 2, Data: []byte("X")})
+			k.do(&wire.Tunlinkat{Dir: rootFid, Name: "f"})
+		},
+		"unlink, then write and read": func(k *kept) {
+			k.open(2, 2, "f")
+			k.do(&wire.Tunlinkat{Dir: rootFid, Name: "f"})
+			k.do(&wire.Twrite{Fid: 2, Data: []byte("X")})
+		},
 		"unlink, then truncate by fid": func(k *kept) {
 			k.open(2, 2, "f")
 			k.do(&wire.Tunlinkat{Dir: rootFid, Name: "f"})
@@ -265,11 +293,17 @@ func TestAHostEditBetweenTwoGuestWritesIsKept(t *testing.T) {
 // F22: a hard link to outside, as package managers make.
 func TestAFileLinkedFromOutsideIsSeparatedBeforeItIsWritten(t *testing.T) {
 	for what, write := range map[string]func(k *kept){
-		"write":    func(k *kept) { k.open(2, 2, "f"); k.do(&wire.Twrite{Fid: 2, Data: []byte("X")}) },
-		"append":   func(k *kept) { k.open(2, 1|0o2000, "f"); k.do(&wire.Twrite{Fid: 2, Data: []byte("X")}) },
-		"truncate": func(k *kept) { must(k.t, k.Walk(rootFid, 2, "f")); k.do(&wire.Tsetattr{Fid: 2, Attr: wire.SetAttr{Valid: wire.SetSize}}) },
-		"O_TRUNC":  func(k *kept) { k.open(2, 1|0o1000, "f") },
-		"chmod":    func(k *kept) { must(k.t, k.Walk(rootFid, 2, "f")); k.do(&wire.Tsetattr{Fid: 2, Attr: wire.SetAttr{Valid: wire.SetMode, Mode: 0o777}}) },
+		"write":  func(k *kept) { k.open(2, 2, "f"); k.do(&wire.Twrite{Fid: 2, Data: []byte("X")}) },
+		"append": func(k *kept) { k.open(2, 1|0o2000, "f"); k.do(&wire.Twrite{Fid: 2, Data: []byte("X")}) },
+		"truncate": func(k *kept) {
+			must(k.t, k.Walk(rootFid, 2, "f"))
+			k.do(&wire.Tsetattr{Fid: 2, Attr: wire.SetAttr{Valid: wire.SetSize}})
+		},
+		"O_TRUNC": func(k *kept) { k.open(2, 1|0o1000, "f") },
+		"chmod": func(k *kept) {
+			must(k.t, k.Walk(rootFid, 2, "f"))
+			k.do(&wire.Tsetattr{Fid: 2, Attr: wire.SetAttr{Valid: wire.SetMode, Mode: 0o777}})
+		},
 		"through a fid opened before": func(k *kept) {
 			k.open(2, 2, "f")
 			k.open(3, 2, "f")
@@ -370,11 +404,15 @@ func TestOfALargeFileOnlyOverwrittenPartsAreKept(t *testing.T) {
 		do    func(k *kept)
 		exact bool
 	}{
-		"as it is":     {func(*kept) {}, true},
-		"cut":          {func(k *kept) { k.do(&wire.Tsetattr{Fid: 2, Attr: wire.SetAttr{Valid: wire.SetSize, Size: size - 3<<20}}) }, true},
-		"removed":      {func(k *kept) { k.do(&wire.Tunlinkat{Dir: rootFid, Name: "f"}) }, true},
-		"moved":        {func(k *kept) { k.do(&wire.Trenameat{OldDir: rootFid, OldName: "f", NewDir: rootFid, NewName: "g"}) }, true},
-		"touched":      {func(k *kept) { k.do(&wire.Tsetattr{Fid: 2, Attr: wire.SetAttr{Valid: wire.SetMtime | wire.SetMtimeTo, Mtime: wire.Time{Sec: 1e9}}}) }, true},
+		"as it is": {func(*kept) {}, true},
+		"cut": {func(k *kept) {
+			k.do(&wire.Tsetattr{Fid: 2, Attr: wire.SetAttr{Valid: wire.SetSize, Size: size - 3<<20}})
+		}, true},
+		"removed": {func(k *kept) { k.do(&wire.Tunlinkat{Dir: rootFid, Name: "f"}) }, true},
+		"moved":   {func(k *kept) { k.do(&wire.Trenameat{OldDir: rootFid, OldName: "f", NewDir: rootFid, NewName: "g"}) }, true},
+		"touched": {func(k *kept) {
+			k.do(&wire.Tsetattr{Fid: 2, Attr: wire.SetAttr{Valid: wire.SetMtime | wire.SetMtimeTo, Mtime: wire.Time{Sec: 1e9}}})
+		}, true},
 		"moved by the host": {func(k *kept) { must(k.t, os.Rename(k.host("f"), k.host("h"))) }, true},
 		"changed by the host": {func(k *kept) {
 			f, err := os.OpenFile(k.host("f"), os.O_WRONLY, 0)

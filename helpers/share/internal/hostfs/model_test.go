@@ -39,7 +39,7 @@ type world struct {
 	// partsAbove makes small files large.
 	partsAbove int64
 	parts      int // how often something was owed in parts
-	made    int
+	made       int
 	// owed are the contents that must be found, by their text, with who may give them up.
 	owed map[string]owed
 }

@@ -228,7 +228,9 @@ func (n *node) Found() (device, inode, links uint64) {
 }
 
 // Stat tells what the object is on the host.
-func (n *node) Stat(st *unix.Stat_t) error { return retry(func() error { return unix.Fstat(n.fd, st) }) }
+func (n *node) Stat(st *unix.Stat_t) error {
+	return retry(func() error { return unix.Fstat(n.fd, st) })
+}
 
 // Has tells whether a directory has a name as programs of the host find it: where the host folds case, in any spelling. What cannot be
 // looked at counts as there.

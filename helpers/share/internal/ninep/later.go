@@ -160,7 +160,9 @@ func (w *laterWaits) drop(wait *laterWait) {
 }
 
 // flush ends the wait of r, as 9P has it for what was cancelled: it is not done, and the flush is answered at once.
-func (w *laterWaits) flush(r *request) { w.end(func(wait *laterWait) bool { return wait.request == r }) }
+func (w *laterWaits) flush(r *request) {
+	w.end(func(wait *laterWait) bool { return wait.request == r })
+}
 
 // clear ends all waits.
 func (w *laterWaits) clear() { w.end(func(*laterWait) bool { return true }) }

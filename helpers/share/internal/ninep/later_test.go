@@ -76,9 +76,9 @@ func (n *busyNode) Parent() ninep.Node       { return n.tree.Root() }
 func (n *busyNode) Attr() (wire.Attr, error) { return wire.Attr{}, nil }
 func (n *busyNode) Remove() error            { return n.tree.remove(n.name) }
 
-func (n *busyNode) Unlink(name string, _ bool) error                { return n.tree.remove(name) }
+func (n *busyNode) Unlink(name string, _ bool) error                 { return n.tree.remove(name) }
 func (n *busyNode) Rename(name string, _ ninep.Node, _ string) error { return n.tree.remove(name) }
-func (n *busyNode) RenameTo(_ ninep.Node, _ string) error           { return n.tree.remove(n.name) }
+func (n *busyNode) RenameTo(_ ninep.Node, _ string) error            { return n.tree.remove(n.name) }
 
 func (n *busyNode) Walk(name string) (ninep.Node, error) {
 	child := &busyNode{tree: n.tree, name: name}

@@ -104,7 +104,7 @@ type Store struct {
 	mu          sync.Mutex // guards what follows
 	directories map[string]*moved
 	nextDir     int64
-	parts       int // open ones
+	parts       int   // open ones
 	broken      error // the log could not be written: nothing may be destroyed any more
 
 	sync groupSync

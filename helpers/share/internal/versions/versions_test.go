@@ -89,7 +89,9 @@ func (s *Store) texts(t testing.TB, path string) (texts []string) {
 	return texts
 }
 
-func (f *fixture) log(writer string) string { return filepath.Join(f.base, "store", "versions", writer+".log") }
+func (f *fixture) log(writer string) string {
+	return filepath.Join(f.base, "store", "versions", writer+".log")
+}
 
 func expect(t testing.TB, what string, got []string, want ...string) {
 	t.Helper()
@@ -434,8 +436,10 @@ func TestSmallVersionsAndDirectoriesAreBoundedToo(t *testing.T) {
 // folderFiles finds files as they are now, without the folder's handles.
 type folderFiles struct{ root string }
 
-func (f folderFiles) Current(path string) (*os.File, error) { return os.Open(filepath.Join(f.root, path)) }
-func (f folderFiles) Find(uint64) (*os.File, error)         { return nil, os.ErrNotExist }
+func (f folderFiles) Current(path string) (*os.File, error) {
+	return os.Open(filepath.Join(f.root, path))
+}
+func (f folderFiles) Find(uint64) (*os.File, error) { return nil, os.ErrNotExist }
 
 // A server that is killed after it began a part and before the first write leaves a part that says nothing, with the mark of the one
 // before. What that one rests on is the version that was begun next.

@@ -25,7 +25,9 @@ func newRW(t testing.TB) *rig {
 		if r.rules != nil {
 			rules = r.rules
 		}
-		o.Layered = func(path []string, directory bool, look view.Look) bool { return rules.Protected(path, directory, look) }
+		o.Layered = func(path []string, directory bool, look view.Look) bool {
+			return rules.Protected(path, directory, look)
+		}
 		o.Carries = func(path []string, look view.Look) bool { return rules.Carries(path, look) }
 		o.LeadsOut = names.LeadsOut
 	}
