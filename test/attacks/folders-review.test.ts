@@ -400,6 +400,7 @@ print("true")`,
     ).toBe(true);
     await cloche.ok(["apply", "moving", "--all"]);
     expect(applied()).toHaveLength(all);
+    await cloche.ok(["folder", "rm", "moving", "torn", "--discard"]); // with the process that works on it
   }, 300_000);
 
   it("L05: its server is killed again and again: each time it is served anew with one event, and nothing that was written is lost", async () => {
