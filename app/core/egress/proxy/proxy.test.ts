@@ -51,6 +51,9 @@ const settled = async (promise: Promise<unknown>) => {
   );
 };
 
+/** What is never written down is refused in the end, which may be after its test. */
+const unwatched = () => {};
+
 describe("the record", () => {
   function recorder() {
     const batches: { batch: number; entries: EgressEntry[] }[] = [];
@@ -74,7 +77,7 @@ describe("the record", () => {
   it("no more batches than agreed are under way, and what waits goes together, bounded", async () => {
     const { batches, record } = recorder();
     for (let id = 1; id <= 1_000; id++) {
-      void record.decided(entry(id));
+      record.decided(entry(id)).catch(unwatched);
       if (id <= MAX_BATCHES) await turn();
     }
     await turn();
@@ -93,13 +96,13 @@ describe("the record", () => {
 
   it("what comes in one turn of the event loop goes together, and ends go with the next decision", async () => {
     const { batches, record } = recorder();
-    for (let id = 1; id <= 3; id++) void record.decided(entry(id));
+    for (let id = 1; id <= 3; id++) record.decided(entry(id)).catch(unwatched);
     await turn();
     record.recorded(1);
     for (let id = 1; id <= 3; id++) record.ended({ ...entry(id), what: "ended" });
     await turn();
     expect(batches.map(({ entries }) => entries.length)).toEqual([3]);
-    void record.decided(entry(4));
+    record.decided(entry(4)).catch(unwatched);
     await turn();
     expect(batches.map(({ entries }) => entries.length)).toEqual([3, 4]);
   });
@@ -109,7 +112,7 @@ describe("the record", () => {
     try {
       const { batches, record } = recorder();
       for (let id = 1; id <= MAX_BATCHES; id++) {
-        void record.decided(entry(id));
+        record.decided(entry(id)).catch(unwatched);
         await vi.advanceTimersByTimeAsync(0);
       }
       record.ended({ ...entry(1), what: "ended" });
@@ -126,7 +129,7 @@ describe("the record", () => {
   it("a batch of the longest entries fits a line", async () => {
     const { batches, record } = recorder();
     const long = { ...entry(1), request: request({ path: `/${'"'.repeat(2_047)}` }), reason: '"'.repeat(1_024) };
-    for (let id = 1; id <= 500; id++) void record.decided({ ...long, id });
+    for (let id = 1; id <= 500; id++) record.decided({ ...long, id }).catch(unwatched);
     await turn();
     record.recorded(1);
     await turn();
