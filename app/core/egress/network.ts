@@ -138,8 +138,12 @@ export class TaskNetwork {
   /** All rules that hold, newest first; those of presets last. */
   get rules(): Rule[] {
     if (this.broken !== undefined) return [];
-    const made = [...this.own, ...this.#shared.rules].sort(newestFirst);
-    return [...made, ...this.#policy.presets.flatMap((preset) => presetRules(preset))];
+    return [...this.#made.sort(newestFirst), ...this.#policy.presets.flatMap((preset) => presetRules(preset))];
+  }
+
+  /** Those that somebody made and that hold: only they have limits. */
+  get #made(): Rule[] {
+    return this.broken === undefined ? [...this.#passing, ...this.#policy.rules, ...this.#shared.rules] : [];
   }
 
   /** The policy for a proxy that starts now. It counts from here on, so budgets begin with what is left of them. */
@@ -218,10 +222,7 @@ export class TaskNetwork {
 
   /** Counts what was let through. Rules that are spent go; tells whether any did. */
   async count(entries: readonly EgressEntry[]): Promise<boolean> {
-    if (this.broken !== undefined) return false;
-    // no preset's rule has a limit
-    const rules = [...this.#passing, ...this.#policy.rules, ...this.#shared.rules];
-    const limited = new Set(rules.filter(({ requests, bytes }) => requests !== undefined || bytes !== undefined).map(({ id }) => id));
+    const limited = new Set(this.#made.filter(({ requests, bytes }) => requests !== undefined || bytes !== undefined).map(({ id }) => id));
     if (limited.size === 0) return false;
     let counted = false;
     for (const { what, decision, rule, sentBytes = 0, receivedBytes = 0 } of entries) {

@@ -13,12 +13,12 @@ const ANTHROPIC = words("/messages /messages/count_tokens /messages/batches /mes
 const under = (folders: readonly string[], paths: readonly string[]) => folders.flatMap((folder) => paths.map((path) => folder + path));
 
 /** Hosts that speak the protocol of OpenAI in these folders, and that of Anthropic in those. */
-const OPENAI_LIKE: readonly { host: string; env: string; openai: string[]; anthropic?: string[] }[] = [
+const OPENAI_LIKE: readonly { host: string; regions?: string[]; env: string; openai: string[]; anthropic?: string[] }[] = [
   { host: "api.mistral.ai", env: "MISTRAL_API_KEY", openai: ["/v1"] },
   { host: "codestral.mistral.ai", env: "CODESTRAL_API_KEY", openai: ["/v1"] },
   { host: "api.groq.com", env: "GROQ_API_KEY", openai: ["/openai/v1"] },
   { host: "api.deepseek.com", env: "DEEPSEEK_API_KEY", openai: ["", "/v1", "/beta"], anthropic: ["/anthropic/v1"] },
-  { host: "api.x.ai", env: "XAI_API_KEY", openai: ["/v1"], anthropic: ["/v1"] },
+  { host: "api.x.ai", regions: ["*.api.x.ai"], env: "XAI_API_KEY", openai: ["/v1"], anthropic: ["/v1"] },
   { host: "api.together.xyz", env: "TOGETHER_API_KEY", openai: ["/v1"] },
   { host: "api.together.ai", env: "TOGETHER_API_KEY", openai: ["/v1"] },
   { host: "api.fireworks.ai", env: "FIREWORKS_API_KEY", openai: ["/inference/v1"], anthropic: ["/inference/v1"] },
@@ -70,8 +70,8 @@ export const MODEL_HOSTS: readonly HostProfile[] = [
     forms: endpoints(under(["/openai/deployments/*", "/openai/v1"], SOUND)),
   },
   ...OPENAI_LIKE.map(
-    ({ host, env, openai, anthropic = [] }): HostProfile => ({
-      hosts: [host, ...(host === "api.x.ai" ? ["*.api.x.ai"] : [])],
+    ({ host, regions = [], env, openai, anthropic = [] }): HostProfile => ({
+      hosts: [host, ...regions],
       key: { use: "bearer", env },
       reach: endpoints([...under(openai, OPENAI), ...under(anthropic, ["/messages", "/messages/count_tokens"])]),
       model: "openai",
