@@ -11,11 +11,12 @@
  * What a guest does is kept (`keep`) rather than reported: on a full disk it waits in memory, and so does the guest, until it is
  * written. A reserve of the disk is left to what the user does.
  */
-import { closeSync, existsSync, fstatSync, ftruncateSync, openSync, readdirSync, readSync, statfsSync, statSync, writeSync } from "node:fs";
+import { closeSync, existsSync, fstatSync, ftruncateSync, openSync, readdirSync, readSync, statSync, writeSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { basename, dirname } from "node:path";
 import type { z } from "zod";
 import { type Actor, type EventEnvelope, type EventKind, eventData, ProblemError, type Result } from "../../contract/index.ts";
+import { type Disk, DiskReserve } from "../disk-reserve.ts";
 import type { Paths } from "../paths.ts";
 import type { Keychain } from "../vault/index.ts";
 import { Wakeups } from "../wakeups.ts";
@@ -31,11 +32,6 @@ const TAIL_BYTES = 262_144;
 /** A page of events is one line of the contract, which ends at 1 MiB. */
 const PAGE_BYTES = 524_288;
 
-/** What guests do may fill the disk up to this much: 256 MiB, or a fiftieth of a smaller disk. */
-const RESERVE_BYTES = 268_435_456;
-const RESERVE_SHARE = 50;
-/** What the disk has left is looked at once in that time: guests fill a small part of the reserve in it. */
-const ROOM_MS = 100;
 /** how often what could not be written is tried again */
 const RETRY_MS = 1_000;
 
@@ -57,18 +53,16 @@ export interface Recorded {
 }
 
 type OpenFile = { fd: number; last: Head | undefined };
-type Disk = { readonly bsize: number; readonly blocks: number; readonly bavail: number };
 
 export class AuditLog {
   readonly #paths: Paths;
   readonly #now: () => Date;
   readonly #files = new Map<string, OpenFile>();
   readonly #followers = new Wakeups();
-  readonly #disk: (directory: string) => Disk;
+  readonly #reserve: DiskReserve;
   /** what is kept and could not be written yet, in its order */
   #kept: { write: () => void; written: () => void }[] = [];
   #retry: NodeJS.Timeout | undefined;
-  #roomUntil = 0;
   #recent: EventEnvelope[] = [];
   #nextId = 1;
   /** reported events that could not be written, until one tells of them */
@@ -89,10 +83,10 @@ export class AuditLog {
   /** tasks whose logs went with them */
   readonly #removed = new Set<string>();
 
-  constructor(paths: Paths, now: () => Date = () => new Date(), disk: (directory: string) => Disk = statfsSync) {
+  constructor(paths: Paths, now: () => Date = () => new Date(), disk?: (directory: string) => Disk) {
     this.#paths = paths;
     this.#now = now;
-    this.#disk = disk;
+    this.#reserve = new DiskReserve(dirname(paths.audit), disk);
     for (const file of this.#allFiles()) {
       const last = lastRecord(file);
       if (last) this.#nextId = Math.max(this.#nextId, last.id + 1);
@@ -203,7 +197,7 @@ export class AuditLog {
   #writeKept(leaveReserve = true): void {
     try {
       while (this.#kept[0]) {
-        if (leaveReserve && this.#inReserve()) break;
+        if (leaveReserve && this.#reserve.reached()) break;
         this.#kept[0].write();
         this.#kept.shift()?.written();
       }
@@ -211,15 +205,6 @@ export class AuditLog {
       if (!(error instanceof ProblemError)) throw error;
     }
     if (this.#kept.length > 0) this.#retry = setTimeout(() => this.#writeKept(), RETRY_MS).unref();
-  }
-
-  #inReserve(): boolean {
-    const now = performance.now();
-    if (now < this.#roomUntil) return false;
-    const { bsize, blocks, bavail } = this.#disk(dirname(this.#paths.audit));
-    const low = bavail * bsize < Math.min(RESERVE_BYTES, (blocks * bsize) / RESERVE_SHARE);
-    if (!low) this.#roomUntil = now + ROOM_MS;
-    return low;
   }
 
   #lose(kind: EventKind, error: unknown): void {
