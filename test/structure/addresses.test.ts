@@ -86,7 +86,7 @@ describe("no switch relaxes the check of addresses", () => {
     expect(looked).toEqual(["app/core/egress/proxy/main.ts: process.env.UV_THREADPOOL_SIZE"]);
   });
 
-  it("its keeper tells the proxy its task, authority, rules, keys, the user's proxy and authorities, and nothing else", () => {
+  it("its keeper tells the proxy its task, authority, rules, keys, the user's proxy and authorities, a file to write to, and nothing else", () => {
     const [, params = ""] =
       /start: method\(\(\) => \(\{\n {6}params: z\.strictObject\(\{([\s\S]*?)\n {6}\}\),/.exec(source("app/core/egress/protocol.ts")) ?? [];
     expect([...params.matchAll(/^ {8}(\w+):/gm)].map(([, name]) => name)).toEqual([
@@ -96,6 +96,7 @@ describe("no switch relaxes the check of addresses", () => {
       "secrets",
       "upstream",
       "trusted",
+      "journal",
     ]);
     const [, fields = ""] = /^const ruleFields = \{([\s\S]*?)^\} as const/m.exec(source("app/contract/egress.ts")) ?? [];
     expect([...fields.matchAll(/^ {2}(\w+):/gm)].map(([, name]) => name).join(" ")).toBe(

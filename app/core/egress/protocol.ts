@@ -5,14 +5,16 @@
  *
  * Order: `hello`, `start` once, then the others at will. What a request does is decided by the policy that was set last.
  *
- * A decision is told (`activity`) and written down (`recorded`) before anything of an allowed request leaves: while the keeper cannot
- * write, requests wait, bounded, and then fail. Versions. 1: 2026-11-25, first. 2: 2026-11-26, `upstream` has what it is given as its
- * Proxy-Authorization. 3: 2026-11-26, `recorded` has no answer: it comes with each batch, and nobody waited for one.
+ * A decision is told (`activity`) and written down before anything of an allowed request leaves: by the keeper (`recorded`), or by the
+ * proxy itself in its journal, up to a bound of what the keeper has not written yet. While neither can, requests wait, bounded, and then
+ * fail. Versions. 1: 2026-11-25, first. 2: 2026-11-26, `upstream` has what it is given as its
+ * Proxy-Authorization. 3: 2026-11-26, `recorded` has no answer: it comes with each batch, and nobody waited for one. 4: 2026-11-28,
+ * the proxy has a journal.
  */
 import { z } from "zod";
 import { egressEntries, egressRequest, MAX_RULES, method, rule, secretBinding, secretName } from "../../contract/index.ts";
 
-export const PROXY_PROTOCOL = 3;
+export const PROXY_PROTOCOL = 4;
 /** Batches of activity that may be under way unrecorded: with one more than the keeper writes, neither side waits for the other. */
 export const MAX_BATCHES = 2;
 
@@ -80,6 +82,8 @@ export const proxyProtocol = {
         upstream: upstreamProxy.optional(),
         /** certificate authorities that are trusted upstream beside the system's own, as PEM */
         trusted: z.array(z.string().max(65_536)).max(64).optional(),
+        /** a file of `journal.ts`; absent: every decision waits for the keeper */
+        journal: z.string().max(4096).optional(),
       }),
       result: nothing,
     })),
@@ -94,7 +98,8 @@ export const proxyProtocol = {
     })),
   },
   notifications: {
-    activity: z.strictObject({ batch: z.int().min(1), entries: egressEntries }),
+    /** `journaled` is the newest line of the journal that is in here or was told before; absent: none since the last batch. */
+    activity: z.strictObject({ batch: z.int().min(1), entries: egressEntries, journaled: z.int().min(1).optional() }),
     /** A request is held. `ask` is the proxy's own number for `release`. */
     asked: z.strictObject({ ask: z.int().min(1), request: egressRequest, rule: z.string().max(64), reason: z.string().max(1024) }),
     /** It is held no longer: its client left, or it waited too long and was refused. */
