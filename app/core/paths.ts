@@ -66,6 +66,12 @@ export const PATHS = [
   },
   { path: "home/tasks/<id>/audit.jsonl", what: "the task's events", writer: "keeper", deletable: "by `cloche rm`" },
   {
+    path: "home/tasks/<id>/journals/",
+    what: "decisions that a proxy wrote down and the keeper has not put into the events yet",
+    writer: "proxy",
+    deletable: "by `cloche rm`",
+  },
+  {
     path: "home/tasks/<id>/output.log",
     what: "what its commands wrote; output.log.1 is the part before",
     writer: "keeper",
@@ -175,6 +181,10 @@ export class TaskPaths {
   }
   get policy(): string {
     return join(this.directory, "policy.json");
+  }
+  /** of its proxies: one file each, gone when all of it is in the log */
+  get journals(): string {
+    return join(this.directory, "journals");
   }
   get output(): string {
     return join(this.directory, "output.log");

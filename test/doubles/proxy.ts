@@ -105,6 +105,8 @@ export class ProxyUnderTest {
       answering?: boolean;
       broken?: string;
       upstream?: UpstreamProxy;
+      /** absent: every decision waits for `recording` */
+      journal?: string;
     } = {},
   ): Promise<ProxyUnderTest> {
     const { file, args } = internet.command(process.execPath, [join(import.meta.dirname, "../../app/core/egress/proxy/main.ts")]);
@@ -115,7 +117,7 @@ export class ProxyUnderTest {
     });
     const proxy = new ProxyUnderTest(child, await makeAuthority());
     await new Promise<void>((resolve) => proxy.#listening.listen(proxy.#path, resolve));
-    const { rules = [], secrets = [], answering = false, broken, upstream } = options;
+    const { rules = [], secrets = [], answering = false, broken, upstream, journal } = options;
     await proxy.peer.call("hello", { protocol: PROXY_PROTOCOL });
     await proxy.peer.call("start", {
       task: "sorter",
@@ -124,6 +126,7 @@ export class ProxyUnderTest {
       secrets,
       trusted: [internet.authority],
       ...(upstream ? { upstream } : {}),
+      ...(journal === undefined ? {} : { journal }),
     });
     return proxy;
   }

@@ -809,8 +809,52 @@ export const mutants = [
   {
     name: "a request leaves before its decision is written down",
     promise: "everything is seen",
-    edits: [{ file: proxy("gate.ts"), search: "await this.#recorder.decided({", replace: "void this.#recorder.decided({" }],
+    edits: [{ file: proxy("gate.ts"), search: "await this.#recorder.decided(", replace: "void this.#recorder.decided(" }],
     red: { file: proxyTests, tests: "may leave when its decision is written down" },
+  },
+  {
+    name: "a request leaves although the journal did not take its decision",
+    promise: "everything is seen",
+    edits: [
+      {
+        file: proxy("record.ts"),
+        search: "if (!this.#journal.write(taken.map(({ entry }) => entry))) return;",
+        replace: "this.#journal.write(taken.map(({ entry }) => entry));",
+      },
+    ],
+    red: { file: proxyTests, tests: "one that it does not take waits for the keeper" },
+  },
+  {
+    name: "a request leaves by a journal whose keeper is gone",
+    promise: "everything is seen",
+    edits: [
+      { file: egress("journal.ts"), search: "if (this.#append(bytes) && !this.#orphaned()) {", replace: "if (this.#append(bytes)) {" },
+    ],
+    red: { file: egress("journal.test.ts"), tests: "once its keeper is gone" },
+  },
+  {
+    name: "a keeper that hangs is not waited for",
+    promise: "everything is seen",
+    edits: [{ file: proxy("record.ts"), search: "(oldest && performance.now() - oldest.from > AHEAD_MS)", replace: "false" }],
+    red: { file: proxyTests, tests: "nothing while it is silent" },
+  },
+  {
+    name: "what a killed proxy had written down is not told",
+    promise: "everything is seen",
+    edits: [{ file: gateway, search: "lines.filter(({ seq }) => seq > told)", replace: "lines.filter(({ seq }) => seq < told)" }],
+    red: { file: gatewayTests, tests: "what a proxy wrote down and had not told" },
+  },
+  {
+    name: "a keeper that was killed leaves a hole in the log",
+    promise: "everything is seen",
+    edits: [{ file: egress("service.ts"), search: ".filter((entry) => !known.has(keyOf(entry)));", replace: ".filter(() => false);" }],
+    red: { file: egress("journal.test.ts"), tests: "tells what proxies had written down" },
+  },
+  {
+    name: "a rule's limit may be spent twice",
+    promise: "a rule for one request lets one through",
+    edits: [{ file: proxy("gate.ts"), search: 'limited ? "by the keeper" : "by any"', replace: '"by any"' }],
+    red: { file: proxyTests, tests: "what spends a rule's limit" },
   },
   {
     name: "what waited for its record leaves although the rules forbid it by now",

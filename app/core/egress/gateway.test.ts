@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createConnection, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,19 +9,26 @@ import { PROXY_PROTOCOL } from "./protocol.ts";
 
 /**
  * A proxy that does as it is told in `mode`: `echo` answers with what it reads, first of all with its pid; `mute` takes no word of the
- * keeper's; `dies` ends at its first stream; `never` ends at its start.
+ * keeper's; `dies` ends at its first stream; `never` ends at its start; `journals` writes three decisions down at a stream, and tells of the first.
  */
 const PROGRAM = `
-import { readFileSync, appendFileSync } from "node:fs";
+import { readFileSync, readdirSync, appendFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 const mode = readFileSync("PLACE/mode", "utf8");
 appendFileSync("PLACE/starts", process.pid + "\\n");
 if (mode === "never") process.exit(3);
 createInterface({ input: process.stdin }).on("line", (line) => {
   const { id, method } = JSON.parse(line);
-  if (mode !== "mute") process.stdout.write(JSON.stringify({ jsonrpc: "2.0", id, result: method === "hello" ? { protocol: VERSION } : {} }) + "\\n");
+  if (mode !== "mute" && id !== undefined) process.stdout.write(JSON.stringify({ jsonrpc: "2.0", id, result: method === "hello" ? { protocol: VERSION } : {} }) + "\\n");
 }).on("close", () => process.exit(0));
 process.on("message", (_, stream) => {
+  if (mode === "journals") {
+    const request = { scheme: "https", host: "a.example", port: 443, method: "GET", path: "/", upgrade: false };
+    const entries = [1, 2, 3].map((id) => ({ id, at: 1, what: "decided", request }));
+    const [file] = readdirSync("PLACE/journals");
+    for (const entry of entries) appendFileSync("PLACE/journals/" + file, JSON.stringify({ seq: entry.id, entry }) + "\\n");
+    process.stdout.write(JSON.stringify({ jsonrpc: "2.0", method: "activity", params: { batch: 1, entries: entries.slice(0, 1), journaled: 1 } }) + "\\n");
+  }
   if (mode === "dies") process.kill(process.pid, "SIGKILL");
   stream.on("error", () => {});
   stream.write(process.pid + ":");
@@ -33,6 +40,7 @@ process.on("message", (_, stream) => {
 let directory: string;
 let gateway: Gateway;
 const died: string[] = [];
+const decided: number[] = [];
 const streams: Socket[] = [];
 const mode = (text: string) => writeFileSync(join(directory, "mode"), text);
 const starts = () =>
@@ -41,23 +49,26 @@ const starts = () =>
 beforeEach(async () => {
   directory = mkdtempSync(join(tmpdir(), "cloche-gateway-"));
   died.length = 0;
+  decided.length = 0;
   mode("echo");
   writeFileSync(join(directory, "proxy.mjs"), PROGRAM.replaceAll("PLACE", directory).replace("VERSION", String(PROXY_PROTOCOL)));
   gateway = await Gateway.listen(join(directory, "v_1"), {
     programs: { node: process.execPath, proxy: join(directory, "proxy.mjs") },
     log: join(directory, "log"),
+    journals: join(directory, "journals"),
     task: "t",
     authority: { certificate: "c", key: "k" },
     trusted: [],
     policy: () => ({ rules: [], answering: false }),
     secrets: () => [],
     events: {
-      onDecided: async () => {},
+      onDecided: async (entries) => void decided.push(...entries.map(({ id }) => id)),
       onEnded: async () => {},
       onAsked: () => {},
       onUnasked: () => {},
       onUnanswered: () => {},
       onDied: (why) => died.push(why),
+      onLost: () => {},
     },
   });
 });
@@ -102,6 +113,20 @@ describe("a machine's way out", () => {
     await expect.poll(next.said).toMatch(/^\d+:two$/);
     expect(next.said()).toBe(`${starts()[1]}:two`);
     expect(died).toHaveLength(1);
+  });
+
+  it.each([
+    ["is killed", () => process.kill(starts()[0] ?? 0, "SIGKILL")],
+    ["ends with its machine", () => gateway.end()],
+  ])("P4: what a proxy wrote down and had not told when it %s is told, once; its journal is gone", async (_, end) => {
+    mode("journals");
+    await stream("x");
+    await expect.poll(() => decided).toEqual([1]);
+    const journals = join(directory, "journals");
+    expect(readdirSync(journals)).toHaveLength(1);
+    await end();
+    await expect.poll(() => decided).toEqual([1, 2, 3]);
+    await expect.poll(() => readdirSync(journals)).toEqual([]);
   });
 
   it.each([

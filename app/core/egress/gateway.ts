@@ -6,12 +6,14 @@
  * the task has rules, and a dead one is followed by another. What arrives while none is up waits, bounded; nothing passes without one.
  */
 
+import { randomBytes } from "node:crypto";
 import { rm } from "node:fs/promises";
 import { createServer, type Server, type Socket } from "node:net";
-import type { EgressEntry, EgressRequest } from "../../contract/index.ts";
-import { ProblemError } from "../../contract/index.ts";
+import { join } from "node:path";
+import { type EgressEntry, type EgressRequest, MAX_ENTRIES, ProblemError } from "../../contract/index.ts";
 import { forStreams } from "../guest/index.ts";
 import { Program } from "../process/index.ts";
+import { createJournal, readJournal, removeJournal, unreadableIn } from "./journal.ts";
 import {
   type BoundSecret,
   type EffectivePolicy,
@@ -30,6 +32,15 @@ const START_MS = 30_000;
 const MAX_DEATHS = 5;
 const DEATHS_WITHIN_MS = 60_000;
 
+/** How far a proxy's decisions have come into the log. */
+interface Kept {
+  readonly journal: string;
+  /** the newest line of the journal that the proxy told of */
+  told: number;
+  /** what it told last is in the log, and so is what it told before */
+  written: Promise<void>;
+}
+
 type ProxyProgram = Program<typeof proxyProtocol, typeof keeperNotices>;
 
 export interface Authority {
@@ -38,7 +49,7 @@ export interface Authority {
 }
 
 export interface GatewayEvents {
-  /** resolves when the entries are written down: what they allow leaves only then */
+  /** resolves when the entries are written down: what they allow, and is in no journal, leaves only then */
   onDecided(entries: readonly EgressEntry[]): Promise<void>;
   onEnded(entries: readonly EgressEntry[]): Promise<void>;
   onAsked(asked: { ask: number; request: EgressRequest; rule: string; reason: string }): void;
@@ -46,11 +57,15 @@ export interface GatewayEvents {
   onUnanswered(refused: { request: EgressRequest; rule: string; reason: string }): void;
   /** the proxy ended unasked: the connections that it had are gone, and the next one starts another, or `why` says that none will for now */
   onDied(why: string): void;
+  /** so many decisions, or what of them is not known, cannot be told */
+  onLost(count: number, why: string): void;
 }
 
 export interface GatewayOptions {
   readonly programs: { readonly node: string; readonly proxy: string };
   readonly log: string;
+  /** the directory of its proxies' journals */
+  readonly journals: string;
   readonly task: string;
   readonly authority: Authority;
   /** certificate authorities that are trusted upstream beside the system's, as PEM */
@@ -124,6 +139,7 @@ export class Gateway {
     await this.#starting?.end(END_GRACE_MS); // whose answer may never come
     const proxy = await this.#proxy?.catch(() => undefined);
     await proxy?.end(END_GRACE_MS);
+    await proxy?.closed; // and what it had not told is
     await rm(this.#path, { force: true });
   }
 
@@ -153,7 +169,8 @@ export class Gateway {
     const now = performance.now();
     this.#deaths = this.#deaths.filter((at) => now - at < DEATHS_WITHIN_MS);
     if (this.#deaths.length >= MAX_DEATHS) throw proxyProblem("it ended again and again, so it is left off for a minute");
-    const { programs, log, task, authority, trusted, upstream, policy, secrets, events } = this.#options;
+    const { programs, log, journals, task, authority, trusted, upstream, policy, secrets, events } = this.#options;
+    const kept: Kept = { journal: join(journals, `${randomBytes(8).toString("hex")}.jsonl`), told: 0, written: Promise.resolve() };
     let program: ProxyProgram | undefined;
     let late: NodeJS.Timeout | undefined;
     try {
@@ -164,12 +181,14 @@ export class Gateway {
         log,
         handsOver: true,
         notified: {
-          activity: async ({ batch, entries }) => {
+          activity: async ({ batch, entries, journaled = kept.told }) => {
+            kept.told = journaled;
             const decided = entries.filter(({ what }) => what === "decided");
             const ended = entries.filter(({ what }) => what === "ended");
             const recorded = () => started.peer.notify("recorded", { batch });
             if (decided.length > 0) {
-              await events.onDecided(decided);
+              kept.written = events.onDecided(decided);
+              await kept.written;
               recorded(); // somebody waits for it; for the ends nobody does, but the next decisions are written after them
             }
             if (ended.length > 0) await events.onEnded(ended);
@@ -184,9 +203,11 @@ export class Gateway {
       this.#starting = started;
       late = setTimeout(() => started.peer.close(`it did not answer within ${START_MS / 1000} s`), START_MS);
       void started.exited.then(({ status, signal }) => this.#ended(started, signal ?? `status ${status}`));
+      void started.closed.then(() => this.#takeOver(kept));
       await started.peer.call("hello", { protocol: PROXY_PROTOCOL });
       const way = upstream ? { upstream } : {};
-      await started.peer.call("start", { task, authority, policy: policy(), secrets: [...secrets()], trusted: [...trusted], ...way });
+      const begin = { task, authority, policy: policy(), secrets: [...secrets()], trusted: [...trusted], ...way };
+      await started.peer.call("start", { ...begin, ...made(kept.journal) });
       if (this.#ending) throw new Error("the machine ends");
       this.#up = started;
       return started;
@@ -196,6 +217,22 @@ export class Gateway {
     } finally {
       clearTimeout(late);
       this.#starting = undefined;
+    }
+  }
+
+  /** What a proxy that is gone wrote down and did not tell is told now. Its journal goes when that is done: where this keeper ends before, the next one reads it. */
+  async #takeOver({ journal, told, written }: Kept): Promise<void> {
+    const { onDecided, onLost } = this.#options.events;
+    try {
+      const { lines, unreadable } = readJournal(journal);
+      const left = lines.filter(({ seq }) => seq > told).map(({ entry }) => entry);
+      const last: Promise<void>[] = [];
+      while (left.length > 0) last.push(onDecided(left.splice(0, MAX_ENTRIES)));
+      await Promise.all([written, ...last]);
+      if (unreadable > 0) onLost(unreadable, unreadableIn(journal));
+      removeJournal(journal);
+    } catch (error) {
+      onLost(1, `${(error as Error).message} (${journal})`);
     }
   }
 
@@ -211,6 +248,16 @@ export class Gateway {
     const leftOff = this.#deaths.length >= MAX_DEATHS;
     if (leftOff) this.#options.events.onDied(`${why}; ${MAX_DEATHS} times within a minute, so nothing leaves the task for a minute`);
     else if (wasUp) this.#options.events.onDied(why);
+  }
+}
+
+/** Where there is no room for a journal, every decision waits for the keeper. */
+function made(journal: string): { journal?: string } {
+  try {
+    createJournal(journal);
+    return { journal };
+  } catch {
+    return {};
   }
 }
 

@@ -6,6 +6,7 @@ import {
   type EgressDecision,
   type EgressEntry,
   type EgressRequest,
+  MAX_ENTRIES,
   type NetworkPreset,
   type NetworkView,
   type OutgoingProxy,
@@ -21,6 +22,7 @@ import type { Vault } from "../vault/index.ts";
 import { type Asked, Asks } from "./asks.ts";
 import { makePlaceholder } from "./credentials/index.ts";
 import { type Authority, Gateway } from "./gateway.ts";
+import { journalsIn, readJournal, removeJournal, unreadableIn } from "./journal.ts";
 import { refuseUnfit, SharedRules, TaskNetwork } from "./network.ts";
 import { Outgoing } from "./outgoing.ts";
 import { decide, exportSettings, idleKeys, importSettings, narrowestRule, networkWords, parseUrl, presetRules } from "./policy/index.ts";
@@ -35,6 +37,11 @@ const GIT_HOSTS = new Set(["github.com", "gitlab.com", "codeberg.org", "bitbucke
 
 /** Certificates of the user's own file. */
 const MAX_TRUSTED = 64;
+
+/** What a clock is set back by, at most, while decisions are looked for. */
+const CLOCK_SET_MS = 60_000;
+/** An id counts up in one proxy. */
+const keyOf = ({ id, at }: EgressEntry): string => `${id} ${at}`;
 
 type Named = { readonly id: string; readonly name: string };
 
@@ -131,6 +138,37 @@ export class Networks {
 
   // The machine's side.
 
+  /**
+   * Puts into the log what proxies wrote down whose keeper was ended before it had done so. Nothing of the task runs any more. What cannot be
+   * put there now stays where it is. Throws disk.full.
+   */
+  async recover(taskId: string): Promise<void> {
+    const { audit, paths } = this.#options;
+    for (const journal of journalsIn(paths.task(taskId).journals)) {
+      const { lines, unreadable } = readJournal(journal);
+      const known = await this.#decidedSince(taskId, lines[0]?.entry.at);
+      const left = lines.map(({ entry }) => entry).filter((entry) => !known.has(keyOf(entry)));
+      const reason = "written down by the proxy, whose keeper was ended before it took this over; each entry has its own time";
+      while (left.length > 0) audit.record("egress.decided", { entries: left.splice(0, MAX_ENTRIES) }, { task: taskId, reason });
+      if (unreadable > 0) audit.record("events.lost", { count: unreadable, why: unreadableIn(journal) }, { task: taskId });
+      removeJournal(journal);
+    }
+  }
+
+  /** Which decisions the log has from a moment on, and shortly before: the clock may have been set. */
+  async #decidedSince(taskId: string, from: number | undefined): Promise<Set<string>> {
+    const known = new Set<string>();
+    if (from === undefined) return known;
+    const sinceMs = Math.max(0, Date.now() - from) + CLOCK_SET_MS;
+    for (let after = 0; ; ) {
+      const { events, next } = await this.#options.audit.read({ task: taskId, after, limit: 1000, waitMs: 0, sinceMs });
+      if (events.length === 0) return known;
+      for (const { kind, data } of events)
+        if (kind === "egress.decided") for (const entry of data.entries as EgressEntry[]) known.add(keyOf(entry));
+      after = next;
+    }
+  }
+
   /** Makes what a machine that starts needs. Throws secret.value where a key cannot be had, and egress.outgoing: a task must not start without them. */
   async open(task: Named): Promise<MachineNetwork> {
     const network = this.#network(task.id);
@@ -189,6 +227,7 @@ export class Networks {
     return Gateway.listen(path, {
       programs,
       log: paths.task(task.id).hostLog,
+      journals: paths.task(task.id).journals,
       task: task.name,
       ...outside,
       policy: () => network.begin(),
@@ -199,6 +238,7 @@ export class Networks {
         onAsked: ({ ask, ...asked }) => this.#ask(task, { ...asked, held: ask }),
         onUnasked: (ask) => this.#asks.letGo(task.id, ask),
         onUnanswered: (refused) => void this.#asks.add(task, refused),
+        onLost: (count, why) => audit.report("events.lost", { count, why: why.slice(0, 1024) }, { task: task.id }),
         onDied: (why) => audit.report("egress.restarted", { why: why.slice(0, 1024) }, { task: task.id }),
       },
     });

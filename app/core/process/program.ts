@@ -21,6 +21,8 @@ export class Program<P extends RpcProtocol, T extends RpcProtocol = Nothing> {
   readonly peer: RpcPeer<P, T>;
   readonly pid: number;
   readonly exited: Promise<ProgramExit>;
+  /** it has exited, and all that it said has come */
+  readonly closed: Promise<void>;
   readonly #child: ChildProcess;
   /** of connections that are on their way to it: what ends that */
   readonly #handing = new Set<(error: Error) => void>();
@@ -30,6 +32,7 @@ export class Program<P extends RpcProtocol, T extends RpcProtocol = Nothing> {
     this.pid = pid;
     this.peer = peer;
     this.exited = new Promise((resolve) => child.once("exit", (status, signal) => resolve({ status, signal })));
+    this.closed = new Promise((resolve) => child.once("close", () => resolve()));
     void this.exited.then(() => {
       for (const end of this.#handing) end(new Error("the program is gone"));
     });

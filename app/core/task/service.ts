@@ -132,6 +132,8 @@ export class TaskService {
    */
   async sweep(): Promise<string[]> {
     const swept: string[] = [];
+    // first of all: some of these tasks end here
+    for (const { id } of this.#store.all()) await tolerant(() => this.networks.recover(id));
     for (const n of readdirSync(this.#options.paths.runtime)) {
       // a machine's directory and nothing else: not a link, not a name that we would not have given
       const { directory } = this.#options.paths.machine(n);

@@ -1,7 +1,11 @@
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
+import { createJournal, readJournal } from "../../../app/core/egress/journal.ts";
 import { Internet } from "../../doubles/internet.ts";
 import { allow, ProxyUnderTest, rulesOf } from "../../doubles/proxy.ts";
 
@@ -54,6 +58,35 @@ describe("a task's proxy, while", () => {
       proxy.recording = true;
       expect((await deadline(answer)).status).toBe(200);
     });
+
+    it.each(versions)(
+      "or the proxy does, in its journal: then it leaves at once, and what has no room there waits (%s)",
+      async (version) => {
+        const directory = mkdtempSync(join(tmpdir(), "cloche-journal-"));
+        const journal = join(directory, "journals", "one.jsonl");
+        try {
+          createJournal(journal);
+          await start({ rules: rulesOf(allow(api)), journal });
+          proxy.recording = false;
+          expect((await deadline(proxy[version](`https://${api}/in-the-journal`))).status).toBe(200);
+          expect(readJournal(journal).lines).toMatchObject([{ entry: { what: "decided", request: { path: "/in-the-journal" } } }]);
+          await proxy.close();
+
+          await start({ rules: rulesOf(allow(api)), journal: "/dev/full" });
+          await internet.forget();
+          proxy.recording = false;
+          const answer = proxy[version](`https://${api}/no-room`, { method: "POST", body: "data" });
+          await expect.poll(() => proxy.entries).toHaveLength(1);
+          await new Promise((resolve) => setTimeout(resolve, 200)); // the part before shows that it takes less
+          expect(await internet.seen()).toEqual({ requests: [], connections: [], queries: [] });
+          proxy.peer.notify("recorded", { batch: 1 });
+          proxy.recording = true;
+          expect((await deadline(answer)).status).toBe(200);
+        } finally {
+          rmSync(directory, { recursive: true });
+        }
+      },
+    );
 
     it("while it cannot, requests wait for a while and then fail, and nothing of them leaves", async () => {
       await start({ rules: rulesOf(allow(api)) });

@@ -6,9 +6,10 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, rmSync, statfsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { EgressEntry } from "../../../app/contract/index.ts";
 import { Internet } from "../../doubles/internet.ts";
 import { Cloche, hostState } from "../../harness/index.ts";
-import { historyIsWhole, proxyPid, until } from "./support.ts";
+import { historyIsWhole, keeperPid, proxyPid, until } from "./support.ts";
 
 const API = "api.fixture.example";
 const cloche = new Cloche({ inside: (file, args) => internet.command(file, args) });
@@ -111,5 +112,38 @@ describe.skipIf(process.getuid?.() !== 0)("a guest's way out (needs root)", () =
     expect((await cloche.ok(["events", "verify"])).stdout).toMatch(/^ok .*nothing was changed/);
     const decided = (await cloche.events("net")).filter(({ kind }) => kind === "egress.decided");
     expect(JSON.stringify(decided), "and tells what was asked for meanwhile").toContain("/unrecorded");
+  });
+
+  it("the keeper hangs, and is killed: what left in its silence was written down; the next keeper tells of each request, once", async () => {
+    await internet.forget();
+    // one connection: a hung keeper hands no new one over
+    const going = cloche.start(["exec", "net", "--", "sh", "-c", `curl -s -o /dev/null "https://${API}/silent/[1-100000]"`]);
+    const seen = async () => (await internet.seen()).requests.map(({ target }) => target);
+    await until("requests", async () => (await seen()).length > 20);
+    const keeper = keeperPid(cloche);
+    process.kill(keeper, "SIGSTOP");
+    const before = (await seen()).length;
+    // bounded: without a word from its keeper the proxy soon lets nothing leave
+    let last = -1;
+    await until("the end of requests", async () => {
+      const now = (await seen()).length;
+      const still = now === last;
+      last = now;
+      await new Promise((resolve) => setTimeout(resolve, still ? 0 : 1_500));
+      return still;
+    });
+    expect(last, "it went on meanwhile").toBeGreaterThan(before);
+    process.kill(keeper, "SIGKILL");
+    await going.finished;
+    const reached = await seen();
+    expect(await cloche.task("net")).toMatchObject({ state: { at: "failed", problem: { code: "task.interrupted" } } });
+    const told = (await cloche.events("net"))
+      .filter(({ kind }) => kind === "egress.decided")
+      .flatMap(({ data }) => (data.entries as EgressEntry[]).map(({ request }) => request.path))
+      .filter((path) => path.startsWith("/silent/"));
+    expect(new Set(told).size, "none twice").toBe(told.length);
+    expect(reached.filter((path) => !told.includes(path))).toEqual([]);
+    historyIsWhole(cloche);
+    expect((await cloche.ok(["events", "verify"])).stdout).toMatch(/^ok .*nothing was changed/);
   });
 });

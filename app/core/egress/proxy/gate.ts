@@ -145,14 +145,19 @@ export class Gate {
   async record(live: Live, head = 0): Promise<void> {
     const { id, request, matched, secret } = live;
     const reason = matched.reason ?? `allowed by rule ${matched.id}`;
-    await this.#recorder.decided({
-      ...this.#entry(id, "decided", request),
-      decision: "allow",
-      rule: matched.id,
-      reason,
-      resolution: this.proxied && matched.private === undefined ? "upstream" : "host",
-      ...(secret === undefined ? {} : { secret }),
-    });
+    // the keeper has counted what a rule's limit is spent by before another proxy could begin to count
+    const limited = matched.requests !== undefined || matched.bytes !== undefined;
+    await this.#recorder.decided(
+      {
+        ...this.#entry(id, "decided", request),
+        decision: "allow",
+        rule: matched.id,
+        reason,
+        resolution: this.proxied && matched.private === undefined ? "upstream" : "host",
+        ...(secret === undefined ? {} : { secret }),
+      },
+      limited ? "by the keeper" : "by any",
+    );
     this.countHead(live, head);
     if (live.control.signal.aborted) throw live.control.signal.reason;
   }

@@ -45,6 +45,12 @@ export const UPSTREAM_IDLE_MS = 55_000;
 
 /** For the keeper to write a decision down. */
 export const RECORD_MS = 15_000;
+/** Decisions in the journal that the keeper has not written down; further ones wait for it. */
+export const MAX_AHEAD = 1024;
+/** They wait for it too while it is silent for longer than that. */
+export const AHEAD_MS = 1_000;
+/** For a decision in the journal to find company before it is told. */
+export const TELL_MS = 10;
 /** Decisions that wait to be told; further requests are refused until some were. */
 export const MAX_UNTOLD = 4096;
 

@@ -4,6 +4,7 @@ import { stderr, stdin, stdout } from "node:process";
 import { FAILED, type Handlers, RpcError, RpcPeer } from "../../../contract/index.ts";
 import { lineTransport } from "../../../contract/node/index.ts";
 import { forgetScrubbed, HoldingRoom, storable } from "../credentials/index.ts";
+import { Journal } from "../journal.ts";
 import { type BoundSecret, keeperNotices, PROXY_PROTOCOL, proxyProtocol } from "../protocol.ts";
 import { Leaves } from "./certificates.ts";
 import { Gate } from "./gate.ts";
@@ -23,6 +24,8 @@ interface Started {
 }
 
 let started: Started | undefined;
+/** who started this process; one whose keeper was killed is given another parent */
+const keeper = process.ppid;
 
 function running(): Started {
   if (!started) throw new RpcError(FAILED, "not started");
@@ -34,10 +37,13 @@ const handlers: Handlers<typeof proxyProtocol> = {
     if (protocol !== PROXY_PROTOCOL) throw new RpcError(FAILED, `this proxy speaks protocol ${PROXY_PROTOCOL}, not ${protocol}`);
     return { protocol: PROXY_PROTOCOL };
   },
-  start: async ({ task: name, authority, policy, secrets, upstream: proxy, trusted }) => {
+  start: async ({ task: name, authority, policy, secrets, upstream: proxy, trusted, journal }) => {
     if (started) throw new RpcError(FAILED, "started already");
     const leaves = await Leaves.create(authority);
-    const recorder = new Recorder((batch, entries) => peer.notify("activity", { batch, entries }));
+    const recorder = new Recorder(
+      (batch, entries, journaled) => peer.notify("activity", { batch, entries, ...(journaled === undefined ? {} : { journaled }) }),
+      journal === undefined ? undefined : new Journal(journal, () => process.ppid !== keeper),
+    );
     const gate = new Gate(policy, recorder, {
       asked: (notice) => peer.notify("asked", notice),
       unasked: (notice) => peer.notify("unasked", notice),

@@ -11,6 +11,7 @@ import type { Exchange } from "./exchange.ts";
 import { Cut, Gate, type Live } from "./gate.ts";
 import { check, type Refused, type Task } from "./http.ts";
 import {
+  AHEAD_MS,
   ASK_MS,
   CLOCK_MS,
   FIRST_BYTE_MS,
@@ -18,9 +19,11 @@ import {
   HANDSHAKE_MS,
   HEAD_MS,
   KEEP_ALIVE_MS,
+  MAX_AHEAD,
   MAX_PIPELINED,
   MAX_UNTOLD,
   RECORD_MS,
+  TELL_MS,
 } from "./limits.ts";
 import { NotRecorded, Recorder } from "./record.ts";
 import { parseFirstLine, Streams } from "./stream.ts";
@@ -136,6 +139,113 @@ describe("the record", () => {
     expect(Math.max(...batches.map((batch) => JSON.stringify(batch).length))).toBeLessThan(1_000_000);
   });
 
+  describe("with a journal", () => {
+    const LINE = "by any";
+    function journaling() {
+      const batches: { batch: number; entries: EgressEntry[]; journaled: number | undefined }[] = [];
+      const journal = {
+        seq: 0,
+        room: true,
+        lines: [] as number[],
+        cuts: 0,
+        write(entries: readonly EgressEntry[]) {
+          if (!this.room) return false;
+          this.seq += entries.length;
+          this.lines.push(...entries.map(({ id }) => id));
+          return true;
+        },
+        allTold() {
+          if (this.lines.length > 0) this.cuts++;
+          this.lines = [];
+        },
+      };
+      const record = new Recorder((batch, entries, journaled) => batches.push({ batch, entries, journaled }), journal);
+      return { batches, journal, record };
+    }
+    beforeEach(() => void vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] }));
+    afterEach(() => void vi.useRealTimers());
+
+    it("a decision is over when it is in there, and not before; the keeper is told of it soon after, and of what may be cut off", async () => {
+      const { batches, journal, record } = journaling();
+      let over = false;
+      const decided = record.decided(entry(1)).then(() => {
+        expect(journal.lines).toEqual([1]);
+        over = true;
+      });
+      expect(over).toBe(false);
+      await decided;
+      expect(batches).toEqual([]);
+      await record.decided(entry(2));
+      await vi.advanceTimersByTimeAsync(TELL_MS);
+      expect(batches).toMatchObject([{ entries: [{ id: 1 }, { id: 2 }], journaled: 2 }]);
+      expect(journal.cuts).toBe(0);
+      record.recorded(1);
+      expect(journal.cuts).toBe(1);
+    });
+
+    it("one that it does not take waits for the keeper, and so does one whose rule has a limit", async () => {
+      const { batches, journal, record } = journaling();
+      const limited = record.decided(entry(1), "by the keeper");
+      journal.room = false;
+      const full = record.decided(entry(2), LINE);
+      await turn();
+      expect(batches).toMatchObject([{ entries: [{ id: 1 }, { id: 2 }], journaled: undefined }]);
+      expect([await settled(limited), await settled(full)]).toEqual([false, false]);
+      record.recorded(1);
+      await Promise.all([limited, full]);
+      expect(journal.lines).toEqual([]);
+    });
+
+    it("no more is ahead of the keeper than agreed, and nothing while it is silent", async () => {
+      const { batches, journal, record } = journaling();
+      for (let id = 1; id <= MAX_AHEAD; id++) {
+        await record.decided(entry(id));
+        if (batches.length < 1) await vi.advanceTimersByTimeAsync(TELL_MS);
+      }
+      const further = record.decided(entry(MAX_AHEAD + 1));
+      await turn();
+      expect(await settled(further)).toBe(false);
+      expect(journal.lines).toHaveLength(MAX_AHEAD);
+      while (!(await settled(further))) {
+        record.recorded(batches.length);
+        await vi.advanceTimersByTimeAsync(TELL_MS);
+        await turn();
+      }
+      record.recorded(batches.length);
+
+      await record.decided(entry(5_000));
+      await vi.advanceTimersByTimeAsync(TELL_MS);
+      await record.decided(entry(5_001));
+      await vi.advanceTimersByTimeAsync(AHEAD_MS + 1);
+      const silent = record.decided(entry(5_002));
+      await turn();
+      expect(await settled(silent)).toBe(false);
+      expect(journal.lines).not.toContain(5_002);
+      record.recorded(batches.length);
+      await silent;
+      await record.decided(entry(5_003));
+    });
+
+    it("everything is told once and in its order, whoever wrote it down", async () => {
+      const { batches, journal, record } = journaling();
+      for (let id = 1; id <= 900; id++) {
+        journal.room = id % 7 > 2;
+        record.decided(entry(id), id % 5 === 0 ? "by the keeper" : LINE).catch(unwatched);
+        if (id % 3 === 0) await turn();
+        if (id % 50 === 0) record.recorded(batches.length);
+      }
+      while (batches.flatMap(({ entries }) => entries).length < 900) {
+        record.recorded(batches.length);
+        await vi.advanceTimersByTimeAsync(TELL_MS);
+        await turn();
+      }
+      expect(batches.flatMap(({ entries }) => entries.map(({ id }) => id))).toEqual(Array.from({ length: 900 }, (_, at) => at + 1));
+      const numbers = batches.flatMap(({ journaled }) => journaled ?? []);
+      expect(numbers).toEqual([...numbers].sort((a, b) => a - b));
+      expect(numbers.at(-1)).toBe(journal.seq);
+    });
+  });
+
   it("one that is not written down in time fails, and so does one too many", async () => {
     vi.useFakeTimers();
     try {
@@ -172,6 +282,18 @@ describe("the gate", () => {
     });
   });
   afterEach(() => vi.useRealTimers());
+
+  it("what spends a rule's limit is the keeper's to write down, who counts it; a journal is enough for the rest", async () => {
+    const journal = { seq: 0, write: () => true, allTold() {} };
+    const notices = { asked() {}, unasked() {}, unanswered() {} };
+    const gateOf = (of: Rule) => new Gate({ rules: [of], answering: false }, new Recorder(() => {}, journal), notices);
+    for (const limit of [{ requests: 5 }, { bytes: 1_000_000 }]) {
+      const gate = gateOf(rule(limit));
+      expect(await settled(gate.record(open(gate)))).toBe(false);
+    }
+    const gate = gateOf(rule());
+    await gate.record(open(gate));
+  });
 
   it("a request may leave when its decision is written down, and not before", async () => {
     const silent = new Recorder(() => {});

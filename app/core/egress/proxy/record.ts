@@ -1,10 +1,11 @@
 /**
- * What is told to the keeper: decisions before anything of them leaves, ends after. Entries go in batches, a few at a time unrecorded,
- * so under load the cost of being written down is one round trip for all that waits.
+ * What is told to the keeper: decisions, and ends after. A decision is over when it is written down: in the proxy's journal, where it has
+ * one that may be written, and told soon after; else by the keeper. Entries go in batches, a few at a time unrecorded, so under load the
+ * cost of being told is one round trip for all that waits.
  */
 import { type EgressEntry, MAX_ENTRIES } from "../../../contract/index.ts";
 import { MAX_BATCHES } from "../protocol.ts";
-import { MAX_UNTOLD, RECORD_MS } from "./limits.ts";
+import { AHEAD_MS, MAX_AHEAD, MAX_UNTOLD, RECORD_MS, TELL_MS } from "./limits.ts";
 
 /** Characters of one batch: as JSON it must fit a line, and a character may become two there. */
 const MAX_BATCH_CHARS = 300_000;
@@ -14,9 +15,20 @@ const ENDED_DELAY_MS = 50;
 /** The keeper did not write a decision down in time, or too many wait for it. */
 export class NotRecorded extends Error {}
 
+/** The journal as its writer sees it. */
+export interface DecisionJournal {
+  readonly seq: number;
+  /** all or none; answers whether what they allow may leave */
+  write(entries: readonly EgressEntry[]): boolean;
+  /** everything in it is in the log */
+  allTold(): void;
+}
+
 interface Decision {
   /** when it is too late to write it down */
   readonly by: number;
+  /** it may be over by the journal */
+  readonly byAny: boolean;
   readonly resolve: () => void;
   readonly reject: (error: NotRecorded) => void;
 }
@@ -24,30 +36,41 @@ interface Decision {
 interface Waiting {
   readonly entry: EgressEntry;
   readonly decision?: Decision;
+  /** its line in the journal */
+  journaled?: number;
+}
+
+interface Batch {
+  readonly entries: readonly Waiting[];
+  readonly from: number;
 }
 
 export class Recorder {
-  readonly #send: (batch: number, entries: EgressEntry[]) => void;
+  readonly #send: (batch: number, entries: EgressEntry[], journaled: number | undefined) => void;
+  readonly #journal: DecisionJournal | undefined;
   #waiting: Waiting[] = [];
+  /** in the journal, and not recorded */
+  #ahead = 0;
   #untold = 0;
   /** those that somebody waits for, oldest first */
   readonly #awaited = new Set<Decision>();
   #late: NodeJS.Timeout | undefined;
-  readonly #underWay = new Map<number, Waiting[]>();
+  readonly #underWay = new Map<number, Batch>();
   #batch = 0;
   #flushing: "soon" | "later" | undefined;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(send: (batch: number, entries: EgressEntry[]) => void) {
+  constructor(send: (batch: number, entries: EgressEntry[], journaled: number | undefined) => void, journal?: DecisionJournal) {
     this.#send = send;
+    this.#journal = journal;
   }
 
   /** Resolves when the entry is written down; rejects with NotRecorded. */
-  decided(entry: EgressEntry): Promise<void> {
+  decided(entry: EgressEntry, written: "by any" | "by the keeper" = "by any"): Promise<void> {
     if (this.#untold >= MAX_UNTOLD) return Promise.reject(new NotRecorded("too many decisions wait to be written down"));
     this.#untold++;
     return new Promise((resolve, reject) => {
-      const decision = { by: performance.now() + RECORD_MS, resolve, reject };
+      const decision = { by: performance.now() + RECORD_MS, byAny: written === "by any", resolve, reject };
       this.#awaited.add(decision);
       if (!this.#late) this.#endLate(RECORD_MS);
       this.#waiting.push({ entry, decision });
@@ -71,33 +94,60 @@ export class Recorder {
   /** The end of something that was recorded as decided: there are no more of them than of those. */
   ended(entry: EgressEntry): void {
     // what waits already goes as soon as it may, and this with it
-    if (this.#waiting.length === 0) {
-      this.#flushing = "later";
-      this.#timer = setTimeout(() => this.#flush(), ENDED_DELAY_MS);
-    }
+    if (this.#waiting.length === 0) this.#later(ENDED_DELAY_MS);
     this.#waiting.push({ entry });
   }
 
   recorded(batch: number): void {
-    for (const [number, entries] of this.#underWay) {
+    for (const [number, { entries }] of this.#underWay) {
       if (number > batch) break;
       this.#underWay.delete(number);
-      for (const { decision } of entries) {
+      for (const { decision, journaled } of entries) {
+        if (journaled !== undefined) this.#ahead--;
         if (!decision) continue;
         this.#untold--;
         this.#awaited.delete(decision);
-        decision.resolve(); // without effect on one that was too late
+        decision.resolve(); // without effect on one that was too late, or is over already
       }
     }
-    // ends alone go on waiting for company
+    if (this.#ahead === 0) this.#journal?.allTold();
+    // what nobody waits for goes on waiting for company
     if (this.#waiting.length > 0 && this.#flushing !== "later") this.#soon();
   }
 
   /** With all that comes in this turn of the event loop. */
   #soon(): void {
     if (this.#flushing === "soon") return;
+    clearTimeout(this.#timer);
     this.#flushing = "soon";
-    setImmediate(() => this.#flush());
+    setImmediate(() => {
+      this.#writeDown();
+      if (this.#waiting.length < MAX_ENTRIES && this.#waiting.every(({ decision, journaled }) => !decision || journaled !== undefined))
+        this.#later(TELL_MS);
+      else this.#flush();
+    });
+  }
+
+  #later(ms: number): void {
+    this.#flushing = "later";
+    this.#timer = setTimeout(() => this.#flush(), ms);
+  }
+
+  /** Has the decisions of this turn over, where the journal takes them. */
+  #writeDown(): void {
+    const [oldest] = this.#underWay.values();
+    if (!this.#journal || (oldest && performance.now() - oldest.from > AHEAD_MS)) return;
+    const taken = this.#waiting.filter(({ decision, journaled }) => decision?.byAny && journaled === undefined);
+    if (taken.length === 0 || this.#ahead + taken.length > MAX_AHEAD) return;
+    const first = this.#journal.seq + 1;
+    if (!this.#journal.write(taken.map(({ entry }) => entry))) return;
+    this.#ahead += taken.length;
+    for (const [at, waiting] of taken.entries()) {
+      waiting.journaled = first + at;
+      if (!waiting.decision) continue;
+      this.#awaited.delete(waiting.decision);
+      waiting.decision.resolve();
+    }
   }
 
   #flush(): void {
@@ -112,11 +162,12 @@ export class Recorder {
         if (count === MAX_ENTRIES || (count > 0 && chars > MAX_BATCH_CHARS)) break;
         count++;
       }
-      const batch = this.#waiting.splice(0, count);
-      this.#underWay.set(++this.#batch, batch);
+      const entries = this.#waiting.splice(0, count);
+      this.#underWay.set(++this.#batch, { entries, from: performance.now() });
       this.#send(
         this.#batch,
-        batch.map(({ entry }) => entry),
+        entries.map(({ entry }) => entry),
+        entries.findLast(({ journaled }) => journaled !== undefined)?.journaled,
       );
     }
   }
