@@ -94,7 +94,6 @@ describe("a proxy's journal", () => {
     open().write([entry(1)]);
     const text = readFileSync(file, "utf8");
     rmSync(file);
-    mkdirSync(join(directory, "other"));
     appendFileSync(file, text.replace('"journal":1', '"journal":2'));
     expect(readJournal(file)).toEqual({ lines: [], unreadable: 1 });
   });

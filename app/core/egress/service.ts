@@ -6,6 +6,7 @@ import {
   type EgressDecision,
   type EgressEntry,
   type EgressRequest,
+  type EventEnvelope,
   MAX_ENTRIES,
   type NetworkPreset,
   type NetworkView,
@@ -160,11 +161,17 @@ export class Networks {
     const known = new Set<string>();
     if (from === undefined) return known;
     const sinceMs = Math.max(0, Date.now() - from) + CLOCK_SET_MS;
+    for await (const { entry } of this.#decisions(taskId, sinceMs)) known.add(keyOf(entry));
+    return known;
+  }
+
+  /** What the log has of a task's decisions, oldest first, each with its event. */
+  async *#decisions(taskId: string, sinceMs: number | undefined): AsyncGenerator<{ event: EventEnvelope; entry: EgressEntry }> {
     for (let after = 0; ; ) {
       const { events, next } = await this.#options.audit.read({ task: taskId, after, limit: 1000, waitMs: 0, sinceMs });
-      if (events.length === 0) return known;
-      for (const { kind, data } of events)
-        if (kind === "egress.decided") for (const entry of data.entries as EgressEntry[]) known.add(keyOf(entry));
+      if (events.length === 0) return;
+      for (const event of events)
+        if (event.kind === "egress.decided") for (const entry of event.data.entries as EgressEntry[]) yield { event, entry };
       after = next;
     }
   }
@@ -375,24 +382,16 @@ export class Networks {
     const differ: Result<"policy.replay">["differ"] = [];
     let requests = 0;
     let more = false;
-    let after = 0;
-    for (;;) {
-      const { events, next } = await this.#options.audit.read({ task: id, after, limit: 1000, waitMs: 0, sinceMs });
-      for (const event of events) {
-        if (event.kind !== "egress.decided") continue;
-        for (const entry of event.data.entries as EgressEntry[]) {
-          if (entry.decision === undefined || ++requests > MAX_REPLAYED) continue;
-          const was = { decision: entry.decision, rule: entry.rule ?? "default", reason: entry.reason ?? "" };
-          const { matched: _, ...would } = decide(entry.request, rules, new Date(event.time));
-          // without somebody to answer, what asks is refused
-          const now = would.decision === "ask" ? "deny" : would.decision;
-          if (now === was.decision) continue;
-          if (differ.length < MAX_DIFFERENCES) differ.push({ event: event.id, request: entry.request, was, would });
-          else more = true;
-        }
-      }
-      if (events.length === 0 || requests > MAX_REPLAYED) break;
-      after = next;
+    for await (const { event, entry } of this.#decisions(id, sinceMs)) {
+      if (entry.decision === undefined) continue;
+      if (++requests > MAX_REPLAYED) break;
+      const was = { decision: entry.decision, rule: entry.rule ?? "default", reason: entry.reason ?? "" };
+      const { matched: _, ...would } = decide(entry.request, rules, new Date(event.time));
+      // without somebody to answer, what asks is refused
+      const now = would.decision === "ask" ? "deny" : would.decision;
+      if (now === was.decision) continue;
+      if (differ.length < MAX_DIFFERENCES) differ.push({ event: event.id, request: entry.request, was, would });
+      else more = true;
     }
     return { requests: Math.min(requests, MAX_REPLAYED), differ, more: more || requests > MAX_REPLAYED };
   }

@@ -140,7 +140,6 @@ describe("the record", () => {
   });
 
   describe("with a journal", () => {
-    const LINE = "by any";
     function journaling() {
       const batches: { batch: number; entries: EgressEntry[]; journaled: number | undefined }[] = [];
       const journal = {
@@ -187,7 +186,7 @@ describe("the record", () => {
       const { batches, journal, record } = journaling();
       const limited = record.decided(entry(1), "by the keeper");
       journal.room = false;
-      const full = record.decided(entry(2), LINE);
+      const full = record.decided(entry(2));
       await turn();
       expect(batches).toMatchObject([{ entries: [{ id: 1 }, { id: 2 }], journaled: undefined }]);
       expect([await settled(limited), await settled(full)]).toEqual([false, false]);
@@ -230,7 +229,7 @@ describe("the record", () => {
       const { batches, journal, record } = journaling();
       for (let id = 1; id <= 900; id++) {
         journal.room = id % 7 > 2;
-        record.decided(entry(id), id % 5 === 0 ? "by the keeper" : LINE).catch(unwatched);
+        record.decided(entry(id), id % 5 === 0 ? "by the keeper" : "by any").catch(unwatched);
         if (id % 3 === 0) await turn();
         if (id % 50 === 0) record.recorded(batches.length);
       }
