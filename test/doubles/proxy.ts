@@ -14,10 +14,13 @@ import type { Duplex } from "node:stream";
 import { connect as connectTls, type TLSSocket } from "node:tls";
 import type { z } from "zod";
 import { type EgressEntry, type EgressRequest, RpcPeer, type Rule, type RuleDraft } from "../../app/contract/index.ts";
-import { lineTransport } from "../../app/contract/node/index.ts";
+import { componentsPath, lineTransport, readComponents } from "../../app/contract/node/index.ts";
 import { type BoundSecret, type keeperNotices, PROXY_PROTOCOL, proxyProtocol, type UpstreamProxy } from "../../app/core/egress/protocol.ts";
 import { type Authority, makeAuthority } from "../../app/core/egress/proxy/index.ts";
 import type { Internet } from "./internet.ts";
+
+/** The program as it was built, as the keeper starts it: from its sources it takes four times as long to be there. */
+const { node, app } = readComponents(componentsPath(join(import.meta.dirname, "../../.build/app/cli.mjs")));
 
 type Asked = z.infer<(typeof proxyProtocol.notifications)["asked"]>;
 type Unasked = z.infer<(typeof proxyProtocol.notifications)["unasked"]>;
@@ -109,7 +112,7 @@ export class ProxyUnderTest {
       journal?: string;
     } = {},
   ): Promise<ProxyUnderTest> {
-    const { file, args } = internet.command(process.execPath, [join(import.meta.dirname, "../../app/core/egress/proxy/main.ts")]);
+    const { file, args } = internet.command(node, [app.proxy]);
     const child = spawn(file, args, {
       stdio: ["pipe", "pipe", "pipe", "ipc"],
       env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", LANG: "C.UTF-8" },
