@@ -250,7 +250,10 @@ describe("a folder that is served", () => {
     expect(shown?.refused?.problem.next[0]).toContain("cloche folder room t a allow");
     await store.save(made); // after the one under way
     expect(new TaskStore(paths).get(made.id)?.shares[0]?.refused, "the next keeper knows it too").toEqual(shown?.refused);
+    const after = (await audit.read({ after: 0, limit: 100, waitMs: 0 })).next;
+    const heard = audit.read({ after, limit: 100, waitMs: 5_000 }).then(() => folders.views(made)[0]);
     await folders.answerRoom({ task: "t", folder: "a", answer: "allow" }, actor);
+    expect((await heard)?.refused, "who hears of the answer sees what it changed").toBeUndefined();
     expect(folders.views(made)[0]).toMatchObject({ versionLimitBytes: 25 });
     expect(folders.views(made)[0]?.refused).toBeUndefined();
     expect(new TaskStore(paths).get(made.id)?.shares[0]?.refused).toBeUndefined();

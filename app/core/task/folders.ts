@@ -263,9 +263,14 @@ export class TaskFolders {
     }
     const untilBytes = answer === "refuse" ? undefined : Math.max(1, params.untilBytes ?? folder.roomWanted ?? 1);
     const data = { folder: share.id, name: share.name, answer, ...(untilBytes === undefined ? {} : { untilBytes }) };
-    this.#options.audit.record("folder.answered", data, { task: task.id, actor });
-    if (untilBytes === undefined) await folder.refuseRoom();
-    else await this.#limitVersions(task, share, untilBytes);
+    if (untilBytes === undefined) {
+      this.#options.audit.record("folder.answered", data, { task: task.id, actor });
+      await folder.refuseRoom(); // whose end is told by an event of its own
+      return;
+    }
+    // who hears of it looks at the task at once, and no further event follows: what the answer changes is there before
+    await this.#limitVersions(task, share, untilBytes);
+    this.#options.audit.report("folder.answered", data, { task: task.id, actor });
   }
 
   async list({ task: ref, folder, after, limit }: Params<"changes.list">): Promise<Result<"changes.list">> {
