@@ -10,8 +10,9 @@ export default defineConfig({
   testDir: import.meta.dirname,
   testMatch: "*.spec.ts",
   outputDir: `${root}test-results/web`,
-  fullyParallel: false,
-  workers: 1,
+  // each test has a keeper, a home and a browser page of its own, and two of them leave none of two cores idle
+  fullyParallel: true,
+  workers: 2,
   retries: 0,
   forbidOnly: true,
   // A guest starts within a minute under emulation on two cores; a busy machine takes a few.
