@@ -6,14 +6,12 @@
  * the task has rules, and a dead one is followed by another. What arrives while none is up waits, bounded; nothing passes without one.
  */
 
-import { randomBytes } from "node:crypto";
 import { rm } from "node:fs/promises";
 import { createServer, type Server, type Socket } from "node:net";
-import { join } from "node:path";
-import { type EgressEntry, type EgressRequest, MAX_ENTRIES, ProblemError } from "../../contract/index.ts";
+import { type EgressEntry, type EgressRequest, ProblemError } from "../../contract/index.ts";
 import { forStreams } from "../guest/index.ts";
 import { Program } from "../process/index.ts";
-import { createJournal, readJournal, removeJournal, unreadableIn } from "./journal.ts";
+import { createJournal, journalIn, takeOver } from "./journal.ts";
 import {
   type BoundSecret,
   type EffectivePolicy,
@@ -170,7 +168,7 @@ export class Gateway {
     this.#deaths = this.#deaths.filter((at) => now - at < DEATHS_WITHIN_MS);
     if (this.#deaths.length >= MAX_DEATHS) throw proxyProblem("it ended again and again, so it is left off for a minute");
     const { programs, log, journals, task, authority, trusted, upstream, policy, secrets, events } = this.#options;
-    const kept: Kept = { journal: join(journals, `${randomBytes(8).toString("hex")}.jsonl`), told: 0, written: Promise.resolve() };
+    const kept: Kept = { journal: journalIn(journals), told: 0, written: Promise.resolve() };
     let program: ProxyProgram | undefined;
     let late: NodeJS.Timeout | undefined;
     try {
@@ -220,17 +218,13 @@ export class Gateway {
     }
   }
 
-  /** What a proxy that is gone wrote down and did not tell is told now. Its journal goes when that is done: where this keeper ends before, the next one reads it. */
   async #takeOver({ journal, told, written }: Kept): Promise<void> {
     const { onDecided, onLost } = this.#options.events;
+    const tell = async (entries: EgressEntry[]) => {
+      await Promise.all([written, onDecided(entries)]);
+    };
     try {
-      const { lines, unreadable } = readJournal(journal);
-      const left = lines.filter(({ seq }) => seq > told).map(({ entry }) => entry);
-      const last: Promise<void>[] = [];
-      while (left.length > 0) last.push(onDecided(left.splice(0, MAX_ENTRIES)));
-      await Promise.all([written, ...last]);
-      if (unreadable > 0) onLost(unreadable, unreadableIn(journal));
-      removeJournal(journal);
+      await takeOver(journal, { left: (lines) => lines.filter(({ seq }) => seq > told), tell, lost: onLost });
     } catch (error) {
       onLost(1, `${(error as Error).message} (${journal})`);
     }

@@ -1,4 +1,4 @@
-import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmdirSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -146,10 +146,30 @@ describe("a keeper that comes after one that was killed", () => {
     expect(told(log)).toEqual([1, 1]);
   });
 
-  it("says that lines could not be read", async () => {
-    const { networks, journal, log } = setUp();
+  it("says once that lines could not be read, tells the others, and keeps the file", async () => {
+    const { audit, networks, journal, journals, log } = setUp();
     appendFileSync(journal, "nonsense\n");
+    new Journal(journal, () => false).write([entry(1)]);
+    const text = readFileSync(journal, "utf8");
+    for (let n = 0; n < 2; n++) await networks.recover(task);
+    expect(told(log)).toEqual([1]);
+    const lost = (await audit.read({ after: 0, limit: 100, waitMs: 0 })).events.filter(({ kind }) => kind === "events.lost");
+    expect(lost).toMatchObject([{ data: { count: 1, why: expect.stringContaining("one.unreadable") } }]);
+    expect(readFileSync(join(journals, "one.unreadable"), "utf8")).toBe(text);
+  });
+
+  it("leaves a journal that it cannot read where it is, for the next one", async () => {
+    const { networks, journal, journals, log } = setUp();
+    new Journal(journal, () => false).write([entry(1)]);
+    const kept = `${journal}.kept`;
+    renameSync(journal, kept);
+    mkdirSync(journal); // reading it fails, whoever reads
+    await expect(networks.recover(task)).rejects.toThrow("EISDIR");
+    expect(journalsIn(journals)).toEqual([journal]);
+    rmdirSync(journal);
+    renameSync(kept, journal);
     await networks.recover(task);
-    expect(readFileSync(log, "utf8")).toContain('"events.lost"');
+    expect(told(log)).toEqual([1]);
+    expect(journalsIn(journals)).toEqual([]);
   });
 });

@@ -7,13 +7,26 @@
  * counting up; a line without its end was never acted on. When all of it is told its lines are cut off.
  * Versions. 1: 2026-11-28, first.
  */
-import { fstatSync, ftruncateSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync, writeSync } from "node:fs";
+import { randomBytes } from "node:crypto";
+import {
+  fstatSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { z } from "zod";
-import { type EgressEntry, egressEntry } from "../../contract/index.ts";
+import { type EgressEntry, egressEntry, MAX_ENTRIES } from "../../contract/index.ts";
 import { DiskReserve } from "../disk-reserve.ts";
 
 const JOURNAL_VERSION = 1;
+const SUFFIX = ".jsonl";
 /** A journal that has grown to this waits until its keeper has all of it. */
 const MAX_BYTES = 1_048_576;
 
@@ -95,13 +108,14 @@ export interface JournalLeft {
   readonly unreadable: number;
 }
 
-/** What a proxy that is gone has left. What cannot be read counts as unreadable. */
+/** What a proxy that is gone has left. Throws the system's error where the file is there and cannot be read. */
 export function readJournal(file: string): JournalLeft {
   let text: string;
   try {
     text = readFileSync(file, "utf8");
   } catch (error) {
-    return { lines: [], unreadable: (error as NodeJS.ErrnoException).code === "ENOENT" ? 0 : 1 };
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return { lines: [], unreadable: 0 };
+    throw error;
   }
   const [first = "", ...rest] = text.split("\n").slice(0, -1);
   const known = header.safeParse(parsed(first)).success;
@@ -109,19 +123,46 @@ export function readJournal(file: string): JournalLeft {
   return { lines, unreadable: rest.length - lines.length };
 }
 
+export interface JournalReader {
+  /** which of a journal's lines are not in the log */
+  left(lines: readonly JournalLine[]): readonly JournalLine[] | Promise<readonly JournalLine[]>;
+  /** puts entries into the log, as many as fit one of its lines; what cannot be put there now throws */
+  tell(entries: EgressEntry[]): void | Promise<void>;
+  /** so many decisions cannot be told */
+  lost(count: number, why: string): void;
+}
+
+/**
+ * Tells what a proxy that is gone wrote down and did not tell. The journal goes when that is done: where this keeper ends before, the next
+ * one reads it. One with lines that are none of ours, of a later version or of a broken disk, is told of once and kept, under a name that
+ * nothing reads.
+ */
+export async function takeOver(file: string, reader: JournalReader): Promise<void> {
+  const { lines, unreadable } = readJournal(file);
+  const left = (await reader.left(lines)).map(({ entry }) => entry);
+  const told: (void | Promise<void>)[] = [];
+  while (left.length > 0) told.push(reader.tell(left.splice(0, MAX_ENTRIES)));
+  await Promise.all(told);
+  if (unreadable === 0) return rmSync(file, { force: true });
+  const kept = `${file.slice(0, -SUFFIX.length)}.unreadable`;
+  renameSync(file, kept);
+  reader.lost(unreadable, `lines that cannot be read in ${kept}`);
+}
+
 /** The journals in a task's directory of them. */
 export function journalsIn(directory: string): string[] {
   try {
-    return readdirSync(directory).map((name) => join(directory, name));
+    return readdirSync(directory)
+      .filter((name) => name.endsWith(SUFFIX))
+      .map((name) => join(directory, name));
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
     throw error;
   }
 }
 
-export const unreadableIn = (file: string): string => `lines that cannot be read in ${file}`;
-
-export const removeJournal = (file: string): void => rmSync(file, { force: true });
+/** A new journal's place in a task's directory of them. */
+export const journalIn = (directory: string): string => join(directory, `${randomBytes(8).toString("hex")}${SUFFIX}`);
 
 function parsed(text: string): unknown {
   try {

@@ -7,7 +7,6 @@ import {
   type EgressEntry,
   type EgressRequest,
   type EventEnvelope,
-  MAX_ENTRIES,
   type NetworkPreset,
   type NetworkView,
   type OutgoingProxy,
@@ -23,7 +22,7 @@ import type { Vault } from "../vault/index.ts";
 import { type Asked, Asks } from "./asks.ts";
 import { makePlaceholder } from "./credentials/index.ts";
 import { type Authority, Gateway } from "./gateway.ts";
-import { journalsIn, readJournal, removeJournal, unreadableIn } from "./journal.ts";
+import { journalsIn, takeOver } from "./journal.ts";
 import { refuseUnfit, SharedRules, TaskNetwork } from "./network.ts";
 import { Outgoing } from "./outgoing.ts";
 import { decide, exportSettings, idleKeys, importSettings, narrowestRule, networkWords, parseUrl, presetRules } from "./policy/index.ts";
@@ -145,15 +144,16 @@ export class Networks {
    */
   async recover(taskId: string): Promise<void> {
     const { audit, paths } = this.#options;
-    for (const journal of journalsIn(paths.task(taskId).journals)) {
-      const { lines, unreadable } = readJournal(journal);
-      const known = await this.#decidedSince(taskId, lines[0]?.entry.at);
-      const left = lines.map(({ entry }) => entry).filter((entry) => !known.has(keyOf(entry)));
-      const reason = "written down by the proxy, whose keeper was ended before it took this over; each entry has its own time";
-      while (left.length > 0) audit.record("egress.decided", { entries: left.splice(0, MAX_ENTRIES) }, { task: taskId, reason });
-      if (unreadable > 0) audit.record("events.lost", { count: unreadable, why: unreadableIn(journal) }, { task: taskId });
-      removeJournal(journal);
-    }
+    const reason = "written down by the proxy, whose keeper was ended before it took this over; each entry has its own time";
+    for (const journal of journalsIn(paths.task(taskId).journals))
+      await takeOver(journal, {
+        left: async (lines) => {
+          const known = await this.#decidedSince(taskId, lines[0]?.entry.at);
+          return lines.filter(({ entry }) => !known.has(keyOf(entry)));
+        },
+        tell: (entries) => void audit.record("egress.decided", { entries }, { task: taskId, reason }),
+        lost: (count, why) => void audit.record("events.lost", { count, why }, { task: taskId }),
+      });
   }
 
   /** Which decisions the log has from a moment on, and shortly before: the clock may have been set. */
