@@ -516,3 +516,51 @@ func TestAnOrdinaryPlaceChangesNothing(t *testing.T) {
 		}
 	}
 }
+
+// Entries are found by bytes of their first component; what that leaves out no entry may mean.
+func TestAnEntryIsFoundJustAsIfAllWereLookedAt(t *testing.T) {
+	all := func(r *rules, path []string, partial bool) (rule, bool) {
+		for _, c := range r.all {
+			if (strings.IndexByte(path[0], '~') >= 0 || strings.IndexByte(c.components[0], '*') >= 0 || c.components[0] == path[0]) && c.begins(path, partial) {
+				return c, true
+			}
+		}
+		return rule{}, false
+	}
+	random := rand.New(rand.NewSource(1))
+	pick := func(from string) string { return string(from[random.Intn(len(from))]) }
+	found := 0
+	for name, r := range map[string]*rules{"the table": &protected, "a git directory's": &inGitDir} {
+		for range 30_000 {
+			path := []string{pick("a.x~*_z")}
+			if random.Intn(8) > 0 {
+				path = append([]string{}, r.all[random.Intn(len(r.all))].components...)
+			}
+			for i := range path {
+				for strings.Contains(path[i], "*") {
+					path[i] = strings.Replace(path[i], "*", strings.Repeat(pick("a.x~_z"), random.Intn(3)), 1)
+				}
+			}
+			switch at := random.Intn(len(path[0]) + 1); random.Intn(4) {
+			case 0:
+				path[0] = path[0][:at] + pick("a.x~_ztph\xff") + path[0][at:]
+			case 1:
+				path[0] = path[0][:at]
+			case 2:
+				path[0] = path[0][at:]
+			}
+			partial := random.Intn(2) == 0
+			_, is := r.at(path, partial)
+			_, want := all(r, path, partial)
+			if is != want {
+				t.Fatalf("%s, %q (partial: %v): found %v, by looking at all %v", name, path, partial, is, want)
+			}
+			if is {
+				found++
+			}
+		}
+	}
+	if found < 5_000 {
+		t.Errorf("only %d were found at all", found)
+	}
+}

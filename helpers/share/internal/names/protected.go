@@ -11,8 +11,17 @@ type rule struct {
 // rules finds entries by their first component.
 type rules struct {
 	exact map[string][]rule
-	globs []rule
+	// globs are those with a '*' in it that may be meant by a name which begins with a byte, in the table's order.
+	globs [256][]glob
 	all   []rule
+}
+
+// glob is a rule with what its first component ends with, as a look at one byte rules out nearly all: every change of a name asks, for each
+// component of its path.
+type glob struct {
+	rule
+	last byte
+	any  bool // it ends with the '*'
 }
 
 var (
@@ -28,10 +37,17 @@ func compile(entries []entry) rules {
 			c.components = append(c.components, fold(component))
 		}
 		r.all = append(r.all, c)
-		if first := c.components[0]; strings.IndexByte(first, '*') >= 0 {
-			r.globs = append(r.globs, c)
-		} else {
+		first := c.components[0]
+		star := strings.IndexByte(first, '*')
+		if star < 0 {
 			r.exact[first] = append(r.exact[first], c)
+			continue
+		}
+		last := first[len(first)-1]
+		for b := range r.globs {
+			if star == 0 || first[0] == byte(b) {
+				r.globs[b] = append(r.globs[b], glob{c, last, last == '*'})
+			}
 		}
 	}
 	return r
@@ -39,15 +55,24 @@ func compile(entries []entry) rules {
 
 // at finds the entry that path begins with. With partial, a path that ends before the entry does is found too.
 func (r *rules) at(path []string, partial bool) (rule, bool) {
-	candidates := [2][]rule{r.exact[path[0]], r.globs}
-	if strings.IndexByte(path[0], '~') >= 0 {
-		candidates[0] = r.all
+	name := path[0]
+	exact := r.exact[name]
+	if strings.IndexByte(name, '~') >= 0 {
+		exact = r.all
 	}
-	for _, some := range candidates {
-		for _, c := range some {
-			if c.begins(path, partial) {
-				return c, true
-			}
+	for i := range exact {
+		if c := &exact[i]; c.begins(path, partial) {
+			return *c, true
+		}
+	}
+	if name == "" {
+		return rule{}, false // no entry has a component that is nothing but a '*'
+	}
+	last := name[len(name)-1]
+	some := r.globs[name[0]]
+	for i := range some {
+		if c := &some[i]; (c.any || c.last == last) && c.begins(path, partial) {
+			return c.rule, true
 		}
 	}
 	return rule{}, false
