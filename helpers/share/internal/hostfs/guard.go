@@ -45,6 +45,9 @@ type guard struct {
 	inodes map[object]*inode
 	left   map[object]leftAs
 	parts  map[object]*versions.Part // of large files that this server is overwriting
+
+	// fine tells whether the folder's filesystem has fine times, see finelyTimed. It is asked at the first write.
+	fine func() bool
 }
 
 // object is an inode's identity on the host.
@@ -76,7 +79,10 @@ type leftAs struct {
 const maxLeft = 1 << 16
 
 func newGuard(t *Tree, k Keeper) *guard {
-	return &guard{tree: t, keeper: k, inodes: map[object]*inode{}, left: map[object]leftAs{}, parts: map[object]*versions.Part{}}
+	return &guard{
+		tree: t, keeper: k, inodes: map[object]*inode{}, left: map[object]leftAs{}, parts: map[object]*versions.Part{},
+		fine: sync.OnceValue(func() bool { return finelyTimed(t.root.fd) }),
+	}
 }
 
 func objectOf(st *unix.Stat_t) object { return object{st.Dev, st.Ino} }
@@ -384,18 +390,55 @@ func (n *node) change(reason versions.Reason, destroys func(*unix.Stat_t) (from,
 	return err
 }
 
-// stamp gives a file that was just written a time of its own. The kernel's own is only as fine as its tick, within
-// which a write by somebody else would leave the same times.
+// stamp gives a file that was just written a time of its own. Where the kernel's own is only as fine as its tick, a write by
+// somebody else within that would leave the same times.
 func (n *node) stamp(fd int) {
 	now := time.Now().UnixNano()
 	g, o := n.tree.guard, n.held.Load().object
 	g.mu.Lock()
-	if p := g.parts[o]; p != nil {
-		now = now&^versions.MarkMask | p.Mark()
-	}
+	part := g.parts[o]
 	g.mu.Unlock()
+	switch {
+	case part != nil:
+		now = now&^versions.MarkMask | part.Mark()
+	case o.device == n.tree.device && g.fine():
+		return // what change finds afterwards, no write by another leaves
+	}
 	times := [2]unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.NsecToTimespec(now)}
 	_ = futimens(fd, &times) // without it a change by another within a tick goes unseen, as everywhere
+}
+
+// finelyTimed tells whether a file's times, once somebody has looked at them, are others after the next write, however soon that comes:
+// Linux gives such times since 6.13, on the filesystems that it was taught them for. A file without a name is written to find out.
+func finelyTimed(dir int) bool {
+	// The tick is a millisecond or longer, so that coarse times are no more than two different ones within one.
+	const writes, within = 8, time.Millisecond
+	fd, err := unix.Openat(dir, ".", unix.O_RDWR|unix.O_TMPFILE|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	for range 8 { // somebody else may have had the processor meanwhile
+		var last unix.Stat_t
+		begun, different := time.Now(), 0
+		for range writes {
+			var st unix.Stat_t
+			if _, err := unix.Pwrite(fd, []byte{0}, 0); err != nil {
+				return false
+			}
+			if err := unix.Fstat(fd, &st); err != nil {
+				return false
+			}
+			if st.Ctim != last.Ctim && st.Mtim != last.Mtim {
+				different++
+			}
+			last = st
+		}
+		if time.Since(begun) < within {
+			return different == writes
+		}
+	}
+	return false
 }
 
 // breakPrefix begins the name of a copy that is about to take its original's place. One that is left over comes from

@@ -272,22 +272,28 @@ func TestWhatTheTaskWroteItselfNeedsNoVersion(t *testing.T) {
 
 // F24: the host edits between two writes of the guest, within a tick of the clock, with the same size.
 func TestAHostEditBetweenTwoGuestWritesIsKept(t *testing.T) {
-	k := newKept(t, true)
-	k.put("f", "first...")
-	k.open(2, 2, "f")
-	var want []string
-	for i := range 50 {
-		k.do(&wire.Twrite{Fid: 2, Data: fmt.Appendf(nil, "guest%03d", i)})
-		f, err := os.OpenFile(k.host("f"), os.O_WRONLY, 0)
-		must(t, err)
-		text := fmt.Sprintf("host %03d", i)
-		_, err = f.WriteAt([]byte(text), 0)
-		must(t, err)
-		f.Close()
-		want = append([]string{text}, want...)
+	test := func(t *testing.T, k *kept) {
+		k.put("f", "first...")
+		k.open(2, 2, "f")
+		var want []string
+		for i := range 50 {
+			k.do(&wire.Twrite{Fid: 2, Data: fmt.Appendf(nil, "guest%03d", i)})
+			f, err := os.OpenFile(k.host("f"), os.O_WRONLY, 0)
+			must(t, err)
+			text := fmt.Sprintf("host %03d", i)
+			_, err = f.WriteAt([]byte(text), 0)
+			must(t, err)
+			f.Close()
+			want = append([]string{text}, want...)
+		}
+		k.do(&wire.Twrite{Fid: 2, Data: []byte("the last")})
+		k.expect("f", append(want, "first...")...)
 	}
-	k.do(&wire.Twrite{Fid: 2, Data: []byte("the last")})
-	k.expect("f", append(want, "first...")...)
+	t.Run("on this filesystem", func(t *testing.T) { test(t, newKept(t, true)) })
+	t.Run("on one with coarse times", func(t *testing.T) {
+		root, store := coarse(t)
+		test(t, openKept(t, root, store, "task-1", true, nil))
+	})
 }
 
 // F22: a hard link to outside, as package managers make.

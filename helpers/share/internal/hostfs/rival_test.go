@@ -387,6 +387,22 @@ func TestAttributesThatAGuestBeginsAreBounded(t *testing.T) {
 	must(t, begin(10))
 }
 
+// coarse makes directories of a folder on a filesystem whose times are as coarse as the kernel's tick, where that can be had, and of a
+// store on this one.
+func coarse(t *testing.T) (root, store string) {
+	base := t.TempDir()
+	root, store = filepath.Join(base, "root"), filepath.Join(base, "store")
+	must(t, os.Mkdir(root, 0o755))
+	must(t, os.Mkdir(store, 0o700))
+	// Since Linux 6.13 the usual filesystems' times are finer once somebody has looked at them.
+	if err := unix.Mount("ramfs", root, "ramfs", 0, ""); err != nil {
+		t.Logf("IGNORED: a filesystem with coarse times cannot be mounted (%v); tested on this one", err)
+	} else {
+		t.Cleanup(func() { _ = unix.Unmount(root, unix.MNT_DETACH) })
+	}
+	return root, store
+}
+
 // The guest gives its file times again and again, so that the host's write leaves the very times that were there: the kernel's own
 // are as coarse as its tick.
 func TestAHostEditIsKeptHoweverTheGuestSetsTimes(t *testing.T) {
@@ -400,16 +416,7 @@ func TestAHostEditIsKeptHoweverTheGuestSetsTimes(t *testing.T) {
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
-			base := t.TempDir()
-			root, storeDir := filepath.Join(base, "root"), filepath.Join(base, "store")
-			must(t, os.Mkdir(root, 0o755))
-			must(t, os.Mkdir(storeDir, 0o700))
-			// Since Linux 6.13 the usual filesystems' times are finer once somebody has looked at them.
-			if err := unix.Mount("ramfs", root, "ramfs", 0, ""); err != nil {
-				t.Logf("IGNORED: a filesystem with coarse times cannot be mounted (%v); tested on this one", err)
-			} else {
-				t.Cleanup(func() { _ = unix.Unmount(root, unix.MNT_DETACH) })
-			}
+			root, storeDir := coarse(t)
 			k := openKept(t, root, storeDir, "task-1", true, nil)
 			must(t, k.Walk(rootFid, 2))
 			k.do(&wire.Tlcreate{Fid: 2, Name: "f", Flags: 2, Mode: 0o644})
