@@ -126,6 +126,24 @@ export const mutants = [
     red: { folder: "./internal/hostfs", tests: "TestEveryWayToDestroyContentLeavesAVersion|TestAHostEditBetweenTwoGuestWritesIsKept" },
   },
   {
+    name: "a filesystem's times are taken for finer than they are",
+    promise: "rw loses nothing",
+    edits: [{ file: share("hostfs/guard.go"), search: "return different == writes", replace: "return different <= writes" }],
+    red: { folder: "./internal/hostfs", tests: "TestAHostEditBetweenTwoGuestWritesIsKept" },
+  },
+  {
+    name: "a file that the guest made is judged by the place of then",
+    promise: "what the host would obey waits for its user",
+    edits: [
+      {
+        file: share("view/names.go"),
+        search: 'if judged := n.judged.Load(); judged != nil && *judged == strings.Join(p.path, "/") {',
+        replace: "if judged := n.judged.Load(); judged != nil {",
+      },
+    ],
+    red: { folder: "./internal/view", tests: "TestAFileThatTheGuestMadeIsJudgedAnewOnceTheHostMadeItsPlaceAProtectedOne" },
+  },
+  {
     name: "names alone are written to the layer whatever room the host has",
     promise: "a guest cannot fill the host's disk with changes",
     edits: [

@@ -108,3 +108,47 @@ func TestAnObjectIsWhereTheHostHasItNow(t *testing.T) {
 	must(t, os.Rename(at(path[1:2510]), at("up")))
 	is(deep, "up"+path[2510:]+"/other", nil)
 }
+
+// Lacks is a cheaper question before a walk and must not find a name free that a walk would find, or refuse.
+func TestANameIsLackingOnlyWhereAWalkFindsNothing(t *testing.T) {
+	base := t.TempDir()
+	at := func(path string) string { return filepath.Join(base, "folder", path) }
+	must(t, os.MkdirAll(at("d/sub"), 0o755))
+	must(t, os.WriteFile(at("d/file"), nil, 0o644))
+	must(t, os.Symlink("nowhere", at("d/link")))
+	must(t, unix.Mkfifo(at("d/fifo"), 0o644))
+	tree, err := hostfs.New(hostfs.Options{Root: directoryFD(t, at("")), Proc: procFD(t), UID: 1000, GID: 1000})
+	must(t, err)
+	root := tree.Root()
+	defer root.Drop()
+	d, err := root.Walk("d")
+	must(t, err)
+	defer d.Drop()
+	lacks := func(n ninep.Node, name string, want bool, wantErr error) {
+		t.Helper()
+		got, err := n.(interface {
+			Lacks(name string) (bool, error)
+		}).Lacks(name)
+		if got != want || err != wantErr {
+			t.Errorf("%s is lacking: %v, %v; want %v, %v", name, got, err, want, wantErr)
+		}
+		to, walked := n.Walk(name)
+		if walked == nil {
+			to.Drop()
+		}
+		if (walked == syscall.ENOENT) != want {
+			t.Errorf("a walk to %s: %v", name, walked)
+		}
+	}
+	for _, name := range []string{"sub", "file", "link", "fifo"} {
+		lacks(d, name, false, nil)
+	}
+	lacks(d, "none", true, nil)
+	file, err := d.Walk("file")
+	must(t, err)
+	defer file.Drop()
+	lacks(file, "none", false, syscall.ENOTDIR)
+	must(t, os.Rename(at("d"), filepath.Join(base, "away")))
+	lacks(d, "none", false, syscall.ESTALE)
+	lacks(d, "file", false, syscall.ESTALE)
+}

@@ -28,6 +28,8 @@ type place struct {
 	entry *layer.Node
 	// lower is what the folder has there, whether it shows or not; nil: nothing. It belongs to the place.
 	lower Object
+	// ordinary is the path, joined, once it is known that a change of a file there is not the layer's whatever else the folder has.
+	ordinary *string
 	// vanished: a directory stood here whose last thing of the task's is gone, and the folder's own went before.
 	vanished bool
 }
@@ -35,7 +37,7 @@ type place struct {
 func (n *node) place(name string) (*place, error) {
 	p, err := n.spot(name)
 	if err == nil {
-		err = p.look()
+		err = p.look(p.isNew())
 	}
 	if err != nil {
 		return nil, err
@@ -69,10 +71,21 @@ func (n *node) spot(name string) (*place, error) {
 	return p, nil
 }
 
-// look finds what the folder has at the place.
-func (p *place) look() error {
+// isNew tells whether the task made what the guest sees at the place, where the folder had nothing.
+func (p *place) isNew() bool { return p.entry != nil && p.entry.Made && p.entry.Base == nil }
+
+// look finds what the folder has at the place; free says that this is nothing, most likely.
+func (p *place) look(free bool) error {
 	t, s := p.dir.tree, p.dir.now()
-	if s.low != nil && !t.opaque(s.id) {
+	there := s.low != nil && !t.opaque(s.id)
+	if there && free {
+		lacks, err := s.low.Lacks(p.name)
+		if err != nil {
+			return err
+		}
+		there = !lacks
+	}
+	if there {
 		low, err := s.low.Walk(p.name)
 		switch err {
 		case nil:
@@ -283,6 +296,7 @@ func (n *node) Create(name string, flags, mode uint32) (ninep.Node, ninep.File, 
 		t.names.Unlock()
 		return nil, nil, err
 	}
+	free := p.entry == nil || p.isNew()
 	if p.entry == nil && !p.inLayer(false) && t.roomBelow(newName) == nil {
 		// The folder alone says whether the name is free, and does so best by making it.
 		child, f, err := n.createBelow(p, flags|openExcl, mode)
@@ -290,8 +304,9 @@ func (n *node) Create(name string, flags, mode uint32) (ninep.Node, ninep.File, 
 			t.names.Unlock()
 			return child, f, err
 		}
+		free = false
 	}
-	if err := p.look(); err != nil {
+	if err := p.look(free); err != nil {
 		t.names.Unlock()
 		return nil, nil, err
 	}
@@ -349,6 +364,9 @@ func (n *node) createBelow(p *place, flags, mode uint32) (ninep.Node, ninep.File
 	if err != nil {
 		low.Close()
 		return nil, nil, err
+	}
+	if p.ordinary != nil {
+		child.judged.Store(p.ordinary)
 	}
 	return child, newFile(child, low, flags), nil
 }
@@ -994,6 +1012,9 @@ func (n *node) Remove() error {
 	if err != nil {
 		return err
 	}
+	if judged := n.judged.Load(); judged != nil && *judged == strings.Join(p.path, "/") {
+		p.ordinary = judged
+	}
 	if s := n.now(); n.qid.Type == wire.QTFile && s.id == 0 && s.low != nil && p.entry == nil && !p.inLayer(false) {
 		err := parent.now().low.UnlinkHeld(name, s.low)
 		if err == nil {
@@ -1003,7 +1024,7 @@ func (n *node) Remove() error {
 			return err
 		}
 	}
-	if err := p.look(); err != nil {
+	if err := p.look(p.isNew()); err != nil {
 		return err
 	}
 	defer p.drop()

@@ -89,10 +89,13 @@ func (n *node) follow() error {
 // refind makes what stands at a directory's place in the folder now its own, for one that the layer has, where that is another one since the
 // host took it away or made it anew. The task's things in it stay where the task put them.
 func (n *node) refind() {
-	t, s := n.tree, n.now()
 	parent := n.parentNode()
+	if parent == nil {
+		return
+	}
+	t, s := n.tree, n.now()
 	e := n.entry(s)
-	if parent == nil || e == nil || e.Opaque || e.Base == nil || e.Whiteout {
+	if e == nil || e.Opaque || e.Base == nil || e.Whiteout {
 		return
 	}
 	if s.low != nil {

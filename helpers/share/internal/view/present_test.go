@@ -72,6 +72,40 @@ func bothWays(t *testing.T, play func(t *testing.T, r *rig, mount func())) {
 	}
 }
 
+// What was judged when the guest made a file holds for the place of then, and only where the folder had no say in it.
+func TestAFileThatTheGuestMadeIsJudgedAnewOnceTheHostMadeItsPlaceAProtectedOne(t *testing.T) {
+	for name, of := range map[string]struct {
+		made, then string
+		host       func(r *rig)
+	}{
+		"by a directory's name": {"set/tasks.json", ".vscode/tasks.json", func(r *rig) { r.hostRename("set", ".vscode") }},
+		"by a file beside it":   {"store/config", "store/config", func(r *rig) { r.hostWrite("store/HEAD", "ref: refs/heads/main\n") }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bothWays(t, func(t *testing.T, r *rig, mount func()) {
+				must(t, os.MkdirAll(r.host(filepath.Dir(of.made)), 0o755))
+				mount()
+				dir, err := r.at(filepath.Dir(of.made))
+				must(t, err)
+				defer dir.Drop()
+				n, f, err := dir.Create(filepath.Base(of.made), 2, 0o644)
+				must(t, err)
+				defer n.Drop()
+				defer f.Close()
+				must(t, writeTo(f, "as it was made"))
+				of.host(r)
+				if err := writeTo(f, "the guest's, later"); err != syscall.ESTALE {
+					t.Errorf("it is written: %v", err)
+				}
+				_ = n.Remove()
+				if got := r.hostRead(of.then); got != "as it was made" {
+					t.Errorf("the host has %q", got)
+				}
+			})
+		})
+	}
+}
+
 // A program of the host saves by a file beside it, and the guest has that open when it gets the name.
 func TestNothingThatTheGuestHasOpenIsWrittenOnceTheHostGaveItAProtectedName(t *testing.T) {
 	for name, to := range map[string]struct {

@@ -4,6 +4,7 @@ package view
 
 import (
 	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -48,6 +49,8 @@ type Object interface {
 	Stat(*unix.Stat_t) error
 	// Has tells whether a directory has a name as the host finds it, and of which kind.
 	Has(name string) (there, directory bool)
+	// Lacks tells whether Walk would find nothing at a name; false also where it cannot say.
+	Lacks(name string) (bool, error)
 	// Place tells where in the folder it is now, whatever it was walked by. ENOENT: it has no name; any other error: nobody can tell.
 	Place() (path string, err error)
 	// Found tells which object of the host it is, and how many names that had when the node was made if it is a regular
@@ -169,7 +172,19 @@ func (n *node) layered(directory bool) bool {
 
 func (p *place) layered(directory bool) bool {
 	t := p.dir.tree
-	return t.options.Layered == nil || t.options.Layered(p.path, directory, t.look(p.dir, len(p.path)-1))
+	if t.options.Layered == nil {
+		return true
+	}
+	if p.ordinary != nil && !directory {
+		return false
+	}
+	asked, look := false, t.look(p.dir, len(p.path)-1)
+	is := t.options.Layered(p.path, directory, func(depth int, name string) bool { asked = true; return look(depth, name) })
+	if !is && !asked && !directory {
+		path := strings.Join(p.path, "/")
+		p.ordinary = &path
+	}
+	return is
 }
 
 func (p *place) carries() bool {
