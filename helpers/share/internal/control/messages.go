@@ -18,7 +18,8 @@ type innerPath string
 const maxInnerPath = 4096
 
 func (p innerPath) MarshalJSON() ([]byte, error) {
-	return json.Marshal(base64.StdEncoding.EncodeToString([]byte(p)))
+	quoted := make([]byte, 0, base64.StdEncoding.EncodedLen(len(p))+2)
+	return append(base64.StdEncoding.AppendEncode(append(quoted, '"'), []byte(p)), '"'), nil
 }
 
 func (p *innerPath) UnmarshalJSON(b []byte) error {
