@@ -62,7 +62,7 @@ export class Http1Exchange implements Exchange {
   }
 
   onLeft(listener: () => void): void {
-    this.#response.once("close", () => {
+    this.#response.on("close", () => {
       if (!this.#response.writableFinished) listener();
     });
   }

@@ -2,7 +2,7 @@
  * Where a task's requests are decided: the policy, what its rules have let through, the requests that are under way under it, and the
  * record of all that.
  */
-import type { EgressDecision, EgressEntry, EgressRequest, Rule } from "../../../contract/index.ts";
+import type { EgressDecision, EgressRequest, Rule } from "../../../contract/index.ts";
 import { type KeysInUse, keysGone } from "../credentials/index.ts";
 import { decide } from "../policy/index.ts";
 import type { BoundSecret, EffectivePolicy } from "../protocol.ts";
@@ -149,12 +149,15 @@ export class Gate {
     const limited = matched.requests !== undefined || matched.bytes !== undefined;
     await this.#recorder.decided(
       {
-        ...this.#entry(id, "decided", request),
+        id,
+        at: Date.now(),
+        what: "decided",
+        request,
         decision: "allow",
         rule: matched.id,
         reason,
         resolution: this.proxied && matched.private === undefined ? "upstream" : "host",
-        ...(secret === undefined ? {} : { secret }),
+        secret,
       },
       limited ? "by the keeper" : "by any",
     );
@@ -190,23 +193,30 @@ export class Gate {
     if (!this.#live.delete(live)) return;
     const { id, request, matched, from, sent, received, address, status, secret } = live;
     this.#recorder.ended({
-      ...this.#entry(id, "ended", request),
+      id,
+      at: Date.now(),
+      what: "ended",
+      request,
+      decision: refused ? "deny" : undefined,
       rule: matched.id,
-      ...(refused ? { decision: "deny" as const, reason: refused.reason.slice(0, 1024) } : {}),
+      reason: refused?.reason.slice(0, 1024),
       sentBytes: sent,
       receivedBytes: received,
       ms: Math.round(performance.now() - from),
-      ...(address === undefined ? {} : { address }),
-      ...(status === undefined ? {} : { status }),
-      ...(secret === undefined ? {} : { secret }),
-      ...(fault === undefined ? {} : { fault: fault.slice(0, 256) }),
+      address,
+      status,
+      secret,
+      fault: fault?.slice(0, 256),
     });
   }
 
   /** Records a refusal. Rejects with NotRecorded. */
   refused(request: EgressRequest, rule: string, reason: string): Promise<void> {
     return this.#recorder.decided({
-      ...this.#entry(this.#nextId++, "decided", request),
+      id: this.#nextId++,
+      at: Date.now(),
+      what: "decided",
+      request,
       decision: "deny",
       rule,
       reason: reason.slice(0, 1024),
@@ -331,9 +341,5 @@ export class Gate {
     this.#last = undefined;
     const had = this.#of(rule);
     this.#spent.set(rule.id, { requests: had.requests + requests, bytes: had.bytes + bytes });
-  }
-
-  #entry(id: number, what: EgressEntry["what"], request: EgressRequest): Pick<EgressEntry, "id" | "at" | "what" | "request"> {
-    return { id, at: Date.now(), what, request };
   }
 }

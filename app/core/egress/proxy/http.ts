@@ -367,7 +367,7 @@ async function sendBack(task: Task, outgoing: Outgoing, response: UpstreamRespon
 function sent(to: Writable): Promise<void> {
   return new Promise((resolve) => {
     if (to.writableFinished || to.destroyed) resolve();
-    else to.once("finish", resolve).once("close", resolve);
+    else to.on("finish", resolve).on("close", resolve);
   });
 }
 

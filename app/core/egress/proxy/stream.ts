@@ -221,7 +221,7 @@ export class Streams {
       this.requests++;
       const over = this.#arrived(request.socket);
       if (!over) return;
-      response.once("close", over);
+      response.on("close", over);
       void handle(this.#task, this.#connectionOf(request), new Http1Exchange(request, response, waits));
     };
     server.on("request", (request, response) => answer(request, response, false));

@@ -151,8 +151,8 @@ export class Upstream {
           signal.removeEventListener("abort", abort);
           reject(closedUnanswered());
         });
-        sent.on("upgrade", (answer, socket, head) => resolve({ response: http1Response(answer, sent), socket, head }));
-        sent.on("response", (answer) => resolve({ response: http1Response(answer, sent) }));
+        sent.on("upgrade", (answer, socket, head) => resolve({ response: new Http1Response(answer, sent), socket, head }));
+        sent.on("response", (answer) => resolve({ response: new Http1Response(answer, sent) }));
         sent.on("error", reject);
         sent.end();
       });
@@ -214,7 +214,7 @@ export class Upstream {
       });
       sent.on("response", (answer) => {
         answered = true;
-        resolve(http1Response(answer, sent));
+        resolve(new Http1Response(answer, sent));
       });
       sent.on("error", (error) => {
         again.used = sent.reusedSocket;
@@ -477,20 +477,39 @@ const has = (rawHeaders: readonly string[], name: string): boolean =>
 
 const NO_BYTES = Buffer.alloc(0);
 
-function http1Response(answer: IncomingMessage, sent: ClientRequest): UpstreamResponse {
-  answer.on("error", () => {}); // whoever reads it has a listener of its own
-  return {
-    status: answer.statusCode ?? 0,
-    rawHeaders: answer.rawHeaders,
-    body: answer,
-    rest: () => (answer.complete && !answer.destroyed ? ((answer.read() as Buffer | null) ?? NO_BYTES) : undefined),
-    address: answer.socket.remoteAddress,
-    trailers: () => answer.rawTrailers,
-    get whole() {
-      return answer.complete;
-    },
-    destroy: () => sent.destroy(),
-  };
+/** A class, as an object of so many functions costs more to make than all that is asked of it. */
+class Http1Response implements UpstreamResponse {
+  readonly status: number;
+  readonly rawHeaders: string[];
+  readonly body: IncomingMessage;
+  readonly address: string | undefined;
+  readonly #sent: ClientRequest;
+
+  constructor(answer: IncomingMessage, sent: ClientRequest) {
+    answer.on("error", () => {}); // whoever reads it has a listener of its own
+    this.status = answer.statusCode ?? 0;
+    this.rawHeaders = answer.rawHeaders;
+    this.body = answer;
+    this.address = answer.socket.remoteAddress;
+    this.#sent = sent;
+  }
+
+  get whole(): boolean {
+    return this.body.complete;
+  }
+
+  rest(): Buffer | undefined {
+    const { body } = this;
+    return body.complete && !body.destroyed ? ((body.read() as Buffer | null) ?? NO_BYTES) : undefined;
+  }
+
+  trailers(): string[] {
+    return this.body.rawTrailers;
+  }
+
+  destroy(): void {
+    this.#sent.destroy();
+  }
 }
 
 function http2Response(stream: ClientHttp2Stream, rawAnswer: string[], session: ClientHttp2Session): UpstreamResponse {
