@@ -173,8 +173,14 @@ func (f *file) Sync(dataOnly bool) error {
 	return retry(func() error { return unix.Fsync(f.fd) })
 }
 
-// listBuffers hold what getdents gives before it is put into 9P's form.
-var listBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+// listBuffer holds what getdents gives before it is put into 9P's form, or searched for a name.
+type listBuffer [64 << 10]byte
+
+var listBuffers = sync.Pool{New: func() any { return new(listBuffer) }}
+
+// nameMax is more than an entry takes in the kernel's form: what it left free of a buffer that is fuller than this
+// was too little for the next one, most likely.
+const nameMax = 288
 
 // Layout of linux_dirent64.
 const (
@@ -187,7 +193,8 @@ const (
 
 // ReadDir asks the kernel for no more than surely fits: an entry takes 24+n bytes in 9P and 20+n rounded up to 8 in
 // the kernel's form, so at worst (n=4) 28 to 24. So nothing is left over between calls and the only state is the
-// kernel's own position, to which a cookie can always return.
+// kernel's own position, to which a cookie can always return. A directory that fills the buffer is asked again while
+// the reply has room: each reply that the guest need not ask for is worth more.
 func (f *file) ReadDir(b []byte, offset uint64) ([]byte, error) {
 	if f.node.kind != directory {
 		return nil, syscall.ENOTDIR
@@ -195,9 +202,8 @@ func (f *file) ReadDir(b []byte, offset uint64) ([]byte, error) {
 	if err := f.node.stay(); err != nil {
 		return nil, err
 	}
-	scratch := listBuffers.Get().(*[32 << 10]byte)
+	scratch := listBuffers.Get().(*listBuffer)
 	defer listBuffers.Put(scratch)
-	room := min((cap(b)-len(b))*6/7, len(scratch)) &^ 7
 
 	f.listing.Lock()
 	defer f.listing.Unlock()
@@ -210,15 +216,32 @@ func (f *file) ReadDir(b []byte, offset uint64) ([]byte, error) {
 		}
 		f.cookie = offset
 	}
-	var n int
-	err := retry(func() (err error) {
-		n, err = unix.Getdents(f.fd, scratch[:room])
-		return err
-	})
-	if err != nil {
-		return nil, err
+	for before := len(b); ; {
+		room := min((cap(b)-len(b))*6/7, len(scratch)) &^ 7
+		if len(b) > before && room < nameMax {
+			return b, nil
+		}
+		var n int
+		err := retry(func() (err error) {
+			n, err = unix.Getdents(f.fd, scratch[:room])
+			return err
+		})
+		switch {
+		case err != nil && len(b) > before:
+			return b, nil // told by the next call
+		case err != nil:
+			return nil, err
+		}
+		b = f.appendEntries(b, scratch[:n])
+		if n == 0 || n+nameMax < room {
+			return b, nil
+		}
 	}
-	for list := scratch[:n]; len(list) > direntName; {
+}
+
+// appendEntries puts what getdents gave into 9P's form.
+func (f *file) appendEntries(b, list []byte) []byte {
+	for len(list) > direntName {
 		length := int(binary.NativeEndian.Uint16(list[direntLength:]))
 		entry := list[:length]
 		list = list[length:]
@@ -229,7 +252,7 @@ func (f *file) ReadDir(b []byte, offset uint64) ([]byte, error) {
 		f.cookie = binary.NativeEndian.Uint64(entry[direntOffset:])
 		b = f.appendEntry(b, binary.NativeEndian.Uint64(entry[direntInode:]), entry[direntType], name)
 	}
-	return b, nil
+	return b
 }
 
 func (f *file) appendEntry(b []byte, inode uint64, kind uint8, name []byte) []byte {

@@ -91,7 +91,7 @@ func (n *node) exact(name string) error {
 		return err
 	}
 	defer unix.Close(fd)
-	scratch := listBuffers.Get().(*[32 << 10]byte)
+	scratch := listBuffers.Get().(*listBuffer)
 	defer listBuffers.Put(scratch)
 	for {
 		var size int
