@@ -11,7 +11,7 @@ import { createServer, type Server, type Socket } from "node:net";
 import { type EgressEntry, type EgressRequest, ProblemError } from "../../contract/index.ts";
 import { forStreams } from "../guest/index.ts";
 import { Program } from "../process/index.ts";
-import { createJournal, journalIn, takeOver } from "./journal.ts";
+import { createJournal, type JournalLine, journalIn, takeOver } from "./journal.ts";
 import {
   type BoundSecret,
   type EffectivePolicy,
@@ -220,11 +220,12 @@ export class Gateway {
 
   async #takeOver({ journal, told, written }: Kept): Promise<void> {
     const { onDecided, onLost } = this.#options.events;
-    const tell = async (entries: EgressEntry[]) => {
-      await Promise.all([written, onDecided(entries)]);
+    const left = async (lines: readonly JournalLine[]) => {
+      await written; // until then the journal alone has what was told last
+      return lines.filter(({ seq }) => seq > told);
     };
     try {
-      await takeOver(journal, { left: (lines) => lines.filter(({ seq }) => seq > told), tell, lost: onLost });
+      await takeOver(journal, { left, tell: onDecided, lost: onLost });
     } catch (error) {
       onLost(1, `${(error as Error).message} (${journal})`);
     }
