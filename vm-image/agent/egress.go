@@ -76,7 +76,7 @@ func (e *egress) start() error {
 	if err := listen(capturePort, e.serveCaptured, maxCarried); err != nil {
 		return err
 	}
-	if err := addRules(netip.AddrPortFrom(own, capturePort)); err != nil {
+	if err := addRules(); err != nil {
 		return err
 	}
 	return addDefaultRoute()

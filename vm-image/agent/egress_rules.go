@@ -1,13 +1,11 @@
 package main
 
 import (
+	_ "embed"
 	"encoding/binary"
 	"errors"
-	"net/netip"
+	"os"
 
-	"github.com/google/nftables"
-	"github.com/google/nftables/expr"
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -24,150 +22,67 @@ import (
 
 const (
 	loopbackIndex = 1 // of lo, in every network namespace
-
-	destinationAt = 16 // of the IPv4 header
-	sourceAt      = 12
+	// answerBytes holds any answer to one message of ours: an error repeats the message that it is about.
+	answerBytes = 8192
 )
 
 // gateway is of TEST-NET-1 (RFC 5737): a next hop that the rules know by and that is no address of anybody.
 var gateway = [4]byte{192, 0, 2, 1}
 
-// Addresses that a container may mean a neighbour by: what comes from a bridge for one of these is left to the guest's own routes, and is
-// refused when these lead nowhere.
-var neighbours = []netip.Prefix{
-	poolPrefix, // what of it is not captured: the guest's own address
-	netip.MustParsePrefix("0.0.0.0/8"),
-	netip.MustParsePrefix("10.0.0.0/8"),
-	netip.MustParsePrefix("100.64.0.0/10"),
-	netip.MustParsePrefix("127.0.0.0/8"),
-	netip.MustParsePrefix("169.254.0.0/16"),
-	netip.MustParsePrefix("172.16.0.0/12"),
-	netip.MustParsePrefix("192.168.0.0/16"),
-	netip.MustParsePrefix("224.0.0.0/3"),
-}
+// rules is the table as one transaction of netlink messages, the last of which asks for an answer. egress_rules_test.go has its words, and
+// writes it: the same in every machine, it is put together at no start.
+//
+//go:embed egress_rules.bin
+var rules []byte
+
+// addRules puts the table there, whole or not at all.
+func addRules() error { return tellKernel(unix.NETLINK_NETFILTER, rules) }
 
 // addDefaultRoute: default via the gateway on lo, which need not be on a network there.
-func addDefaultRoute() error {
-	conn, err := netlink.Dial(unix.NETLINK_ROUTE, nil)
+func addDefaultRoute() error { return tellKernel(unix.NETLINK_ROUTE, defaultRoute()) }
+
+// defaultRoute is struct nlmsghdr, struct rtmsg and two attributes (rtnetlink(7)).
+func defaultRoute() []byte {
+	order := binary.NativeEndian
+	var m []byte
+	m = order.AppendUint32(m, 44)
+	m = order.AppendUint16(m, unix.RTM_NEWROUTE)
+	m = order.AppendUint16(m, unix.NLM_F_REQUEST|unix.NLM_F_ACK|unix.NLM_F_CREATE|unix.NLM_F_REPLACE)
+	m = order.AppendUint32(m, 1) // sequence
+	m = order.AppendUint32(m, 0) // of the kernel's choice: the socket
+	m = append(m, unix.AF_INET, 0, 0, 0, unix.RT_TABLE_MAIN, unix.RTPROT_BOOT, unix.RT_SCOPE_UNIVERSE, unix.RTN_UNICAST)
+	m = order.AppendUint32(m, unix.RTNH_F_ONLINK)
+	m = order.AppendUint16(m, 8)
+	m = order.AppendUint16(m, unix.RTA_GATEWAY)
+	m = append(m, gateway[:]...)
+	m = order.AppendUint16(m, 8)
+	m = order.AppendUint16(m, unix.RTA_OIF)
+	return order.AppendUint32(m, loopbackIndex)
+}
+
+// tellKernel sends messages of which the last asks for an answer. The kernel acts while it takes them, so its answers are there when it has; the
+// first is the first error, or that answer.
+func tellKernel(family int, messages []byte) error {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, family)
 	if err != nil {
-		return err
+		return os.NewSyscallError("socket", err)
 	}
-	defer conn.Close()
-	attributes := netlink.NewAttributeEncoder()
-	attributes.Bytes(unix.RTA_GATEWAY, gateway[:])
-	attributes.Uint32(unix.RTA_OIF, loopbackIndex)
-	encoded, err := attributes.Encode()
+	defer unix.Close(fd)
+	if err := unix.Sendto(fd, messages, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return os.NewSyscallError("sendto", err)
+	}
+	answer := make([]byte, answerBytes)
+	n, _, err := unix.Recvfrom(fd, answer, unix.MSG_DONTWAIT)
 	if err != nil {
-		return err
+		return os.NewSyscallError("recvfrom", err)
 	}
-	// struct rtmsg
-	route := []byte{unix.AF_INET, 0, 0, 0, unix.RT_TABLE_MAIN, unix.RTPROT_BOOT, unix.RT_SCOPE_UNIVERSE, unix.RTN_UNICAST, 0, 0, 0, 0}
-	binary.NativeEndian.PutUint32(route[8:], unix.RTNH_F_ONLINK)
-	_, err = conn.Execute(netlink.Message{
-		Header: netlink.Header{
-			Type:  unix.RTM_NEWROUTE,
-			Flags: netlink.Request | netlink.Acknowledge | netlink.Create | netlink.Replace,
-		},
-		Data: append(route, encoded...),
-	})
-	return err
-}
-
-// addRules puts the table there, in one transaction.
-func addRules(listener netip.AddrPort) error {
-	if !listener.Addr().Is4() {
-		return errors.New("the listener has no IPv4 address")
+	order := binary.NativeEndian
+	// struct nlmsghdr, and in its payload the errno, negative; 0 is the answer that was asked for.
+	if n < unix.SizeofNlMsghdr+4 || order.Uint16(answer[4:]) != unix.NLMSG_ERROR {
+		return errors.New("the kernel's answer to a netlink message is not one")
 	}
-	c := &nftables.Conn{}
-	table := c.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: "cloche"})
-	chain := func(name string, kind nftables.ChainType, hook *nftables.ChainHook, priority *nftables.ChainPriority) func(...[]expr.Any) {
-		made := c.AddChain(&nftables.Chain{Name: name, Table: table, Type: kind, Hooknum: hook, Priority: priority})
-		return func(parts ...[]expr.Any) {
-			var all []expr.Any
-			for _, part := range parts {
-				all = append(all, part...)
-			}
-			c.AddRule(&nftables.Rule{Table: table, Chain: made, Exprs: all})
-		}
+	if code := int32(order.Uint32(answer[unix.SizeofNlMsghdr:])); code != 0 {
+		return os.NewSyscallError("netlink", unix.Errno(-code))
 	}
-
-	// Loopback is as fast and as unlimited as before: its connections fill no table of the kernel's.
-	untracked := chain("untracked", nftables.ChainTypeFilter, nftables.ChainHookOutput, nftables.ChainPriorityRaw)
-	loopback := netip.MustParsePrefix("127.0.0.0/8")
-	untracked(address(sourceAt, loopback), address(destinationAt, loopback), []expr.Any{&expr.Notrack{}})
-
-	own := chain("own", nftables.ChainTypeNAT, nftables.ChainHookOutput, nftables.ChainPriorityNATDest)
-	own(isTCP, toPool(), to(listener))
-	own(isTCP, byGateway(), to(listener))
-
-	bridged := chain("bridged", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest)
-	bridged(isTCP, notFromLoopback(), toPool(), to(listener))
-	for _, prefix := range neighbours {
-		bridged(address(destinationAt, prefix), accept)
-	}
-	bridged(isTCP, notFromLoopback(), to(listener))
-
-	rest := chain("rest", nftables.ChainTypeFilter, nftables.ChainHookOutput, nftables.ChainPriorityFilter)
-	rest(toPool(), refuse)
-	rest(byGateway(), refuse)
-	bridgedRest := chain("bridged-rest", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFilter)
-	bridgedRest(toPool(), refuse)
-	forwarded := chain("forwarded", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter)
-	forwarded(byGateway(), refuse)
-	return c.Flush()
-}
-
-var (
-	isTCP = []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
-	}
-	accept = []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}
-	// refuse: sendto of the guest's own programs answers EPERM, a connected socket ECONNREFUSED.
-	refuse = []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_ICMP_UNREACH, Code: icmpPortUnreachable}}
-)
-
-const icmpPortUnreachable = 3
-
-// address: the packet's address at this place is one of a network.
-func address(at uint32, in netip.Prefix) []expr.Any {
-	network, mask := in.Addr().As4(), make([]byte, 4)
-	binary.BigEndian.PutUint32(mask, ^uint32(0)<<(32-in.Bits()))
-	return []expr.Any{
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: at, Len: 4},
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: mask, Xor: make([]byte, 4)},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: network[:]},
-	}
-}
-
-// toPool: to an address of the pool but the guest's own, where the resolver and the proxy listen.
-func toPool() []expr.Any {
-	return append(address(destinationAt, poolPrefix),
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: destinationAt, Len: 4},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: loopbackAddress[:]},
-	)
-}
-
-// byGateway: no other route leads there.
-func byGateway() []expr.Any {
-	return []expr.Any{
-		&expr.Rt{Register: 1, Key: expr.RtNexthop4},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: gateway[:]},
-	}
-}
-
-func notFromLoopback() []expr.Any {
-	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyIIF, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: binary.NativeEndian.AppendUint32(nil, loopbackIndex)},
-	}
-}
-
-func to(listener netip.AddrPort) []expr.Any {
-	host := listener.Addr().As4()
-	return []expr.Any{
-		&expr.Immediate{Register: 1, Data: host[:]},
-		&expr.Immediate{Register: 2, Data: binary.BigEndian.AppendUint16(nil, listener.Port())},
-		&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1, RegProtoMin: 2},
-	}
+	return nil
 }
