@@ -32,6 +32,8 @@ export function goEnv(moduleDirectory) {
     // -buildvcs: the builder has git, and a program must not change with each commit.
     GOFLAGS: ["-buildvcs=false", ...(existsSync(join(moduleDirectory, "debian.mod")) ? ["-mod=mod", "-modfile=debian.mod"] : [])].join(" "),
     CGO_ENABLED: "0",
+    // encoding/json as it was before it became a layer over its second version: under emulation it costs a start 20 ms less.
+    GOEXPERIMENT: "nojsonv2",
   };
 }
 
@@ -41,7 +43,7 @@ export const goStep = {
   deps: ["builder"],
   seconds: 60,
   inputs: async ({ outputs }) => [
-    "1",
+    "2",
     arch.debian,
     ...goModules.map((tree) => ({ tree, skip: (path) => /(_test\.go|\.md|debian\.sum)$|(^|\/)testdata(\/|$)/.test(path) })),
     // The toolchain and every library that comes as a Debian package.
