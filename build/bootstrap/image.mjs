@@ -273,7 +273,7 @@ export const diskStep = {
   title: "making the template of a task's disk",
   deps: ["builder"],
   seconds: 3,
-  inputs: async ({ outputs }) => ["5", String(diskSizeGib), ...builderVersions(outputs.builder, ["e2fsprogs"])],
+  inputs: async ({ outputs }) => ["6", String(diskSizeGib), ...builderVersions(outputs.builder, ["e2fsprogs"])],
   async run(ctx) {
     const root = join(ctx.outputs.builder, "root");
     // In the builder's /tmp, which is memory: the file is 16 GiB of holes.
@@ -294,6 +294,9 @@ export const diskStep = {
         `-E lazy_itable_init=1,lazy_journal_init=1,assume_storage_prezeroed=1,packed_meta_blocks=1,resize=268435456,nodiscard,root_owner=0:0,hash_seed=${diskHashSeed}`,
         "/tmp/disk",
       ].join(" "),
+      // What a first start would have to make before anything else: the overlay's folders, and the one that each writes names into.
+      "printf 'mkdir upper\\nmkdir work\\nmkdir upper/etc\\n' | debugfs -w -f - /tmp/disk 2>/dev/null >/tmp/debugfs.log",
+      "debugfs -R 'stat upper/etc' /tmp/disk 2>/dev/null | grep -q 'Mode:  0755'",
       "tar -C /tmp --sparse --format=pax --sparse-version=1.0 -cf /tmp/disk.tar disk",
       `cp /tmp/disk.tar ${seenInside(ctx.out)}/disk.tar`,
     ].join("\n");
