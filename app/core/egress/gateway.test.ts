@@ -9,7 +9,7 @@ import { PROXY_PROTOCOL } from "./protocol.ts";
 
 /**
  * A proxy that does as it is told in `mode`: `echo` answers with what it reads, first of all with its pid; `mute` takes no word of the
- * keeper's; `dies` ends at its first stream; `never` ends at its start; `journals` writes three decisions down at a stream, and tells of the first.
+ * keeper's; `dies` ends at its first stream; `never` ends at its start; `journals N` writes N decisions down at a stream, and tells of the first.
  */
 const PROGRAM = `
 import { readFileSync, readdirSync, appendFileSync } from "node:fs";
@@ -22,9 +22,9 @@ createInterface({ input: process.stdin }).on("line", (line) => {
   if (mode !== "mute" && id !== undefined) process.stdout.write(JSON.stringify({ jsonrpc: "2.0", id, result: method === "hello" ? { protocol: VERSION } : {} }) + "\\n");
 }).on("close", () => process.exit(0));
 process.on("message", (_, stream) => {
-  if (mode === "journals") {
+  if (mode.startsWith("journals")) {
     const request = { scheme: "https", host: "a.example", port: 443, method: "GET", path: "/", upgrade: false };
-    const entries = [1, 2, 3].map((id) => ({ id, at: 1, what: "decided", request }));
+    const entries = [1, 2, 3].slice(0, Number(mode.split(" ")[1])).map((id) => ({ id, at: 1, what: "decided", request }));
     const [file] = readdirSync("PLACE/journals");
     for (const entry of entries) appendFileSync("PLACE/journals/" + file, JSON.stringify({ seq: entry.id, entry }) + "\\n");
     process.stdout.write(JSON.stringify({ jsonrpc: "2.0", method: "activity", params: { batch: 1, entries: entries.slice(0, 1), journaled: 1 } }) + "\\n");
@@ -41,6 +41,7 @@ let directory: string;
 let gateway: Gateway;
 const died: string[] = [];
 const decided: number[] = [];
+let written = Promise.resolve();
 const streams: Socket[] = [];
 const mode = (text: string) => writeFileSync(join(directory, "mode"), text);
 const starts = () =>
@@ -50,6 +51,7 @@ beforeEach(async () => {
   directory = mkdtempSync(join(tmpdir(), "cloche-gateway-"));
   died.length = 0;
   decided.length = 0;
+  written = Promise.resolve();
   mode("echo");
   writeFileSync(join(directory, "proxy.mjs"), PROGRAM.replaceAll("PLACE", directory).replace("VERSION", String(PROXY_PROTOCOL)));
   gateway = await Gateway.listen(join(directory, "v_1"), {
@@ -62,7 +64,10 @@ beforeEach(async () => {
     policy: () => ({ rules: [], answering: false }),
     secrets: () => [],
     events: {
-      onDecided: async (entries) => void decided.push(...entries.map(({ id }) => id)),
+      onDecided: (entries) => {
+        decided.push(...entries.map(({ id }) => id));
+        return written;
+      },
       onEnded: async () => {},
       onAsked: () => {},
       onUnasked: () => {},
@@ -119,7 +124,7 @@ describe("a machine's way out", () => {
     ["is killed", () => process.kill(starts()[0] ?? 0, "SIGKILL")],
     ["ends with its machine", () => gateway.end()],
   ])("P4: what a proxy wrote down and had not told when it %s is told, once; its journal is gone", async (_, end) => {
-    mode("journals");
+    mode("journals 3");
     await stream("x");
     await expect.poll(() => decided).toEqual([1]);
     const journals = join(directory, "journals");
@@ -127,6 +132,27 @@ describe("a machine's way out", () => {
     await end();
     await expect.poll(() => decided).toEqual([1, 2, 3]);
     await expect.poll(() => readdirSync(journals)).toEqual([]);
+  });
+
+  it("P4: what a killed proxy told last stays in its journal until it is in the log, also where nothing else is left to tell", async () => {
+    mode("journals 1");
+    let write = () => {};
+    written = new Promise((resolve) => {
+      write = resolve;
+    });
+    const cut = await stream("x");
+    await expect.poll(() => decided).toEqual([1]);
+    process.kill(starts()[0] ?? 0, "SIGKILL");
+    await cut.closed;
+    await expect.poll(() => died).toEqual(["SIGKILL"]);
+    mode("echo");
+    const next = await stream("y");
+    await expect.poll(next.said).toMatch(/y$/); // by another proxy, with a journal of its own
+    const journals = join(directory, "journals");
+    expect(readdirSync(journals)).toHaveLength(2);
+    write();
+    await expect.poll(() => readdirSync(journals)).toHaveLength(1);
+    expect(decided).toEqual([1]);
   });
 
   it.each([
