@@ -85,8 +85,10 @@ func (r *rig) open() {
 	r.lower = lower
 	r.tree, err = view.New(view.Options{Lower: lower, Layer: r.layer, UID: 1000, GID: 1000})
 	must(t, err)
+	ours := []int{r.dir(r.root), r.dir(filepath.Join(r.base, "store")), r.dir("/proc/self/fd")}
+	r.served = append(r.served, ours...)
 	r.write, err = writeback.Open(writeback.Options{
-		Root: r.dir(r.root), Store: r.dir(filepath.Join(r.base, "store")), Proc: r.dir("/proc/self/fd"), Writer: "task-1",
+		Root: ours[0], Store: ours[1], Proc: ours[2], Writer: "task-1",
 		Crash: func(point string) {
 			if r.crash != nil {
 				r.crash(point)

@@ -51,6 +51,7 @@ type rig struct {
 	l     *layer.Layer
 	lower *hostfs.Tree
 	tree  *view.Tree
+	fds   []int // given to lower, whose process would have them for good
 }
 
 func newRig(t testing.TB) *rig {
@@ -78,7 +79,8 @@ func (r *rig) mount() {
 
 func (r *rig) tryMount() error {
 	// Read-only where nothing may reach the folder: any attempt is an error that the model does not expect.
-	lower, err := hostfs.New(hostfs.Options{Root: openDir(r.t, r.root), Proc: openDir(r.t, "/proc/self/fd"), ReadOnly: !r.rw, UID: 1000, GID: 1000})
+	r.fds = []int{openDir(r.t, r.root), openDir(r.t, "/proc/self/fd")}
+	lower, err := hostfs.New(hostfs.Options{Root: r.fds[0], Proc: r.fds[1], ReadOnly: !r.rw, UID: 1000, GID: 1000})
 	if err != nil {
 		return err
 	}
@@ -110,6 +112,10 @@ func (r *rig) unmount() {
 		r.l.Close()
 		r.l = nil
 	}
+	for _, fd := range r.fds {
+		unix.Close(fd)
+	}
+	r.fds = nil
 }
 
 func (r *rig) remount() {

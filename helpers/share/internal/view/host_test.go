@@ -503,8 +503,10 @@ func (h *hostGame) guest1() {
 	case 8:
 		path := fmt.Sprint(".work/", h.count)
 		what = path
-		if _, err := h.at(".work"); err != nil {
+		if there, err := h.at(".work"); err != nil {
 			h.mkdir(".work")
+		} else {
+			there.Drop()
 		}
 		h.create(path, text)
 		h.work[path] = text
