@@ -104,6 +104,7 @@ echo $(( (\${to/./} - \${from/./}) ))
 /** The contenders in the guest; the first is ours in `rw`, and what the others are judged by. */
 const CONTENDERS = ["ours", "review", "diod", "null", "virtiofsd"];
 
+const OURS = CONTENDERS.slice(0, 2);
 const PEERS = CONTENDERS.slice(2);
 
 /** One folder of the same content for each contender. */
@@ -121,8 +122,8 @@ async function benchGuest({ place, parts, rounds, log }) {
 }
 
 /** Every workload on every mount, in turns; the first round is not counted unless it is the only one. */
-async function measure(section, guest, work, { rounds, log, warm = true }) {
-  const names = Object.keys(guest.mounts);
+async function measure(section, guest, work, { rounds, log, warm = true, only = Object.keys(guest.mounts) }) {
+  const names = Object.keys(guest.mounts).filter((name) => only.includes(name));
   const samples = Object.fromEntries(Object.keys(work).map((name) => [name, Object.fromEntries(names.map((m) => [m, []]))]));
   try {
     for (let round = warm ? 0 : 1; round <= rounds; round++) {
@@ -146,7 +147,7 @@ async function measure(section, guest, work, { rounds, log, warm = true }) {
     await guest.end();
   }
   const rows = Object.entries(samples).flatMap(([workload, by]) =>
-    ["ours", "review"].map((name) =>
+    OURS.filter((name) => by[name]).map((name) =>
       row(section, `guest${name === "ours" ? "" : ", review"}: ${workload}`, {
         ours: by[name],
         base: by.diod?.length ? by.diod : undefined,
@@ -169,6 +170,8 @@ async function measure(section, guest, work, { rounds, log, warm = true }) {
   };
 }
 
+const NPM_CI = "npm ci, 341 packages";
+
 /** Work on trees of many files, as projects have them. $1 is the mount. */
 const trees = {
   "git status, 20,000 files": { before: "cold", work: 'git -c safe.directory="*" -C "$1/repo" status --porcelain >/dev/null' },
@@ -176,17 +179,22 @@ const trees = {
     before: 'rm -rf "$1/untarred"; mkdir "$1/untarred"; cold; tar --version >/dev/null',
     work: 'tar -xf /tmp/tree.tar -C "$1/untarred"',
   },
-  "npm ci, 341 packages": {
+  [NPM_CI]: {
     before: 'rm -rf "$1/app/node_modules"; cold',
     work: 'cd "$1/app" && npm ci --offline --cache /tmp/npm-cache --ignore-scripts --no-audit --no-fund --silent >/dev/null',
   },
 };
 
-/** `npm run bench -- --only tree`: minutes long, as the guest is emulated. */
-export async function benchTree({ place, parts, rounds, log }) {
+/** `npm run bench -- --only tree`: most of an hour, as the guest is emulated. */
+export const benchTree = (asked) => benchTrees("tree", trees, CONTENDERS, asked);
+
+/** `npm run bench -- --only npm-ci`: its last part alone, in `rw` beside the two peers, in a quarter of that. */
+export const benchNpmCi = (asked) => benchTrees("npm-ci", { [NPM_CI]: trees[NPM_CI] }, ["ours", "diod", "virtiofsd"], asked);
+
+async function benchTrees(section, work, only, { place, parts, rounds, log }) {
   const project = join(import.meta.dirname, "tree");
-  const made = place.folder("tree-made");
-  log("tree: 20,000 files in a repository, an archive of 10,000, and a cache of npm packages from the registry");
+  const made = place.folder(`${section}-made`);
+  log(`${section}: 20,000 files in a repository, an archive of 10,000, and a cache of npm packages from the registry`);
   execFileSync(
     "bash",
     [
@@ -199,7 +207,7 @@ export async function benchTree({ place, parts, rounds, log }) {
     ],
     { cwd: made, stdio: ["ignore", "ignore", "inherit"] },
   );
-  const folders = contenders(place, "tree", (folder) => {
+  const folders = contenders(place, section, (folder) => {
     chmodSync(folder, 0o777);
     execFileSync(
       "bash",
@@ -221,7 +229,7 @@ export async function benchTree({ place, parts, rounds, log }) {
   await guest.root(
     `cp -r ${guest.mounts.ours}/tree.tar ${guest.mounts.ours}/npm-cache /tmp/ && npm config set --location=global registry "$(cat ${guest.mounts.ours}/registry)"`,
   );
-  return measure("tree", guest, trees, { rounds, log, warm: false });
+  return measure(section, guest, work, { rounds, log, warm: false, only });
 }
 
 function fill(folder) {
