@@ -295,8 +295,9 @@ export const diskStep = {
         "/tmp/disk",
       ].join(" "),
       // What a first start would have to make before anything else: the overlay's folders, and the one that each writes names into.
-      "printf 'mkdir upper\\nmkdir work\\nmkdir upper/etc\\n' | debugfs -w -f - /tmp/disk 2>/dev/null >/tmp/debugfs.log",
-      "debugfs -R 'stat upper/etc' /tmp/disk 2>/dev/null | grep -q 'Mode:  0755'",
+      "printf 'mkdir upper\\nmkdir work\\nmkdir upper/etc\\n' | debugfs -w -f - /tmp/disk",
+      // debugfs has no status of its own for a command that failed
+      "for made in work upper/etc; do debugfs -R \"stat $made\" /tmp/disk | grep 'Mode:  0755'; done",
       "tar -C /tmp --sparse --format=pax --sparse-version=1.0 -cf /tmp/disk.tar disk",
       `cp /tmp/disk.tar ${seenInside(ctx.out)}/disk.tar`,
     ].join("\n");

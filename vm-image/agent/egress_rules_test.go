@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The words of the table that egress_rules.bin puts there. After a change: go test -run TestRules -write-rules .
+// The words of the table that egress_rules.bin puts there. After a change: node build/go.mjs vm-image/agent test -run TestRules_ThatAreSent . -write-rules
 
 var writeRules = flag.Bool("write-rules", false, "write egress_rules.bin anew")
 
@@ -46,7 +46,7 @@ func TestRules_ThatAreSentAreThoseOfTheirWords(t *testing.T) {
 		return
 	}
 	if !bytes.Equal(rules, want) {
-		t.Error("egress_rules.bin is not what this file says; write it: go test -run TestRules -write-rules .")
+		t.Error("egress_rules.bin is not what this file says; write it: node build/go.mjs vm-image/agent test -run TestRules_ThatAreSent . -write-rules")
 	}
 }
 
