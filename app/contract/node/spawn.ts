@@ -17,10 +17,16 @@ function withoutCoreFiles(command: readonly string[]): readonly string[] {
   return process.platform === "win32" ? command : ["/bin/sh", "-c", 'ulimit -c 0 && exec "$@"', "sh", ...command];
 }
 
+/**
+ * V8 gives a young generation 16 MiB for each of its halves as soon as much is allocated, and keeps them. A keeper moves bytes in buffers
+ * outside of that heap, and is idle most of the time: with 2 MiB it rests at 10 MB less after some tasks have come and gone.
+ */
+const V8_OPTIONS = ["--max-semi-space-size=2"];
+
 /** Never rejects. */
 export function spawnKeeper(program: KeeperProgram, timeoutMs: number): Promise<Spawned> {
   return new Promise((resolve) => {
-    const [file = "", ...args] = withoutCoreFiles([program.node, program.entry]);
+    const [file = "", ...args] = withoutCoreFiles([program.node, ...V8_OPTIONS, program.entry]);
     const child = spawn(file, args, { detached: true, stdio: ["ignore", "pipe", "pipe"], env: process.env });
     let said = "";
     let complaint = "";
