@@ -336,7 +336,7 @@ async function boot(place, folders, parts) {
       await agent.call("mount", { port: port[name], guestPath: mounts[name], mode: "rw" }, 30_000);
     }
     // diod wants the export's name, which our agent has no use for: mounted by hand, by the agent's own options
-    const options = (await root("grep ' /home/you/ours ' /proc/mounts")).split(" ")[3];
+    const options = (await root("grep ' /home/you/ours 9p ' /proc/mounts")).split(" ")[3]; // below it is its read-only cover
     mounts.diod = "/mnt/diod";
     await root(`mkdir -p ${mounts.diod}; python3 -c "$1" "$2" "$3" "$4"`, mount9p, String(port.diod), mounts.diod, folders.diod);
     if (fs) {
