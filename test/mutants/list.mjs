@@ -16,6 +16,30 @@ const guest = (path) => `app/core/guest/${path}`;
 
 export const mutants = [
   {
+    name: "what an apply has under way is written by who has it open",
+    promise: "no write to what the host obeys, and nothing applied that was not shown",
+    edits: [
+      {
+        file: share("view/present.go"),
+        search: "if slices.ContainsFunc(path, t.hidden) {",
+        replace: "if slices.ContainsFunc(path, t.hidden) && false {",
+      },
+    ],
+    red: { folder: "./internal/view", tests: "TestNothingThatTheGuestHasOpenIsWrittenWhileAnApplyHasItUnderWay" },
+  },
+  {
+    name: "what a restore has under way has a name that tasks see",
+    promise: "no write to what the host obeys, and nothing applied that was not shown",
+    edits: [
+      {
+        file: share("hostfs/guard.go"),
+        search: "return names.TemporaryPrefix + hex.EncodeToString(b[:])",
+        replace: "return names.TemporaryPrefix[:1] + hex.EncodeToString(b[:])",
+      },
+    ],
+    red: { folder: "./internal/hostfs", tests: "TestWhatIsBeingRestoredHasNoNameThatATaskSees" },
+  },
+  {
     name: "a link of the folder is followed on the host",
     promise: "no byte outside of the folder",
     edits: [
@@ -361,8 +385,8 @@ export const mutants = [
     edits: [
       {
         file: share("control/served.go"),
-        search: "return writeback.Hidden(name) || names.Secret(name)",
-        replace: "return writeback.Hidden(name) || names.Secret(name) && false",
+        search: "return names.Temporary(name) || names.Secret(name)",
+        replace: "return names.Temporary(name) || names.Secret(name) && false",
       },
     ],
     red: { folder: "./internal/control", tests: "TestNamesThatLookLikeSecretsAreHiddenWhenAskedFor" },

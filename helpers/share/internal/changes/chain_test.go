@@ -10,10 +10,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cloche/share/internal/names"
 	"cloche/share/internal/ninep"
 	"cloche/share/internal/problem"
 	"cloche/share/internal/wire"
-	"cloche/share/internal/writeback"
 )
 
 // sees describes all that the guest sees.
@@ -28,16 +28,16 @@ func (r *rig) picture(tree ninep.Tree) string {
 	var lines []string
 	var walk func(dir ninep.Node, path string)
 	walk = func(dir ninep.Node, path string) {
-		var names []string
+		var listed []string
 		if err := ninep.EachName(dir, func(d wire.Dirent) bool {
-			if !writeback.Hidden(d.Name) {
-				names = append(names, d.Name)
+			if !names.Temporary(d.Name) {
+				listed = append(listed, d.Name)
 			}
 			return true
 		}); err != nil {
 			lines = append(lines, fmt.Sprintf("%s cannot be listed: %v", path, err))
 		}
-		for _, name := range names {
+		for _, name := range listed {
 			n, err := dir.Walk(name)
 			if err != nil {
 				lines = append(lines, fmt.Sprintf("%s%s is listed: %v", path, name, err))

@@ -3,9 +3,11 @@
 package control
 
 import (
+	"bytes"
 	"encoding/base64"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"cloche/share/internal/ninetest"
@@ -215,6 +217,43 @@ func TestNamesThatLookLikeSecretsAreHiddenWhenAskedFor(t *testing.T) {
 			}
 			c.Close()
 		}
+	}
+}
+
+// What an apply, an undo or a restore has under way stands in the folder for a moment, in the place of something that the guest may have no
+// right to.
+func TestWhatIsUnderWayInAFolderIsNoGuestsToReach(t *testing.T) {
+	const under, content = "d/.cloche-0123456789abcdef", "what takes a protected place next"
+	for _, mode := range []string{"rw", "review"} {
+		f := newFixture(t, "root")
+		must(t, os.Mkdir(filepath.Join(f.root, "d"), 0o755))
+		for _, name := range []string{under, "d/.cloche-apply-0123456789abcdef", "d/.clocher"} {
+			must(t, os.WriteFile(filepath.Join(f.root, name), []byte(content), 0o644))
+		}
+		p := start(t, nil)
+		if answer := p.call("serve", f.kept(t, mode, os.Geteuid())); code(answer) != "" {
+			t.Fatal(answer)
+		}
+		c := f.mount(t)
+		must(t, c.Walk(1, 10, "d"))
+		must(t, c.Walk(10, 12))
+		_, err := c.Do(&wire.Tlopen{Fid: 12})
+		must(t, err)
+		list, err := ninetest.Ask[*wire.Rreaddir](c, &wire.Treaddir{Fid: 12, Count: 8192})
+		must(t, err)
+		if !bytes.Contains(list.Data, []byte(".clocher")) || bytes.Contains(list.Data, []byte(".cloche-")) {
+			t.Errorf("%s: listed: %q", mode, list.Data)
+		}
+		if err := c.Walk(1, 11, "d", filepath.Base(under)); err != syscall.ENOENT {
+			t.Errorf("%s: walked to: %v", mode, err)
+		}
+		if _, err := c.Do(&wire.Tlcreate{Fid: 10, Name: filepath.Base(under), Flags: 2, Mode: 0o644}); err != syscall.EACCES {
+			t.Errorf("%s: made: %v", mode, err)
+		}
+		if got, err := os.ReadFile(filepath.Join(f.root, under)); err != nil || string(got) != content {
+			t.Errorf("%s: the host has %q, %v", mode, got, err)
+		}
+		c.Close()
 	}
 }
 

@@ -15,7 +15,6 @@ import (
 	"cloche/share/internal/ninep"
 	"cloche/share/internal/versions"
 	"cloche/share/internal/view"
-	"cloche/share/internal/writeback"
 )
 
 // served is the folder as this process has it: the host's own files, and over them, where there is one, the task's layer.
@@ -101,10 +100,9 @@ func openServed(h *handoff, noRoom func(versions.Room), refused func(versions.Ro
 			v.RoomBelow = layer.RoomAt(confine.RootFD)
 		}
 	}
-	// What an apply has under way is nobody's file yet.
-	v.Hidden = writeback.Hidden
+	v.Hidden = names.Temporary
 	if *p.HideSecrets {
-		v.Hidden = func(name string) bool { return writeback.Hidden(name) || names.Secret(name) }
+		v.Hidden = func(name string) bool { return names.Temporary(name) || names.Secret(name) }
 	}
 	if s.tree, err = view.New(v); err != nil {
 		return nil, layerError(err)

@@ -5,8 +5,6 @@ package hostfs
 import (
 	"bytes"
 	"encoding/binary"
-	"math/rand/v2"
-	"strconv"
 	"sync"
 	"syscall"
 
@@ -136,7 +134,7 @@ func (n *node) room(from *node, name, newName string) (respells bool, err error)
 // respell changes the spelling of a name. Linux's own rename does nothing then, as both names lead to one file, so it goes over a
 // third; should the second step fail, the first is taken back.
 func (n *node) respell(name string, to *node, newName string) error {
-	between := ".cloche-" + strconv.FormatUint(rand.Uint64(), 36)
+	between := temporaryName()
 	rename := func(from *node, name string, to *node, newName string) error {
 		return retry(func() error { return unix.Renameat2(from.fd, name, to.fd, newName, unix.RENAME_NOREPLACE) })
 	}

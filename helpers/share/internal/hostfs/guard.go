@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cloche/share/internal/names"
 	"cloche/share/internal/versions"
 )
 
@@ -441,14 +442,12 @@ func finelyTimed(dir int) bool {
 	return false
 }
 
-// breakPrefix begins the name of a copy that is about to take its original's place. One that is left over comes from
-// a server that was killed meanwhile, and is the same as its original.
-const breakPrefix = ".cloche-"
-
+// temporaryName is for what is about to take the place of something. One that is left over comes from a server that was killed meanwhile,
+// and is the same as what has the place, or as the version that was restored there.
 func temporaryName() string {
 	var b [8]byte
 	_, _ = rand.Read(b[:])
-	return breakPrefix + hex.EncodeToString(b[:])
+	return names.TemporaryPrefix + hex.EncodeToString(b[:])
 }
 
 // separate gives the node a copy of its file that nobody else has a name for, in the same place, and moves all handles

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cloche/share/internal/names"
 	"cloche/share/internal/ninetest"
 	"cloche/share/internal/versions"
 	"cloche/share/internal/wire"
@@ -150,6 +151,43 @@ func TestAFileThatTheHostReplacesWhileItIsSeparatedIsNotLost(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(k.host(".cloche-*")); len(left) != 0 {
 		t.Errorf("left over: %v", left)
+	}
+}
+
+// What is being restored, and what it takes the place of, stands in the folder for a moment, and no other task is to reach it there: it may
+// have a name that the task has no right to.
+func TestWhatIsBeingRestoredHasNoNameThatATaskSees(t *testing.T) {
+	base := t.TempDir()
+	root, storeDir := filepath.Join(base, "root"), filepath.Join(base, "store")
+	must(t, os.Mkdir(root, 0o755))
+	must(t, os.Mkdir(storeDir, 0o700))
+	watching, seen := false, map[string]bool{}
+	k := openKept(t, root, storeDir, "task-1", false, func(o *versions.Options) {
+		o.Step = func(string) error {
+			if !watching {
+				return nil
+			}
+			entries, err := os.ReadDir(root)
+			for _, e := range entries {
+				seen[e.Name()] = true
+			}
+			return err
+		}
+	})
+	k.put("f", "original")
+	k.do(&wire.Tunlinkat{Dir: rootFid, Name: "f"})
+	k.put("f", "the host's, later")
+	watching = true
+	if content, refused := k.restoreFirst("f"); content != "original" || refused {
+		t.Fatalf("restored %q, refused %v", content, refused)
+	}
+	if len(seen) < 2 {
+		t.Fatalf("nothing stood beside it: %v", seen)
+	}
+	for name := range seen {
+		if name != "f" && !names.Temporary(name) {
+			t.Errorf("%s can be seen", name)
+		}
 	}
 }
 

@@ -7,10 +7,10 @@ import (
 	"os"
 	"testing"
 
+	"cloche/share/internal/names"
 	"cloche/share/internal/ninep"
 	"cloche/share/internal/view"
 	"cloche/share/internal/wire"
-	"cloche/share/internal/writeback"
 )
 
 // The tree alone, without 9P and without a guest, so that what the view costs shows: "folder" is hostfs without it.
@@ -25,7 +25,7 @@ func benchRig(b *testing.B, mode string) (*rig, ninep.Tree) {
 		if with != nil {
 			with(o)
 		}
-		o.Hidden = writeback.Hidden
+		o.Hidden = names.Temporary
 	}
 	must(b, os.Mkdir(r.host("d"), 0o755))
 	for i := range 2000 {

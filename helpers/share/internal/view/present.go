@@ -3,6 +3,7 @@
 package view
 
 import (
+	"slices"
 	"strings"
 	"syscall"
 
@@ -31,6 +32,9 @@ func (n *node) ordinary(low Object, directory bool) error {
 		return nil
 	}
 	path, asked := layer.Components(place), false
+	if slices.ContainsFunc(path, t.hidden) {
+		return syscall.ESTALE // an apply, undo or restore has it under way: taken out, it may go back to a name that the guest has no right to
+	}
 	look := t.lookBelow(path)
 	if t.options.Layered(path, directory, func(depth int, name string) bool { asked = true; return look(depth, name) }) {
 		return syscall.ESTALE

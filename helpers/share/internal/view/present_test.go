@@ -12,6 +12,7 @@ import (
 
 	"cloche/share/internal/hostfs"
 	"cloche/share/internal/layer"
+	"cloche/share/internal/names"
 	"cloche/share/internal/ninep"
 	"cloche/share/internal/versions"
 	"cloche/share/internal/view"
@@ -290,4 +291,49 @@ func TestASecondNameThatTheHostMakesAProtectedOneIsNotWrittenThroughTheFirst(t *
 			t.Errorf("%v; the host has %q", err, got)
 		}
 	})
+}
+
+// What an apply takes out of its place stands beside it for a moment, and goes back there when it turns out to be another file than expected.
+func TestNothingThatTheGuestHasOpenIsWrittenWhileAnApplyHasItUnderWay(t *testing.T) {
+	for name, of := range map[string]struct {
+		underWay  string
+		protected bool
+	}{
+		"the file":           {".cloche-apply-0123456789abcdef", true},
+		"one being restored": {".cloche-0123456789abcdef", true},
+		"a directory":        {"d/.cloche-apply-0123456789abcdef/x", true},
+		"by no such name":    {"cloche-apply-0123456789abcdef", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bothWays(t, func(t *testing.T, r *rig, mount func()) {
+				with := r.options
+				r.options = func(o *view.Options) { with(o); o.Hidden = names.Temporary }
+				beside := "x"
+				if filepath.Dir(of.underWay) != "." {
+					beside = "d/set/x"
+				}
+				must(t, os.MkdirAll(r.host(filepath.Dir(beside)), 0o755))
+				r.hostWrite(beside, "the user's own")
+				mount()
+				n, f := r.open(beside, 2)
+				if filepath.Dir(of.underWay) == "." {
+					r.hostRename(beside, of.underWay)
+				} else {
+					r.hostRename(filepath.Dir(beside), filepath.Dir(of.underWay))
+				}
+				for what, err := range map[string]error{
+					"write":    writeTo(f, "the guest's"),
+					"truncate": n.SetAttr(wire.SetAttr{Valid: wire.SetSize}, f),
+					"mode":     n.SetAttr(wire.SetAttr{Valid: wire.SetMode, Mode: 0o777}, f),
+				} {
+					if of.protected && err != syscall.ESTALE || !of.protected && err != nil {
+						t.Errorf("%s: %v", what, err)
+					}
+				}
+				if got := r.hostRead(of.underWay); of.protected && got != "the user's own" {
+					t.Errorf("the host has %q", got)
+				}
+			})
+		})
+	}
 }

@@ -662,32 +662,30 @@ func (r *running) keepFile(i, dir int) error {
 	}
 	defer unix.Close(to)
 	f.at("keeping")
-	for {
-		var before, after unix.Stat_t
-		if err := unix.Fstat(from, &before); err != nil {
+	// Somebody who has it open may write meanwhile: it is another file then than the one that was expected.
+	asExpected := func() error {
+		var st unix.Stat_t
+		if err := unix.Fstat(from, &st); err != nil {
 			return err
 		}
-		if err := unix.Ftruncate(to, 0); err != nil {
-			return err
+		if !s.Expect.is(identityOf(&st), false) {
+			return fmt.Errorf("%w: somebody wrote to it meanwhile", ErrConflict)
 		}
-		if err := copyContent(to, from); err != nil {
-			return err
-		}
-		a, err := attributesOf(from)
-		if err != nil {
-			return err
-		}
-		if err := unix.Fstat(from, &after); err != nil {
-			return err
-		}
-		r.kept[i] = &keptFile{Attributes: *a, Kind: File, Number: number, Size: after.Size}
-		// Somebody who has it open may have written meanwhile.
-		if before.Size == after.Size && before.Mtim == after.Mtim {
-			break
-		}
+		return nil
 	}
-	if !s.Expect.is(&Identity{Object: s.Expect.Object, Kind: File, Mode: r.kept[i].Mode, Size: r.kept[i].Size, MtimeNs: r.kept[i].MtimeNs}, false) {
-		return ErrConflict
+	if err := asExpected(); err != nil {
+		return err
+	}
+	if err := copyContent(to, from); err != nil {
+		return err
+	}
+	a, err := attributesOf(from)
+	if err != nil {
+		return err
+	}
+	r.kept[i] = &keptFile{Attributes: *a, Kind: File, Number: number, Size: s.Expect.Size}
+	if err := asExpected(); err != nil {
+		return err
 	}
 	return unix.Fsync(to)
 }

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"cloche/share/internal/names"
 )
 
 // Kind is what stands under a name.
@@ -39,15 +41,10 @@ func kindOf(mode uint32) Kind {
 	return Other
 }
 
-const tempPrefix = ".cloche-apply-"
-
-// Hidden tells the names that are this package's own. Whoever shows the folder to a guest hides and refuses them.
-func Hidden(name string) bool { return strings.HasPrefix(name, tempPrefix) }
-
 func newTemp() string {
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
-	return tempPrefix + hex.EncodeToString(b[:])
+	return names.TemporaryPrefix + "apply-" + hex.EncodeToString(b[:])
 }
 
 func identityOf(st *unix.Stat_t) *Identity {
@@ -115,7 +112,7 @@ var errName = errors.New("a name that cannot be")
 func split(path string) (dirs []string, name string, err error) {
 	parts := strings.Split(path, "/")
 	for _, part := range parts {
-		if part == "" || part == "." || part == ".." || len(part) > 255 || strings.IndexByte(part, 0) >= 0 || Hidden(part) {
+		if part == "" || part == "." || part == ".." || len(part) > 255 || strings.IndexByte(part, 0) >= 0 || names.Temporary(part) {
 			return nil, "", errName
 		}
 	}

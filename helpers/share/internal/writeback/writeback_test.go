@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"cloche/share/internal/names"
 )
 
 func must(t testing.TB, err error) {
@@ -251,7 +253,7 @@ func TestApplyWrites_UndoReturnsExactBytesModesTimesAndAttributes(t *testing.T) 
 		}
 	}
 	for name := range after {
-		if strings.Contains(name, tempPrefix) {
+		if strings.Contains(name, names.TemporaryPrefix) {
 			t.Errorf("%s is left", name)
 		}
 	}
@@ -603,7 +605,7 @@ func TestPathsThatLeaveTheFolderAreRefused(t *testing.T) {
 	must(t, os.Symlink(w.base, w.path("absolute")))
 	must(t, os.Mkdir(w.path("in"), 0o755))
 	must(t, os.Symlink("in", w.path("inside")))
-	for _, path := range []string{"out/x", "absolute/x", "inside/x", "../x", "in/../../x", "/x", "in//x", "./x", "", "in/" + tempPrefix + "x", "a\x00b", strings.Repeat("n", 256), "in/."} {
+	for _, path := range []string{"out/x", "absolute/x", "inside/x", "../x", "in/../../x", "/x", "in//x", "./x", "", "in/" + names.TemporaryPrefix + "x", "a\x00b", strings.Repeat("n", 256), "in/."} {
 		results, err := w.folder().Apply("a1", []Step{w.create(path, "x")})
 		if err == nil && results[0].Err == nil {
 			t.Errorf("%q was written", path)
