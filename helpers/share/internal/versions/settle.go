@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,25 +19,18 @@ const maxOthers = 64
 
 // settleOthers forgets what is too old of writers that do not run. Those that do have their directory locked.
 func (s *Store) settleOthers() error {
-	writers, err := s.writers()
+	writers, err := s.takeTurn()
 	if err != nil {
 		return err
 	}
-	looked := 0
 	for _, writer := range writers {
-		if writer == s.o.Writer || looked == maxOthers {
-			continue
-		}
 		own, err := openAt(s.versions, writer, unix.O_RDONLY|unix.O_DIRECTORY)
 		if err != nil {
 			continue // its content is gone; History says so when it is asked for
 		}
-		if unix.Flock(own, unix.LOCK_EX|unix.LOCK_NB) == nil {
-			looked++
-			// Damage in another writer's log must not keep this one from working; History tells it.
-			_, err = s.settle(own, writer, false)
-		}
+		err = s.settleOther(own, writer)
 		unix.Close(own)
+		// Damage in another writer's log must not keep this one from working; History tells it.
 		var damaged *Damage
 		var newer *NewerFormat
 		if err != nil && !errors.As(err, &damaged) && !errors.As(err, &newer) {
@@ -46,9 +40,60 @@ func (s *Store) settleOthers() error {
 	return nil
 }
 
+func (s *Store) settleOther(own int, writer string) error {
+	err := s.lock(own, writer)
+	if err == unix.EAGAIN || err == unix.ESTALE {
+		return nil // it runs, or another Open has just removed it
+	}
+	if err != nil {
+		return err
+	}
+	_, err = s.settle(own, writer, false)
+	return err
+}
+
+// takeTurn gives the other writers that this Open looks through: those that follow by name on the ones of the Open
+// before, so that each has its turn however many there are. The place is moved on before anything is done with them:
+// Opens at the same time take different ones, and one that cannot be settled does not hold up those behind it.
+func (s *Store) takeTurn() ([]string, error) {
+	unlock, err := s.lockCounters()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	all, err := names(s.versions)
+	if err != nil {
+		return nil, err
+	}
+	var writers []string
+	for _, name := range all {
+		// One whose removal was not finished has a directory and no log.
+		writer, _ := strings.CutSuffix(name, ".log")
+		if validWriter(writer) && writer != s.o.Writer && name != "counters" {
+			writers = append(writers, writer)
+		}
+	}
+	slices.Sort(writers)
+	writers = slices.Compact(writers)
+	if len(writers) <= maxOthers {
+		return writers, nil
+	}
+	last, err := readTurn(s.counters)
+	if err != nil {
+		return nil, err
+	}
+	next, found := slices.BinarySearch(writers, last)
+	if found {
+		next++
+	}
+	writers = slices.Concat(writers[next:], writers[:next])[:maxOthers]
+	return writers, writeTurn(s.counters, writers[maxOthers-1])
+}
+
 // settle brings a writer's log and directory in accordance: a torn tail is cut, moved files without a record get one,
 // copies without a record (their preserving was not finished, so nothing was destroyed) are removed, and so is what
-// is too old. The caller holds the writer's lock. It gives the highest number of a d<k>.
+// is too old. An ended writer (create is false) that has nothing left then is removed itself. The caller holds the
+// writer's lock. It gives the highest number of a d<k>.
 func (s *Store) settle(own int, writer string, create bool) (lastDir int64, err error) {
 	oldest := time.Now().AddDate(0, 0, -s.o.KeepDays)
 	flags := unix.O_RDWR
@@ -56,6 +101,9 @@ func (s *Store) settle(own int, writer string, create bool) (lastDir int64, err 
 		flags |= unix.O_CREAT
 	}
 	log, err := openLog(s.versions, writer, flags)
+	if err == unix.ENOENT && !create { // a removal that was not finished
+		return 0, s.removeDirectory(writer)
+	}
 	if err != nil {
 		return 0, fmt.Errorf("versions/%s.log: %w", writer, err)
 	}
@@ -157,10 +205,59 @@ func (s *Store) settle(own int, writer string, create bool) (lastDir int64, err 
 			stale++
 		}
 	}
+	if !create && len(live) == 0 && len(current) == 0 {
+		if removed, err := s.removeWriter(own, writer); removed || err != nil {
+			return 0, err
+		}
+	}
 	if !fresh && stale == 0 && len(made) == 0 {
 		return lastDir, nil
 	}
 	return lastDir, rewrite(s.versions, own, writer, live, current, directories, blocks)
+}
+
+// removeWriter removes an ended writer whose log has no versions left, unless something unknown lies in its directory.
+// The directory goes last, as its lock is what keeps the writer from coming back meanwhile: a log that is removed
+// after it could be the new one. Each step is durable before the next, so that a power cut leaves neither content nor
+// a log that nobody would find again.
+func (s *Store) removeWriter(own int, writer string) (removed bool, err error) {
+	left, err := names(own)
+	if err != nil || len(left) > 0 {
+		return false, err
+	}
+	if err := s.step("sync removed content"); err != nil {
+		return false, err
+	}
+	if err := unix.Fsync(own); err != nil {
+		return false, err
+	}
+	for _, name := range []string{writer + ".log.new", writer + ".log"} {
+		if err := s.step("remove " + name); err != nil {
+			return false, err
+		}
+		if err := gone(unix.Unlinkat(s.versions, name, 0)); err != nil {
+			return false, err
+		}
+	}
+	if err := s.step("sync removed log"); err != nil {
+		return false, err
+	}
+	if err := syncDirectory(s.versions); err != nil {
+		return false, err
+	}
+	return true, s.removeDirectory(writer)
+}
+
+// removeDirectory removes the directory of a writer that has no log, if nothing is in it. The caller holds its lock.
+func (s *Store) removeDirectory(writer string) error {
+	if err := s.step("remove directory"); err != nil {
+		return err
+	}
+	err := unix.Unlinkat(s.versions, writer, unix.AT_REMOVEDIR)
+	if err == unix.ENOTEMPTY || err == unix.EEXIST {
+		return nil // content without a log: not ours to judge
+	}
+	return err
 }
 
 func (k *kept) place() string {

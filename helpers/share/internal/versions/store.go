@@ -147,17 +147,8 @@ func Open(o Options) (_ *Store, err error) {
 	if s.versions, err = subdirectory(o.Store, "versions"); err != nil {
 		return nil, fmt.Errorf("versions: %w", err)
 	}
-	if s.own, err = subdirectory(s.versions, o.Writer); err != nil {
-		return nil, fmt.Errorf("versions/%s: %w", o.Writer, err)
-	}
-	// The writer of a process that is just ending is waited for.
-	for end := time.Now().Add(inUse); ; time.Sleep(20 * time.Millisecond) {
-		if err = unix.Flock(s.own, unix.LOCK_EX|unix.LOCK_NB); err == nil {
-			break
-		}
-		if err != unix.EAGAIN && err != unix.EINTR || time.Now().After(end) {
-			return nil, fmt.Errorf("versions/%s is in use: %w", o.Writer, err)
-		}
+	if s.own, err = s.lockOwn(); err != nil {
+		return nil, err
 	}
 	if s.counters, err = openAt(s.versions, "counters", unix.O_RDWR|unix.O_CREAT); err != nil {
 		return nil, fmt.Errorf("versions/counters: %w", err)
@@ -195,6 +186,63 @@ func Open(o Options) (_ *Store, err error) {
 	}
 	s.room.init(s)
 	return s, nil
+}
+
+// lockOwn makes and locks this writer's directory. The writer of a process that is just ending is waited for, and so is
+// an Open that looks through what it kept before, which may remove the directory.
+func (s *Store) lockOwn() (int, error) {
+	for end := time.Now().Add(inUse); ; time.Sleep(20 * time.Millisecond) {
+		own, err := subdirectory(s.versions, s.o.Writer)
+		if err == nil {
+			if err = s.lock(own, s.o.Writer); err == nil {
+				return own, nil
+			}
+			unix.Close(own)
+		}
+		again := err == unix.EAGAIN || err == unix.ESTALE || err == unix.ENOENT
+		if err != nil && (!again || time.Now().After(end)) {
+			if err == unix.EAGAIN {
+				return -1, fmt.Errorf("versions/%s is in use: %w", s.o.Writer, err)
+			}
+			return -1, fmt.Errorf("versions/%s: %w", s.o.Writer, err)
+		}
+	}
+}
+
+// lock locks a writer's directory, until own is closed. EAGAIN: somebody else has it. Who has it may remove the
+// directory, so that its name is looked at once more under the lock; ESTALE: it is another one's, or nobody's.
+func (s *Store) lock(own int, writer string) error {
+	if err := s.step("lock " + writer); err != nil {
+		return err
+	}
+	for {
+		err := unix.Flock(own, unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			break
+		}
+		if err != unix.EINTR {
+			return err
+		}
+	}
+	named, err := openAt(s.versions, writer, unix.O_PATH|unix.O_DIRECTORY)
+	if err == unix.ENOENT {
+		return unix.ESTALE
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(named)
+	var locked, current unix.Stat_t
+	if err := unix.Fstat(own, &locked); err != nil {
+		return err
+	}
+	if err := unix.Fstat(named, &current); err != nil {
+		return err
+	}
+	if locked.Dev != current.Dev || locked.Ino != current.Ino {
+		return unix.ESTALE
+	}
+	return nil
 }
 
 func (s *Store) step(name string) error {
@@ -326,8 +374,11 @@ func (s *Store) lockCounters() (func(), error) {
 
 var counting sync.Mutex
 
+// turnAt is where the counters' second line begins: the last writer that an Open looked through, see takeTurn.
+const turnAt = 42
+
 func readCounters(fd int) (next, used int64, err error) {
-	var b [64]byte
+	var b [turnAt]byte
 	n, err := unix.Pread(fd, b[:], 0)
 	if err != nil {
 		return 0, 0, err
@@ -340,6 +391,21 @@ func readCounters(fd int) (next, used int64, err error) {
 
 func writeCounters(fd int, next, used int64) error {
 	_, err := unix.Pwrite(fd, fmt.Appendf(nil, "%-20d %-20d\n", next, used), 0)
+	return err
+}
+
+// readTurn gives a name; whatever a crash made of it, it is a place in the order of writers.
+func readTurn(fd int) (string, error) {
+	var b [64]byte
+	n, err := unix.Pread(fd, b[:], turnAt)
+	if err != nil {
+		return "", err
+	}
+	return strings.TrimRight(string(b[:n]), " \n"), nil
+}
+
+func writeTurn(fd int, writer string) error {
+	_, err := unix.Pwrite(fd, fmt.Appendf(nil, "%-64s\n", writer), turnAt)
 	return err
 }
 

@@ -393,6 +393,7 @@ func TestAllIsSyncedBeforeAnythingIsDestroyed(t *testing.T) {
 	f.options.Step = func(step string) error { steps = append(steps, step); return nil }
 	s := f.openStore()
 	defer s.Close()
+	steps = nil
 	f.put("dir/a", "content")
 	must(t, s.Keep(f.victim("dir/a", Overwritten)))
 	expect(t, "a copy", steps, "create content", "copy content", "sync content", "append", "sync content's names", "sync log")
