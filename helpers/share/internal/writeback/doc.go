@@ -2,7 +2,7 @@
 // and against whoever else changes the folder meanwhile.
 //
 //	applies/<writer>.log   the journal: one line per record, CRC-32C in hex, a blank, JSON; the first names the format
-//	applies/<writer>/<n>   what an apply took out of the folder, for undo
+//	applies/<writer>/<n>   what an apply took out of the folder, for undo; the directory is locked (flock(2)) while its process runs
 //	lock                   flock(2): one apply or undo at a time for the folder, also between tasks
 //
 // Steps come in slices. A slice is written down (begin) before anything of it is in the folder. What is new is made whole
@@ -13,6 +13,10 @@
 //
 // A slice without its done is rolled back at the next Open by what stands under the two names. So each file is as before or
 // as after, and steps of one group are so together.
+//
+// Whoever opens the folder removes the journal of a writer, and then what that kept, when all in it is done, older than Keep and told to its
+// task, and no process of that writer runs: a removed task has nobody else to do it. A damaged journal is never removed, and keeps the folder
+// from being opened, as it may hide a slice that is half in the folder.
 //
 // Invariants:
 //   - Names are walked one component at a time from the root's handle, no link is followed, no mount is crossed.

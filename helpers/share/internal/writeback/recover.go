@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -36,34 +37,49 @@ func (f *Folder) open() error {
 	if f.applies, err = makeDir(f.store, "applies"); err != nil {
 		return fmt.Errorf("the folder's store: %w", err)
 	}
-	if f.own, err = makeDir(f.applies, f.writer); err != nil {
-		return fmt.Errorf("the folder's store: %w", err)
-	}
 	unlock, err := f.lock()
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	// Made and locked while the folder's lock is held: others remove directories that no process has locked.
+	if f.own, err = makeDir(f.applies, f.writer); err != nil {
+		return fmt.Errorf("the folder's store: %w", err)
+	}
+	if err := retry(func() error { return unix.Flock(f.own, unix.LOCK_SH|unix.LOCK_NB) }); err != nil {
+		return fmt.Errorf("applies/%s cannot be locked: %w", f.writer, err)
+	}
 	names, err := list(f.applies)
 	if err != nil {
 		return err
 	}
+	needed := map[string]bool{}
 	for _, name := range names {
-		if !strings.HasSuffix(name, ".log") {
+		writer, isLog := strings.CutSuffix(name, ".log")
+		if !isLog {
 			continue
 		}
-		slices, err := f.recover(name)
+		all, err := f.recover(name)
 		if err != nil {
 			return err
 		}
-		if name == f.writer+".log" {
-			for _, s := range slices {
+		needed[writer] = slices.ContainsFunc(all, (*slice).isNeeded)
+		if writer == f.writer && needed[writer] {
+			for _, s := range all {
 				f.nextSlice = max(f.nextSlice, s.begin.Slice+1)
 				f.remember(s)
 			}
 		}
 	}
-	return f.tidy()
+	if !needed[f.writer] {
+		if err := f.forgetJournal(f.writer); err != nil {
+			return err
+		}
+	}
+	if err := f.tidy(); err != nil {
+		return err
+	}
+	return f.tidyOthers(names, needed)
 }
 
 // Close gives the descriptors back.
@@ -121,8 +137,13 @@ func (f *Folder) recover(name string) ([]*slice, error) {
 			byNumber[r.Settled].settled = true
 		}
 	}
+	oldest := time.Time{}
+	if f.keep > 0 {
+		oldest = time.Now().Add(-f.keep)
+	}
 	for _, s := range slices {
 		if s.done != nil {
+			s.forgotten = time.UnixMilli(s.begin.TimeMs).Before(oldest)
 			f.letGoAll(s)
 			continue
 		}
@@ -342,9 +363,12 @@ func (f *Folder) letGoAll(s *slice) {
 	}
 }
 
+// tells: something of it is in the folder, or was.
+func (s *slice) tells() bool { return len(s.done.Applied) > 0 || len(s.done.Returned) > 0 }
+
 // remember takes a finished slice into the list of applies.
 func (f *Folder) remember(s *slice) {
-	if len(s.done.Applied) == 0 && len(s.done.Returned) == 0 {
+	if !s.tells() {
 		return
 	}
 	f.slices = append(f.slices, s)
@@ -380,19 +404,14 @@ func (f *Folder) stands(before int64, was, now *Identity) {
 	}
 }
 
-// tidy removes kept files that no record names, such as a crashed slice's, and numbers the next one.
+// tidy removes kept files that nothing needs any more, or no record names, such as a crashed slice's, and numbers the next one.
 func (f *Folder) tidy() error {
-	limit := time.Time{}
-	if f.keep > 0 {
-		limit = time.Now().Add(-f.keep)
-	}
 	used := map[string]bool{}
 	for _, s := range f.slices {
-		s.forgotten = time.UnixMilli(s.begin.TimeMs).Before(limit)
 		for _, o := range s.done.Applied {
 			if o.Kept != nil && o.Kept.Number > 0 {
 				f.nextKept = max(f.nextKept, o.Kept.Number+1)
-				if !s.forgotten {
+				if s.isNeeded() {
 					used[strconv.FormatInt(o.Kept.Number, 10)] = true
 				}
 			}
@@ -407,7 +426,86 @@ func (f *Folder) tidy() error {
 			if err := unix.Unlinkat(f.own, name, 0); err != nil {
 				return err
 			}
+			f.at("forgot a kept file")
 		}
 	}
 	return nil
+}
+
+// isNeeded tells whether a slice may still be taken back, or has not been told to its task. One that was rolled back just now is needed
+// until the next Open.
+func (s *slice) isNeeded() bool { return !s.forgotten || !s.settled && s.tells() }
+
+// maxForgotten bounds how many files of other writers one Open removes: other tasks wait for the folder's lock meanwhile.
+const maxForgotten = 4096
+
+// tidyOthers removes what other writers have in the store and nobody needs any more. The folder's lock is held.
+func (f *Folder) tidyOthers(names []string, needed map[string]bool) error {
+	room := maxForgotten
+	seen := map[string]bool{f.writer: true}
+	for _, name := range names {
+		writer := strings.TrimSuffix(name, ".log")
+		if seen[writer] || needed[writer] {
+			continue
+		}
+		seen[writer] = true
+		removed, err := f.forget(writer, room)
+		if err != nil {
+			return fmt.Errorf("applies/%s cannot be removed: %w", writer, err)
+		}
+		room -= removed
+	}
+	return nil
+}
+
+// forget removes a writer's journal, then what it kept, unless its process runs: that has its directory locked, and goes by what was
+// young enough when it began. What is left without a journal, by a crash or as there is too much of it, is removed by the next Open.
+func (f *Folder) forget(writer string, room int) (removed int, err error) {
+	dir, err := unix.Openat(f.applies, writer, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err == unix.ENOENT {
+		return 0, f.forgetJournal(writer)
+	}
+	if err == unix.ENOTDIR {
+		return 0, nil // no writer's
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(dir)
+	err = retry(func() error { return unix.Flock(dir, unix.LOCK_EX|unix.LOCK_NB) })
+	if err == unix.EWOULDBLOCK {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	if err := f.forgetJournal(writer); err != nil {
+		return 0, err
+	}
+	kept, err := list(dir)
+	if err != nil {
+		return 0, err
+	}
+	for _, name := range kept {
+		if removed == room {
+			return removed, nil
+		}
+		if err := unix.Unlinkat(dir, name, 0); err != nil {
+			return removed, err
+		}
+		removed++
+		f.at("forgot a kept file")
+	}
+	return removed, unix.Unlinkat(f.applies, writer, unix.AT_REMOVEDIR)
+}
+
+func (f *Folder) forgetJournal(writer string) error {
+	err := unix.Unlinkat(f.applies, writer+".log", 0)
+	if err == unix.ENOENT {
+		return nil
+	}
+	if err == nil {
+		f.at("forgot a journal")
+	}
+	return err
 }

@@ -32,6 +32,7 @@ type world struct {
 	t                         testing.TB
 	base, root, store, source string
 	writer                    string
+	keep                      time.Duration
 	crash                     func(string)
 	contents                  int
 }
@@ -58,7 +59,7 @@ func (w *world) open() (*Folder, error) {
 		w.t.Cleanup(func() { unix.Close(fd) })
 		return fd
 	}
-	return Open(Options{Root: fd(w.root), Store: fd(w.store), Proc: fd("/proc/self/fd"), Writer: w.writer, Crash: w.crash, Wait: 300 * time.Millisecond})
+	return Open(Options{Root: fd(w.root), Store: fd(w.store), Proc: fd("/proc/self/fd"), Writer: w.writer, Keep: w.keep, Crash: w.crash, Wait: 300 * time.Millisecond})
 }
 
 func (w *world) folder() *Folder {
