@@ -4,7 +4,7 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect } from "vitest";
 import { CATALOGUE, type EventEnvelope, type Problem, problemSchema, type TaskView } from "../../../app/contract/index.ts";
-import type { Cloche, Finished } from "../../harness/index.ts";
+import { type Cloche, type Finished, hostState } from "../../harness/index.ts";
 
 export type Code = keyof typeof CATALOGUE;
 
@@ -64,9 +64,8 @@ export const keeperPid = (cloche: Cloche) => Number.parseInt(readFileSync(join(c
 
 /** The proxy of a task's machine: told by the log that it was given. */
 export function proxyPid(cloche: Cloche, taskId: string): number {
-  const { processes } = cloche.hostState();
+  const processes = proxies(cloche);
   const [pid] = processes
-    .filter((line) => line.includes("proxy.mjs"))
     .map((line) => Number.parseInt(line, 10))
     .filter((each) => readFileSync(`/proc/${each}/environ`, "latin1").includes(join("tasks", taskId)));
   if (pid === undefined) throw new Error(`no proxy of the task ${taskId}:\n${processes.join("\n")}`);
@@ -90,18 +89,22 @@ export const openPorts = (cloche: Cloche, taskId: string): number[] =>
 
 export const machineProcesses = (cloche: Cloche) => running(cloche, "qemu-system", "vhost-device-vsock", "cloche-helper", "cloche-share");
 
-/** Nothing of any machine is on the host: no process, no socket, no directory. The keeper may live. */
+const proxies = (cloche: Cloche) => cloche.hostState().processes.filter((line) => line.includes("proxy.mjs"));
+
+/** Nothing of any machine is on the host: no process, its proxy neither, no socket, no mount, no directory. The keeper may live. */
 export async function noMachineLeft(cloche: Cloche, withinMs = 5_000): Promise<void> {
   const end = performance.now() + withinMs;
   const look = () => ({
-    processes: machineProcesses(cloche),
+    processes: [...machineProcesses(cloche), ...proxies(cloche)],
+    mounts: hostState([cloche.runtime]).mounts,
     sockets: cloche.hostState().sockets.filter((path) => !path.endsWith("keeper.sock")),
     directories: existsSync(cloche.runtime) ? readdirSync(cloche.runtime).filter((name) => !name.startsWith("keeper.")) : [],
   });
-  while (JSON.stringify(look()) !== '{"processes":[],"sockets":[],"directories":[]}' && performance.now() < end) {
+  const nothing = { processes: [], mounts: 0, sockets: [], directories: [] };
+  while (JSON.stringify(look()) !== JSON.stringify(nothing) && performance.now() < end) {
     await new Promise((resolve) => setTimeout(resolve, 25));
   }
-  expect(look()).toEqual({ processes: [], sockets: [], directories: [] });
+  expect(look()).toEqual(nothing);
 }
 
 /** Every event file on disk: whole lines, ids that count up, a chain without a gap. Answers with all events. */
