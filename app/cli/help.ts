@@ -112,7 +112,8 @@ ${inner.map(([verb, words]) => `    ${verb}) inner="${words}" ;;`).join("\n")}
   elif [[ -n $inner ]] && (( CURRENT == 4 )); then compadd \${(f)"$(cloche ls -q 2>/dev/null)"}
   else _files; fi
 }
-compdef _cloche cloche`;
+# from a file that zsh found by its name, this is the first completion itself
+if [[ $funcstack[1] == _cloche ]]; then _cloche "$@"; else compdef _cloche cloche; fi`;
     case "fish":
       return [
         `complete -c cloche -f -n "__fish_use_subcommand" -a "${verbs}"`,
