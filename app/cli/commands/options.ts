@@ -1,7 +1,7 @@
 /** Options that `run` and `new` share: what a task is made of. */
 import { resolve } from "node:path";
-import { type Client, type NewTask, visible } from "../../contract/index.ts";
-import { environmentArguments, memoryMib, type OptionTable, type Parsed, shareArgument, wholeNumber } from "../args.ts";
+import { type Client, type NewFolder, type NewTask, visible } from "../../contract/index.ts";
+import { environmentArguments, memoryMib, type OptionTable, type Parsed, type ShareArgument, shareArgument, wholeNumber } from "../args.ts";
 import { hostRules, presetArguments, texts } from "../rule-arguments.ts";
 import { note } from "../session.ts";
 
@@ -21,34 +21,39 @@ export const TASK_OPTIONS: OptionTable = {
   "--no-local-folders": "flag",
 };
 
-/** Makes the grants and the request for a new task. */
-export async function newTaskParams(keeper: Client, parsed: Parsed, ephemeral: boolean): Promise<NewTask> {
+/** What was typed of a new task: its folders are paths yet, and nothing of it has been asked of the keeper. */
+interface TaskOptions extends Omit<NewTask, "shares" | "ephemeral"> {
+  readonly folders: readonly ShareArgument[];
+  readonly switches: Pick<NewFolder, "hideSecrets" | "localFolders">;
+}
+
+export function readTaskOptions(parsed: Parsed, name = parsed.values["--name"]): TaskOptions {
   const { values, lists, flags } = parsed;
-  const network = networkOptions(parsed);
-  const shares: NewTask["shares"] = [];
-  for (const argument of lists["--share"] ?? []) {
-    const { path, mode, guestPath } = shareArgument(argument);
-    const { grant, notes } = await keeper.call("grants.create", { path: absolutePath(path).toString("base64") });
-    for (const { text } of notes) note(`cloche: ${visible(path.toString())}: ${text}`);
-    shares.push({
-      grant,
-      ...(mode ? { mode } : {}),
-      ...(guestPath === undefined ? {} : { guestPath }),
+  return {
+    folders: (lists["--share"] ?? []).map(shareArgument),
+    switches: {
       ...(flags.has("--hide-secrets") ? { hideSecrets: true } : {}),
       ...(flags.has("--no-local-folders") ? { localFolders: false } : {}),
-    });
-  }
-  return {
-    shares,
-    ephemeral,
+    },
     sudo: !flags.has("--no-sudo"),
     env: environmentArguments(lists["--env"] ?? []),
-    ...(values["--name"] === undefined ? {} : { name: values["--name"] }),
+    ...(name === undefined ? {} : { name }),
     ...(values["--cpus"] === undefined ? {} : { cpus: wholeNumber(values["--cpus"], "--cpus") }),
     ...(values["--memory"] === undefined ? {} : { memoryMib: memoryMib(values["--memory"], "--memory") }),
-    ...network,
+    ...networkOptions(parsed),
     ...(values["--disk"] === undefined ? {} : { diskGib: Math.ceil(memoryMib(values["--disk"], "--disk") / 1024) }),
   };
+}
+
+/** Makes the grants and the request for a new task. */
+export async function newTaskParams(keeper: Client, { folders, switches, ...wanted }: TaskOptions, ephemeral: boolean): Promise<NewTask> {
+  const shares: NewTask["shares"] = [];
+  for (const { path, mode, guestPath } of folders) {
+    const { grant, notes } = await keeper.call("grants.create", { path: absolutePath(path).toString("base64") });
+    for (const { text } of notes) note(`cloche: ${visible(path.toString())}: ${text}`);
+    shares.push({ grant, ...(mode ? { mode } : {}), ...(guestPath === undefined ? {} : { guestPath }), ...switches });
+  }
+  return { ...wanted, shares, ephemeral };
 }
 
 /** What the task may reach, and the keys that work for it. */

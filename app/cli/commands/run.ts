@@ -7,7 +7,7 @@ import { showProgress } from "../progress.ts";
 import { note, noteProblem, type Session, writeResult } from "../session.ts";
 import { refusedLines } from "../show-network.ts";
 import { endWithChanges } from "./after-run.ts";
-import { newTaskParams, TASK_OPTIONS } from "./options.ts";
+import { newTaskParams, readTaskOptions, TASK_OPTIONS } from "./options.ts";
 
 const EXEC_OPTIONS: OptionTable = { "--env": "values", "--timeout": "value", "--result": "value", "-t": "flag", "-T": "flag" };
 const RUN_OPTIONS: OptionTable = { ...TASK_OPTIONS, ...EXEC_OPTIONS, "--keep": "flag", "--ask": "flag" };
@@ -40,6 +40,9 @@ export async function run(session: Session, args: readonly Buffer[]): Promise<nu
       "Leave --ask out: what was refused is listed at the end, with what allows it.",
     );
   }
+  // all of it is read before anything is made, so that a slip of the pen costs no task and no start
+  const wanted = readTaskOptions(parsed);
+  const command = readCommandOptions(parsed);
   const result: RunResult = { version: 1, task: "", status: OURS, totalMs: 0 };
   const interrupts = new Interrupts();
   let keeper: Client | undefined;
@@ -55,7 +58,7 @@ export async function run(session: Session, args: readonly Buffer[]): Promise<nu
   try {
     keeper = await session.keeper();
     interrupts.check();
-    task = await keeper.call("tasks.create", await newTaskParams(keeper, parsed, !keep));
+    task = await keeper.call("tasks.create", await newTaskParams(keeper, wanted, !keep));
     const { id, name, wall } = task;
     result.task = name;
     interrupts.onStop = () => {
@@ -66,14 +69,14 @@ export async function run(session: Session, args: readonly Buffer[]): Promise<nu
     note(`cloche: ${wall}`);
     const running = await showProgress(keeper, task, () => (keeper as Client).call("tasks.start", { task: id, lease: "client" }));
     if (running.state.at === "running") result.startMs = running.state.startMs;
-    const options = attachOptions(parsed, id, parsed.workload, interrupts);
+    const options = attachOptions(command, id, parsed.workload, interrupts);
     if (parsed.flags.has("--ask")) {
       const hold = () => interrupts.command?.hold() ?? (() => {});
       asking = new AskTerminal(keeper, { task: id, hold, tellOnly: () => options.terminal });
       await asking.begin();
     }
     const ended = await attach(keeper, options);
-    finishTimeout(parsed, ended, began);
+    finishTimeout(command, ended, began);
     Object.assign(result, ended);
   } catch (error) {
     result.status = interrupts.status ?? OURS;
@@ -118,14 +121,15 @@ export async function shell(session: Session, args: readonly Buffer[]): Promise<
 }
 
 async function inTask(session: Session, parsed: Parsed, command: readonly Buffer[] | undefined, terminal: boolean): Promise<number> {
+  const options = readCommandOptions(parsed, terminal);
   const keeper = await session.keeper();
   const task = parsed.words[0] ?? "";
   const began = performance.now();
   const interrupts = new Interrupts();
   interrupts.onStop = async () => interrupts.command?.leave();
   try {
-    const ended = await attach(keeper, attachOptions(parsed, task, command, interrupts, terminal));
-    finishTimeout(parsed, ended, began);
+    const ended = await attach(keeper, attachOptions(options, task, command, interrupts));
+    finishTimeout(options, ended, began);
     const result: RunResult = { version: 1, task, ...ended, totalMs: Math.round(performance.now() - began) };
     if (parsed.values["--result"] !== undefined) writeResult(parsed.values["--result"], result);
     return ended.status;
@@ -137,23 +141,36 @@ async function inTask(session: Session, parsed: Parsed, command: readonly Buffer
   }
 }
 
-function attachOptions(
-  parsed: Parsed,
-  task: string,
-  command: readonly Buffer[] | undefined,
-  interrupts: Interrupts,
-  terminal = false,
-): AttachOptions {
-  const { flags, values, lists } = parsed;
+/** What was typed of how a command runs. */
+interface CommandOptions extends Pick<AttachOptions, "env" | "terminal" | "timeoutMs"> {
+  /** the time limit as it was typed */
+  readonly timeLimit?: string;
+}
+
+function readCommandOptions({ flags, values, lists }: Parsed, terminal = false): CommandOptions {
   if (flags.has("-t") && flags.has("-T")) throw usage("-t and -T exclude each other.");
   const both = process.stdin.isTTY === true && process.stdout.isTTY === true;
+  const timeLimit = values["--timeout"];
   return {
-    task,
-    ...(command ? { command } : {}),
     env: environmentArguments(lists["--env"] ?? []),
     // whoever wants to be asked keeps the terminal, unless it is given away by -t
     terminal: flags.has("-t") || (!flags.has("-T") && !flags.has("--ask") && (both || terminal)),
-    ...(values["--timeout"] === undefined ? {} : { timeoutMs: duration(values["--timeout"], "--timeout") }),
+    ...(timeLimit === undefined ? {} : { timeLimit, timeoutMs: duration(timeLimit, "--timeout") }),
+  };
+}
+
+function attachOptions(
+  { env, terminal, timeoutMs }: CommandOptions,
+  task: string,
+  command: readonly Buffer[] | undefined,
+  interrupts: Interrupts,
+): AttachOptions {
+  return {
+    task,
+    env,
+    terminal,
+    ...(command ? { command } : {}),
+    ...(timeoutMs === undefined ? {} : { timeoutMs }),
     onCommand: (running) => {
       interrupts.command = running;
     },
@@ -161,12 +178,11 @@ function attachOptions(
 }
 
 /** A command that was ended because its time was up says so; its status stays the signal's. */
-function finishTimeout(parsed: Parsed, ended: Ended, began: number): void {
-  const limit = parsed.values["--timeout"];
-  if (limit === undefined || ended.status < 128 || performance.now() - began < duration(limit, "--timeout")) return;
+function finishTimeout({ timeLimit, timeoutMs }: CommandOptions, ended: Ended, began: number): void {
+  if (timeoutMs === undefined || ended.status < 128 || performance.now() - began < timeoutMs) return;
   noteProblem({
     code: "exec.timeout",
-    message: `The command ran longer than ${limit} and was ended.`,
+    message: `The command ran longer than ${timeLimit} and was ended.`,
     next: ["Give it more time with --timeout."],
   });
 }

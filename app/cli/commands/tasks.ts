@@ -6,7 +6,7 @@ import { columns, note, noteProblem, print, printJson, type Session, stateWord }
 import { waitingWords } from "../show-changes.ts";
 import { folderFacts } from "../show-folder.ts";
 import { networkRows } from "../show-network.ts";
-import { newTaskParams, TASK_OPTIONS } from "./options.ts";
+import { newTaskParams, readTaskOptions, TASK_OPTIONS } from "./options.ts";
 
 const JSON_OPTION: OptionTable = { "--json": "flag" };
 
@@ -15,9 +15,9 @@ export async function create(session: Session, args: readonly Buffer[]): Promise
   const [name, ...rest] = parsed.words;
   if (rest.length > 0) throw usage("`cloche new` takes one name: cloche new NAME --share DIR.");
   if (name !== undefined && parsed.values["--name"] !== undefined) throw usage("The name was given twice.");
+  const wanted = readTaskOptions(parsed, name);
   const keeper = await session.keeper();
-  const params = await newTaskParams(keeper, parsed, false);
-  const task = await keeper.call("tasks.create", name === undefined ? params : { ...params, name });
+  const task = await keeper.call("tasks.create", await newTaskParams(keeper, wanted, false));
   note(`cloche: ${task.wall}`);
   await (parsed.flags.has("--json") ? printJson(task) : print(task.name));
   return 0;
