@@ -1,5 +1,5 @@
 /** What a slip on the command line costs: a line that says what to write instead, and nothing made. The keeper has no machines. */
-import { mkdirSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { type CommandLine, startCommandLine } from "../../test/doubles/command-line.ts";
@@ -36,5 +36,39 @@ describe("a run whose options cannot be used makes no task", () => {
     const { status, stdout } = await line.cloche(["run", "--timeout", "1m", "-T", "--", "echo", "done"]);
     expect({ status, stdout: stdout.trim() }).toEqual({ status: 0, stdout: "done" });
     expect(made()).toEqual(["tasks.create", "tasks.start", "tasks.exec"]);
+  });
+});
+
+describe("a result that cannot be written", () => {
+  const run = (result: string, ...command: string[]) => ["run", "--result", result, "-T", "--", ...command];
+
+  it.each([
+    ["in a directory that is not there", "missing/result"],
+    ["at a directory", "notes"],
+    ["without a name", "notes/"],
+    ["below a file", "components.json/result"],
+    ["with a name that is too long", "x".repeat(250)],
+    ["with a name that is longer than any", "x".repeat(300)],
+  ])("%s is refused before the start", async (_, name) => {
+    for (const args of [run(name, "true"), ["exec", "--result", name, "once", "--", "true"]]) {
+      const { status, stderr } = await line.cloche(args);
+      expect(stderr).toContain(`--result ${JSON.stringify(name)} cannot be written, so nothing was started. [usage]`);
+      expect(status).toBe(125);
+    }
+    expect(made()).toEqual([]);
+  });
+
+  it("because its directory went meanwhile is told, and the command's status stays", async () => {
+    mkdirSync(join(line.directory, "gone"));
+    const { status, stdout, stderr } = await line.cloche(run("gone/result", "echo", "done;", "rmdir", join(line.directory, "gone")));
+    expect(stderr).toContain("The result could not be written to gone/result; the exit status is the same as with it. [result.unwritten]");
+    expect(stderr).not.toContain("[bug]");
+    expect({ status, stdout: stdout.trim() }).toEqual({ status: 0, stdout: "done" });
+  });
+
+  it("and one that can is there, alone", async () => {
+    const { status } = await line.cloche(run("notes/result", "true"));
+    expect({ status, written: readdirSync(join(line.directory, "notes")) }).toEqual({ status: 0, written: ["result"] });
+    expect(JSON.parse(readFileSync(join(line.directory, "notes", "result"), "utf8"))).toMatchObject({ version: 1, status: 0 });
   });
 });

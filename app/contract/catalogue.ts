@@ -81,6 +81,7 @@ export const CATALOGUE = {
   "exec.ticket": "a stream ticket that the keeper does not know",
   "exec.too-long": "a command whose words are more than one can carry",
   "exec.timeout": "the workload ran longer than allowed",
+  "result.unwritten": "the file for a result could not be written",
   "copy.failed": "a copy into or out of a task failed",
   "web.forbidden": "a request to the web page without its token, Origin or Host",
   "web.port": "the web host's port is taken",

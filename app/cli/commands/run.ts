@@ -4,7 +4,7 @@ import { duration, environmentArguments, type OptionTable, type Parsed, parse, u
 import { AskTerminal, hasTerminal } from "../ask-terminal.ts";
 import { type AttachOptions, attach, type Ended, type RunningCommand } from "../attach.ts";
 import { showProgress } from "../progress.ts";
-import { note, noteProblem, type Session, writeResult } from "../session.ts";
+import { checkResultPlace, note, noteProblem, type Session, writeResult } from "../session.ts";
 import { refusedLines } from "../show-network.ts";
 import { endWithChanges } from "./after-run.ts";
 import { newTaskParams, readTaskOptions, TASK_OPTIONS } from "./options.ts";
@@ -103,7 +103,7 @@ export async function run(session: Session, args: readonly Buffer[]): Promise<nu
     noteProblem(toProblem(error));
   }
   result.totalMs = Math.round(performance.now() - began);
-  if (parsed.values["--result"] !== undefined) writeResult(parsed.values["--result"], result);
+  if (command.resultPath !== undefined) writeResult(command.resultPath, result);
   return result.status;
 }
 
@@ -131,7 +131,7 @@ async function inTask(session: Session, parsed: Parsed, command: readonly Buffer
     const ended = await attach(keeper, attachOptions(options, task, command, interrupts));
     finishTimeout(options, ended, began);
     const result: RunResult = { version: 1, task, ...ended, totalMs: Math.round(performance.now() - began) };
-    if (parsed.values["--result"] !== undefined) writeResult(parsed.values["--result"], result);
+    if (options.resultPath !== undefined) writeResult(options.resultPath, result);
     return ended.status;
   } catch (error) {
     if (interrupts.status !== undefined) return interrupts.status;
@@ -145,17 +145,22 @@ async function inTask(session: Session, parsed: Parsed, command: readonly Buffer
 interface CommandOptions extends Pick<AttachOptions, "env" | "terminal" | "timeoutMs"> {
   /** the time limit as it was typed */
   readonly timeLimit?: string;
+  /** where the result is written; it was possible when the options were read */
+  readonly resultPath?: string;
 }
 
 function readCommandOptions({ flags, values, lists }: Parsed, terminal = false): CommandOptions {
   if (flags.has("-t") && flags.has("-T")) throw usage("-t and -T exclude each other.");
   const both = process.stdin.isTTY === true && process.stdout.isTTY === true;
   const timeLimit = values["--timeout"];
+  const resultPath = values["--result"];
+  if (resultPath !== undefined) checkResultPlace(resultPath);
   return {
     env: environmentArguments(lists["--env"] ?? []),
     // whoever wants to be asked keeps the terminal, unless it is given away by -t
     terminal: flags.has("-t") || (!flags.has("-T") && !flags.has("--ask") && (both || terminal)),
     ...(timeLimit === undefined ? {} : { timeLimit, timeoutMs: duration(timeLimit, "--timeout") }),
+    ...(resultPath === undefined ? {} : { resultPath }),
   };
 }
 
