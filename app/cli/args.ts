@@ -3,7 +3,7 @@
  * no option where a workload follows; from there on every byte belongs to the workload.
  */
 import { readFileSync } from "node:fs";
-import { ProblemError } from "../contract/index.ts";
+import { MAX_ENVIRONMENT_VALUE, ProblemError } from "../contract/index.ts";
 
 /** What a verb takes. `flag`: no value; `value`: one; `values`: may be repeated. */
 export type OptionTable = Readonly<Record<string, "flag" | "value" | "values">>;
@@ -100,22 +100,55 @@ export function parse(args: readonly Buffer[], table: OptionTable, workloadAfter
   };
 }
 
+/** The least and the most that an option takes; the contract says them where the keeper checks them. */
+export interface Bounds {
+  readonly min: number;
+  readonly max: number;
+}
+
+const DAY_MS = 86_400_000;
+/** No moment that far away is beyond what a date can say. */
+const MAX_DURATION_MS = 36_500 * DAY_MS;
+
 /** `30s`, `5m`, `2h`, `1d` or a number of seconds, in ms. */
-export function duration(text: string, option: string): number {
+export function duration(text: string, option: string, maxMs = MAX_DURATION_MS): number {
   const match = /^([0-9]{1,9})(ms|s|m|h|d)?$/.exec(text);
-  const unit = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }[match?.[2] ?? "s"] ?? 1000;
+  const unit = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: DAY_MS }[match?.[2] ?? "s"] ?? 1000;
   const value = Number(match?.[1] ?? 0) * unit;
   if (!match || value === 0) throw usage(`${option} takes a time such as 30s, 5m or 2h, not ${JSON.stringify(text)}.`);
+  if (value > maxMs) throw usage(`${option} takes a time of ${Math.floor(maxMs / DAY_MS)}d at most, not ${JSON.stringify(text)}.`);
   return value;
 }
 
-export function wholeNumber(text: string, option: string): number {
-  if (!/^[0-9]{1,9}$/.test(text)) throw usage(`${option} takes a whole number, not ${JSON.stringify(text)}.`);
-  return Number(text);
+export function wholeNumber(text: string, option: string, bounds?: Bounds): number {
+  const value = /^[0-9]{1,9}$/.test(text) ? Number(text) : Number.NaN;
+  if (!(value >= (bounds?.min ?? 0) && value <= (bounds?.max ?? value))) {
+    const range = bounds ? ` from ${bounds.min} to ${bounds.max}` : "";
+    throw usage(`${option} takes a whole number${range}, not ${JSON.stringify(text)}.`);
+  }
+  return value;
 }
 
 /** `2g`, `512m` or a number of MiB, in MiB. */
-export function memoryMib(text: string, option: string): number {
+export function memoryMib(text: string, option: string, bounds?: Bounds): number {
+  const value = sizeMib(text, option);
+  if (bounds && (value < bounds.min || value > bounds.max)) throw outside(text, option, bounds);
+  return value;
+}
+
+/** The same as `memoryMib`, in GiB of which the last may be a part. */
+export function diskGib(text: string, option: string, bounds: Bounds): number {
+  const value = Math.ceil(sizeMib(text, option) / 1024);
+  if (value < bounds.min || value > bounds.max) throw outside(text, option, { min: bounds.min * 1024, max: bounds.max * 1024 });
+  return value;
+}
+
+function outside(text: string, option: string, { min, max }: Bounds): ProblemError {
+  const written = (mib: number) => (mib % 1024 === 0 ? `${mib / 1024}g` : `${mib}m`);
+  return usage(`${option} takes a size from ${written(min)} to ${written(max)}, not ${JSON.stringify(text)}.`);
+}
+
+function sizeMib(text: string, option: string): number {
   const match = /^([0-9]{1,7})([mMgG])?(i?[bB])?$/.exec(text);
   if (!match) throw usage(`${option} takes a size such as 512m or 2g, not ${JSON.stringify(text)}.`);
   return Number(match[1]) * ((match[2] ?? "m").toLowerCase() === "g" ? 1024 : 1);
@@ -162,6 +195,11 @@ export function environmentArguments(list: readonly Buffer[]): Record<string, st
     if (!/^[A-Za-z_][A-Za-z0-9_]{0,127}$/.test(name)) throw usage(`--env takes NAME=VALUE, not ${JSON.stringify(text)}.`);
     const value = equals < 0 ? process.env[name] : text.slice(equals + 1);
     if (value === undefined) throw usage(`--env ${name}: there is no variable of that name here.`);
+    if (value.length > MAX_ENVIRONMENT_VALUE)
+      throw usage(
+        `--env ${name}: a value has ${MAX_ENVIRONMENT_VALUE} characters at most, not ${value.length}.`,
+        "Put it into a file of a folder that the task sees.",
+      );
     env[name] = value;
   }
   return env;

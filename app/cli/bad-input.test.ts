@@ -72,3 +72,64 @@ describe("a result that cannot be written", () => {
     expect(JSON.parse(readFileSync(join(line.directory, "notes", "result"), "utf8"))).toMatchObject({ version: 1, status: 0 });
   });
 });
+
+describe("what is beyond a bound is refused with the bound", () => {
+  const shares = (count: number) => Array.from({ length: count }, () => ["--share", join(line.directory, "notes")]).flat();
+
+  it.each([
+    ["new", "My-Task"],
+    ["new", "X"],
+    ["new", "a_b"],
+    ["new", ""],
+    ["new", "a".repeat(49)],
+    ["run", "--name", "X", "--", "true"],
+  ])("%s %s: a name that no task can have", async (...args) => {
+    const { status, stderr } = await line.here(args);
+    expect(stderr).toContain("cannot be a task's name: it is made of a-z, 0-9 and -");
+    expect(stderr).toContain("at most 48 characters. [task.name]\n  → Choose another name.");
+    expect({ status, made: made() }).toEqual({ status: 125, made: [] });
+  });
+
+  it.each([
+    ["--cpus", "0", '--cpus takes a whole number from 1 to 64, not "0".'],
+    ["--cpus", "99", '--cpus takes a whole number from 1 to 64, not "99".'],
+    ["--memory", "1", '--memory takes a size from 256m to 256g, not "1".'],
+    ["--memory", "900g", '--memory takes a size from 256m to 256g, not "900g".'],
+    ["--disk", "0", '--disk takes a size from 1g to 4096g, not "0".'],
+    ["--disk", "99999g", '--disk takes a size from 1g to 4096g, not "99999g".'],
+    ["--env", `BIG=${"x".repeat(40_000)}`, "--env BIG: a value has 32768 characters at most, not 40000."],
+  ])("%s (%#)", async (option, value, message) => {
+    const { status, stderr } = await line.here(["new", option, value]);
+    expect(stderr).toContain(`cloche: ${message} [usage]\n  → `);
+    expect({ status, made: made() }).toEqual({ status: 125, made: [] });
+  });
+
+  it("one folder too many", async () => {
+    const { status, stderr } = await line.here(["new", ...shares(17)]);
+    expect(stderr).toContain("A task takes --share 16 times at most, not 17 times. [usage]");
+    expect({ status, made: made() }).toEqual({ status: 125, made: [] });
+  });
+
+  it("a time limit of more than a year", async () => {
+    const { status, stderr } = await line.here(["exec", "--timeout", "999999999d", "once", "--", "true"]);
+    expect(stderr).toContain('--timeout takes a time of 365d at most, not "999999999d". [usage]');
+    expect(status).toBe(125);
+  });
+
+  it.each([
+    ["longer than any name", ["show", "x".repeat(70)]],
+    ["empty", ["exec", "", "--", "true"]],
+    ["empty, among others to stop", ["stop", ""]],
+  ])("a task that is %s is one that is not there", async (_, args) => {
+    const { status, stderr } = await line.here(args);
+    expect(stderr).toMatch(/There is no task named "x*"\. \[task\.unknown\]\n {2}→ Run `cloche ls`/);
+    expect(status).toBe(125);
+  });
+
+  it("and the bounds themselves are taken", async () => {
+    const bounds = ["--cpus", "64", "--memory", "256m", "--disk", "4096g", "--env", `BIG=${"x".repeat(32_768)}`];
+    const { status, stderr } = await line.here(["new", "a".repeat(48), ...bounds, ...shares(16)]);
+    expect({ status, made: made().at(-1), problem: stderr.includes("[") }).toEqual({ status: 0, made: "tasks.create", problem: false });
+    expect((await line.here(["new", "--cpus", "1", "--memory", "256g", "--disk", "500m"])).status).toBe(0);
+  });
+});

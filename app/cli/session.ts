@@ -1,7 +1,7 @@
 /** What every verb needs: the keeper, a way to print, and where the parts are. */
 import { randomBytes } from "node:crypto";
 import { lstatSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { type Client, formatProblem, type Problem, ProblemError, type TaskView } from "../contract/index.ts";
+import { type Client, formatProblem, type Problem, ProblemError, type TaskView, taskRef } from "../contract/index.ts";
 import { type Components, connectKeeper, endpoint, type Spawned } from "../contract/node/index.ts";
 
 export interface Session {
@@ -20,11 +20,29 @@ export function openSession(components: () => Components, begun?: Promise<Spawne
     },
     keeper() {
       const parts = components();
-      client ??= connectKeeper("cli", { node: parts.node, entry: parts.app.keeper }, endpoint(), begun);
+      client ??= connectKeeper("cli", { node: parts.node, entry: parts.app.keeper }, endpoint(), begun).then(forTypedTasks);
       return client;
     },
     close() {
       void client?.then((open) => open.close()).catch(() => {});
+    },
+  };
+}
+
+/** Tells of a word that can name no task as of one that names none; the keeper would refuse it as a request of another version's. */
+export function forTypedTasks(client: Client): Client {
+  return {
+    ...client,
+    async call(method, params) {
+      const { task } = params as { readonly task?: unknown };
+      if (typeof task === "string" && !taskRef.safeParse(task).success) {
+        throw new ProblemError({
+          code: "task.unknown",
+          message: `There is no task named ${JSON.stringify(task)}.`,
+          next: ["Run `cloche ls` to see the tasks there are."],
+        });
+      }
+      return client.call(method, params);
     },
   };
 }

@@ -33,7 +33,7 @@ import {
 } from "./egress.ts";
 import { eventEnvelope, proofReport } from "./event.ts";
 import { method } from "./rpc.ts";
-import { environment, folderNote, MAX_SHARES, shareMode, taskName, taskRef, taskView } from "./task.ts";
+import { environment, folderNote, MACHINE_BOUNDS, MAX_SHARES, shareMode, taskName, taskRef, taskView } from "./task.ts";
 
 const nothing = z.strictObject({});
 const base64 = (max: number) =>
@@ -41,6 +41,7 @@ const base64 = (max: number) =>
     .string()
     .max(max)
     .regex(/^[A-Za-z0-9+/]*={0,2}$/);
+const intWithin = ({ min, max }: { readonly min: number; readonly max: number }) => z.int().min(min).max(max);
 const byTask = z.strictObject({ task: taskRef });
 /** How long a reading call may wait for something new, in ms. */
 const waitMs = z.int().min(0).max(30_000);
@@ -97,21 +98,26 @@ const byFolder = byTask.extend({ folder: folderRef });
 /** Long work is asked for once, then with the batch that the answer named until nothing remains. */
 const moreOf = byFolder.extend({ batch: opaque });
 
+/** keys that one task may use from its start */
+export const MAX_TASK_SECRETS = 64;
+/** the longest time limit of a command: a year */
+export const MAX_EXEC_MS = 31_536_000_000;
+
 export const newTask = z.lazy(() =>
   z.strictObject({
     /** absent: made from the first folder's name, or `task` */
     name: taskName.optional(),
     shares: z.array(newFolder).max(MAX_SHARES),
     env: environment,
-    cpus: z.int().min(1).max(64).optional(),
-    memoryMib: z.int().min(256).max(262_144).optional(),
-    diskGib: z.int().min(1).max(4096).optional(),
+    cpus: intWithin(MACHINE_BOUNDS.cpus).optional(),
+    memoryMib: intWithin(MACHINE_BOUNDS.memoryMib).optional(),
+    diskGib: intWithin(MACHINE_BOUNDS.diskGib).optional(),
     sudo: z.boolean(),
     ephemeral: z.boolean(),
     /** absent: no preset and no rule, so nothing is reached */
     network: z.strictObject({ presets: z.array(networkPreset).max(8), rules: z.array(ruleDraft).max(MAX_RULES) }).optional(),
     /** keys that the task may use */
-    secrets: z.array(secretName).max(64).optional(),
+    secrets: z.array(secretName).max(MAX_TASK_SECRETS).optional(),
     /** certificate authorities, as PEM, that this task's proxy trusts upstream beside the system's and the user's */
     trust: z.array(z.string().max(16_384)).max(4).optional(),
   }),
@@ -155,7 +161,7 @@ export const keeperProtocol = {
         env: environment,
         terminal: terminalSize.extend({ term: z.string().regex(/^[A-Za-z0-9._+-]{1,64}$/) }).optional(),
         /** kill the command after that many ms; absent means never */
-        timeoutMs: z.int().min(1).max(31_536_000_000).optional(),
+        timeoutMs: z.int().min(1).max(MAX_EXEC_MS).optional(),
       }),
       result: z.strictObject({ ticket, exec: z.int() }),
     })),

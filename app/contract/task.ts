@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { folderId, roomQuestion, roomRefusal } from "./change.ts";
 import { networkView } from "./egress.ts";
-import { problemSchema } from "./problem.ts";
+import { ProblemError, problemSchema } from "./problem.ts";
 
 export const MAX_SHARES = 16;
 
@@ -14,16 +14,36 @@ export type StartStep = z.infer<typeof startStep>;
 export const shareMode = z.enum(["ro", "rw", "review"]);
 export type ShareMode = z.infer<typeof shareMode>;
 
+const MAX_TASK_NAME = 48;
 /** One name, as a person types it. */
 export const taskName = z
   .string()
   .min(1)
-  .max(48)
+  .max(MAX_TASK_NAME)
   .regex(/^[a-z0-9][a-z0-9-]*$/, "a task name is made of a-z, 0-9 and -, and starts with a letter or digit");
+/** Throws for what cannot be a task's name, in the words of whoever typed it. */
+export function checkTaskName(asked: string): void {
+  if (taskName.safeParse(asked).success) return;
+  throw new ProblemError({
+    code: "task.name",
+    message: `${JSON.stringify(asked)} cannot be a task's name: it is made of a-z, 0-9 and -, starts with a letter or digit, and has at most ${MAX_TASK_NAME} characters.`,
+    next: ["Choose another name."],
+  });
+}
+
 /** A task's name, a unique prefix of it, or its id. */
 export const taskRef = z.string().min(1).max(64);
 
-export const environment = z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/), z.string().max(32_768));
+/** characters of one variable's value */
+export const MAX_ENVIRONMENT_VALUE = 32_768;
+export const environment = z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/), z.string().max(MAX_ENVIRONMENT_VALUE));
+
+/** What a task's machine may be made of. */
+export const MACHINE_BOUNDS = {
+  cpus: { min: 1, max: 64 },
+  memoryMib: { min: 256, max: 262_144 },
+  diskGib: { min: 1, max: 4096 },
+} as const;
 
 const stepRecord = z.lazy(() =>
   z.strictObject({

@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { runVerb } from "../../app/cli/program.ts";
+import { forTypedTasks } from "../../app/cli/session.ts";
 import { connectKeeper, endpoint, readComponents } from "../../app/contract/node/index.ts";
 import { type KeeperDouble, startKeeperDouble } from "./keeper.ts";
 
@@ -63,7 +64,7 @@ export async function startCommandLine(): Promise<CommandLine> {
   };
   mkdirSync(env.CLOCHE_HOME);
   const keeper = await startKeeperDouble(endpoint(env), 1);
-  const client = await connectKeeper("cli", { node: none, entry: none }, keeper.at);
+  const client = forTypedTasks(await connectKeeper("cli", { node: none, entry: none }, keeper.at));
   const session = {
     components: readComponents(env.CLOCHE_COMPONENTS),
     keeper: async () => client,

@@ -1,7 +1,27 @@
 /** Options that `run` and `new` share: what a task is made of. */
 import { resolve } from "node:path";
-import { type Client, type NewFolder, type NewTask, visible } from "../../contract/index.ts";
-import { environmentArguments, memoryMib, type OptionTable, type Parsed, type ShareArgument, shareArgument, wholeNumber } from "../args.ts";
+import {
+  type Client,
+  checkTaskName,
+  MACHINE_BOUNDS,
+  MAX_RULES,
+  MAX_SHARES,
+  MAX_TASK_SECRETS,
+  type NewFolder,
+  type NewTask,
+  visible,
+} from "../../contract/index.ts";
+import {
+  diskGib,
+  environmentArguments,
+  memoryMib,
+  type OptionTable,
+  type Parsed,
+  type ShareArgument,
+  shareArgument,
+  usage,
+  wholeNumber,
+} from "../args.ts";
 import { hostRules, presetArguments, texts } from "../rule-arguments.ts";
 import { note } from "../session.ts";
 
@@ -29,8 +49,9 @@ interface TaskOptions extends Omit<NewTask, "shares" | "ephemeral"> {
 
 export function readTaskOptions(parsed: Parsed, name = parsed.values["--name"]): TaskOptions {
   const { values, lists, flags } = parsed;
+  if (name !== undefined) checkTaskName(name);
   return {
-    folders: (lists["--share"] ?? []).map(shareArgument),
+    folders: atMost(MAX_SHARES, "--share", lists["--share"]).map(shareArgument),
     switches: {
       ...(flags.has("--hide-secrets") ? { hideSecrets: true } : {}),
       ...(flags.has("--no-local-folders") ? { localFolders: false } : {}),
@@ -38,10 +59,10 @@ export function readTaskOptions(parsed: Parsed, name = parsed.values["--name"]):
     sudo: !flags.has("--no-sudo"),
     env: environmentArguments(lists["--env"] ?? []),
     ...(name === undefined ? {} : { name }),
-    ...(values["--cpus"] === undefined ? {} : { cpus: wholeNumber(values["--cpus"], "--cpus") }),
-    ...(values["--memory"] === undefined ? {} : { memoryMib: memoryMib(values["--memory"], "--memory") }),
+    ...(values["--cpus"] === undefined ? {} : { cpus: wholeNumber(values["--cpus"], "--cpus", MACHINE_BOUNDS.cpus) }),
+    ...(values["--memory"] === undefined ? {} : { memoryMib: memoryMib(values["--memory"], "--memory", MACHINE_BOUNDS.memoryMib) }),
     ...networkOptions(parsed),
-    ...(values["--disk"] === undefined ? {} : { diskGib: Math.ceil(memoryMib(values["--disk"], "--disk") / 1024) }),
+    ...(values["--disk"] === undefined ? {} : { diskGib: diskGib(values["--disk"], "--disk", MACHINE_BOUNDS.diskGib) }),
   };
 }
 
@@ -56,14 +77,19 @@ export async function newTaskParams(keeper: Client, { folders, switches, ...want
   return { ...wanted, shares, ephemeral };
 }
 
+function atMost<T>(max: number, option: string, given: readonly T[] = []): readonly T[] {
+  if (given.length > max) throw usage(`A task takes ${option} ${max} times at most, not ${given.length} times.`);
+  return given;
+}
+
 /** What the task may reach, and the keys that work for it. */
 export function networkOptions(parsed: Parsed): Pick<NewTask, "network" | "secrets"> {
   const { "--network": typed } = parsed.values;
   const presets = typed === undefined ? [] : presetArguments(typed, "--network");
-  const rules = hostRules(parsed);
-  const secrets = texts(parsed.lists["--secret"]);
+  const rules = atMost(MAX_RULES, "--allow and --deny", hostRules(parsed));
+  const secrets = texts(atMost(MAX_TASK_SECRETS, "--secret", parsed.lists["--secret"]));
   return {
-    ...(presets.length > 0 || rules.length > 0 ? { network: { presets, rules } } : {}),
+    ...(presets.length > 0 || rules.length > 0 ? { network: { presets, rules: [...rules] } } : {}),
     ...(secrets.length > 0 ? { secrets: [...new Set(secrets)] } : {}),
   };
 }

@@ -1,5 +1,5 @@
 /** `cloche run`: a task made, started, worked in, and gone. `cloche exec` and `cloche shell` work in one that is there. */
-import { type AskView, type Client, type Problem, ProblemError, type TaskView, toProblem } from "../../contract/index.ts";
+import { type AskView, type Client, MAX_EXEC_MS, type Problem, ProblemError, type TaskView, toProblem } from "../../contract/index.ts";
 import { duration, environmentArguments, type OptionTable, type Parsed, parse, usage } from "../args.ts";
 import { AskTerminal, hasTerminal } from "../ask-terminal.ts";
 import { type AttachOptions, attach, type Ended, type RunningCommand } from "../attach.ts";
@@ -159,7 +159,7 @@ function readCommandOptions({ flags, values, lists }: Parsed, terminal = false):
     env: environmentArguments(lists["--env"] ?? []),
     // whoever wants to be asked keeps the terminal, unless it is given away by -t
     terminal: flags.has("-t") || (!flags.has("-T") && !flags.has("--ask") && (both || terminal)),
-    ...(timeLimit === undefined ? {} : { timeLimit, timeoutMs: duration(timeLimit, "--timeout") }),
+    ...(timeLimit === undefined ? {} : { timeLimit, timeoutMs: duration(timeLimit, "--timeout", MAX_EXEC_MS) }),
     ...(resultPath === undefined ? {} : { resultPath }),
   };
 }

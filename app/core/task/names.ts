@@ -1,18 +1,11 @@
 /** Names of tasks: made, and resolved from what a person types. */
-import { ProblemError, taskName } from "../../contract/index.ts";
+import { checkTaskName, ProblemError } from "../../contract/index.ts";
 import type { TaskFile } from "./store.ts";
 
 /** The asked name if it is free; else one made from `hint`, with `-2`, `-3`, … on collision. */
 export function chooseName(asked: string | undefined, hint: string, taken: ReadonlySet<string>): string {
   if (asked !== undefined) {
-    const name = taskName.safeParse(asked);
-    if (!name.success) {
-      throw new ProblemError({
-        code: "task.name",
-        message: `${JSON.stringify(asked)} cannot be a task's name: it is made of a-z, 0-9 and -, starts with a letter or digit, and has at most 48 characters.`,
-        next: ["Choose another name."],
-      });
-    }
+    checkTaskName(asked);
     if (taken.has(asked)) {
       throw new ProblemError({
         code: "task.exists",
