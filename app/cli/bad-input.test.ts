@@ -2,6 +2,7 @@
 import { mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import packageJson from "../../package.json" with { type: "json" };
 import { type CommandLine, startCommandLine } from "../../test/doubles/command-line.ts";
 
 let line: CommandLine;
@@ -131,5 +132,47 @@ describe("what is beyond a bound is refused with the bound", () => {
     const { status, stderr } = await line.here(["new", "a".repeat(48), ...bounds, ...shares(16)]);
     expect({ status, made: made().at(-1), problem: stderr.includes("[") }).toEqual({ status: 0, made: "tasks.create", problem: false });
     expect((await line.here(["new", "--cpus", "1", "--memory", "256g", "--disk", "500m"])).status).toBe(0);
+  });
+});
+
+describe("words that a command does not take are refused", () => {
+  it.each([
+    [["image", "verify", "extra"]],
+    [["image", "ls", "extra"]],
+    [["doctor", "extra"]],
+    [["prove", "extra"]],
+    [["help", "anything"]],
+    [["--version", "extra"]],
+  ])("%j", async (args) => {
+    const { status, stdout, stderr } = await line.here(args);
+    expect(stderr).toMatch(/^cloche: `cloche [a-z -]+` takes .*\[usage\]\n {2}→ /);
+    expect({ status, stdout, asked: line.keeper.called.filter((method) => method !== "hello") }).toEqual({
+      status: 125,
+      stdout: "",
+      asked: [],
+    });
+  });
+
+  it("and without them the command answers", async () => {
+    expect(await line.here(["image", "ls"])).toMatchObject({ status: 0, stdout: expect.stringContaining("IMAGE") });
+  });
+});
+
+describe("what every program is asked", () => {
+  it.each([[["help"]], [["--help"]], [["run", "--help"]], [["exec", "--help"]], [["image", "-h"]], [["web", "--help"]]])(
+    "%j prints the help",
+    async (args) => {
+      const { status, stdout, stderr } = await line.here(args);
+      expect(stdout).toContain("options of run and exec:");
+      expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    },
+  );
+
+  it("--version prints the version", async () => {
+    expect(await line.here(["--version"])).toEqual({ status: 0, stdout: `cloche ${packageJson.version}\n`, stderr: "" });
+  });
+
+  it("and behind the workload's first word both are the workload's", async () => {
+    for (const word of ["--help", "--version"]) expect((await line.cloche(["run", "-T", "echo", word])).stdout.trim()).toBe(word);
   });
 });

@@ -1,7 +1,8 @@
 /** One verb, one exit status. 125 is ours; a workload's own passes through. */
+import packageJson from "../../package.json" with { type: "json" };
 import { ProblemError, toProblem } from "../contract/index.ts";
 import { componentsPath, readComponents, type Spawned } from "../contract/node/index.ts";
-import { rawArguments } from "./args.ts";
+import { parse, rawArguments, usage } from "./args.ts";
 import * as asks from "./commands/asks.ts";
 import * as changes from "./commands/changes.ts";
 import { folder } from "./commands/folder.ts";
@@ -17,10 +18,20 @@ import { noteProblem, openSession, print, type Session } from "./session.ts";
 
 type Verb = (session: Session, args: readonly Buffer[]) => Promise<number>;
 
-const help: Verb = async () => {
+const help: Verb = async (_session, args) => {
+  if (parse(args, {}).words.length > 0) throw usage("`cloche help` takes nothing: it is all on one screen.", "Run `cloche help`.");
   await print(helpText());
   return 0;
 };
+
+const version: Verb = async (_session, args) => {
+  if (parse(args, {}).words.length > 0) throw usage("`cloche --version` takes nothing.");
+  await print(`cloche ${packageJson.version}`);
+  return 0;
+};
+
+/** Asked for behind a command, before anything else: what any other program shows then. */
+const asksForHelp = (first: Buffer | undefined) => ["--help", "-h"].includes(first?.toString("utf8") ?? "");
 
 const VERBS: Readonly<Record<string, Verb>> = {
   run,
@@ -64,6 +75,7 @@ const VERBS: Readonly<Record<string, Verb>> = {
   help,
   "--help": help,
   "-h": help,
+  "--version": version,
 };
 
 const OURS = 125;
@@ -89,7 +101,7 @@ export async function runVerb(session: Session, [verb, ...args]: readonly Buffer
         next: ["Run `cloche help` for the commands."],
       });
     }
-    return await handler(session, args);
+    return await (asksForHelp(args[0]) ? help(session, []) : handler(session, args));
   } catch (error) {
     noteProblem(toProblem(error));
     return OURS;

@@ -11,6 +11,7 @@ import { columns, note, print, printJson, type Session } from "../session.ts";
 
 export async function doctor(session: Session, args: readonly Buffer[]): Promise<number> {
   const parsed = parse(args, { "--json": "flag" });
+  if (parsed.words.length > 0) throw usage("`cloche doctor` takes no word: cloche doctor [--json].");
   const { checks } = await (await session.keeper()).call("doctor", {});
   if (parsed.flags.has("--json")) await printJson({ checks });
   else {
@@ -32,7 +33,7 @@ export async function image(session: Session, args: readonly Buffer[]): Promise<
     case "ls":
       return imageList(session, rest);
     case "verify": {
-      parse(rest, {});
+      if (parse(rest, {}).words.length > 0) throw usage("`cloche image verify` takes nothing: it looks at the whole image.");
       const { image: found } = await (await session.keeper()).call("images.verify", {});
       note(`cloche: image ${found.id.slice(0, 12)}: every byte of ${found.files.length} files matches the manifest.`);
       return 0;
@@ -46,6 +47,7 @@ export async function image(session: Session, args: readonly Buffer[]): Promise<
 
 async function imageList(session: Session, args: readonly Buffer[]): Promise<number> {
   const parsed = parse(args, { "--json": "flag" });
+  if (parsed.words.length > 0) throw usage("`cloche image ls` takes no word: cloche image ls [--json].");
   const { images } = await (await session.keeper()).call("images.list", {});
   if (parsed.flags.has("--json")) await printJson({ images });
   else {

@@ -17,7 +17,7 @@ import {
   type RuleDraft,
 } from "../../contract/index.ts";
 import { endpoint, openStream } from "../../contract/node/index.ts";
-import { parse } from "../args.ts";
+import { parse, usage } from "../args.ts";
 import { columns, note, print, printJson, type Session } from "../session.ts";
 import { searchFile } from "./disk.ts";
 import { GUEST_PROGRAM } from "./guest.ts";
@@ -30,7 +30,8 @@ const ROUND_MS = 45_000;
 const ADDRESS = "192.88.98.1";
 
 export async function prove(session: Session, args: readonly Buffer[]): Promise<number> {
-  const { flags } = parse(args, { "--json": "flag" });
+  const { flags, words } = parse(args, { "--json": "flag" });
+  if (words.length > 0) throw usage("`cloche prove` takes no word: cloche prove [--json].");
   const began = performance.now();
   const keeper = await session.keeper();
   const place = mkdtempSync(join(tmpdir(), "cloche-prove-"));
