@@ -3,7 +3,7 @@
  * token, serves requests and command streams, and ends by itself when no task runs and no client is connected.
  */
 import { randomBytes } from "node:crypto";
-import { chmodSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { dirname, join } from "node:path";
 import { z } from "zod";
@@ -20,7 +20,15 @@ import {
   type SecretView,
   toProblem,
 } from "../contract/index.ts";
-import { type Components, type Endpoint, privateDirectory, proveAsServer, readFirstLine, socketTransport } from "../contract/node/index.ts";
+import {
+  type Components,
+  dataDirectory,
+  type Endpoint,
+  proveAsServer,
+  readFirstLine,
+  runtimeDirectory,
+  socketTransport,
+} from "../contract/node/index.ts";
 import {
   AuditLog,
   folderConfinement,
@@ -71,11 +79,11 @@ export class Keeper {
 
   /** Answers with a listening keeper, or undefined when another one is there. */
   static async start(options: KeeperOptions): Promise<Keeper | undefined> {
-    privateDirectory(options.endpoint.runtime);
+    runtimeDirectory(options.endpoint);
     const paths = new Paths(options.endpoint);
     if (!takeLock(paths.lock)) return undefined;
     try {
-      mkdirSync(paths.home, { recursive: true, mode: 0o700 });
+      dataDirectory(paths.home);
       const keeper = new Keeper(options, paths);
       await keeper.#listen();
       return keeper;

@@ -57,7 +57,7 @@ export async function startWebHost(options: WebHostOptions): Promise<WebHost> {
   const server = createServer({ maxHeaderSize: 8192, headersTimeout: 10_000, requestTimeout: 10_000 });
   server.maxConnections = MAX_CONNECTIONS;
   await new Promise<void>((resolve, reject) => {
-    server.once("error", (error: NodeJS.ErrnoException) => reject(error.code === "EADDRINUSE" ? portTaken(options.port) : error));
+    server.once("error", (error: NodeJS.ErrnoException) => reject(portProblem(options.port, error) ?? error));
     server.listen({ host: "127.0.0.1", port: options.port, exclusive: true }, resolve);
   });
   const { port } = server.address() as AddressInfo;
@@ -75,12 +75,20 @@ export async function startWebHost(options: WebHostOptions): Promise<WebHost> {
   };
 }
 
-const portTaken = (port: number) =>
-  new ProblemError({
+const PORT_REFUSALS: Readonly<Record<string, string>> = {
+  EADDRINUSE: "is taken by another program",
+  EACCES: "is not yours to open: most systems keep those below 1024 for root",
+};
+
+function portProblem(port: number, { code = "" }: NodeJS.ErrnoException): ProblemError | undefined {
+  const why = PORT_REFUSALS[code];
+  if (why === undefined) return undefined;
+  return new ProblemError({
     code: "web.port",
-    message: `Port ${port} is taken by another program, so the web host was not started.`,
+    message: `Port ${port} ${why}. The web host was not started.`,
     next: ["Leave `--port` out: a free port is picked."],
   });
+}
 
 function serveHttp(server: Server, session: Session, page: ReadonlyMap<string, StaticFile>): void {
   const headers = securityHeaders(session.origin);

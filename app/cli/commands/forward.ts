@@ -28,13 +28,14 @@ export async function forward(session: Session, args: readonly Buffer[]): Promis
   });
   server.maxConnections = MAX_CONNECTIONS;
   await new Promise<void>((resolve, reject) => {
-    server.once("error", (error: NodeJS.ErrnoException) =>
-      reject(
-        error.code === "EADDRINUSE"
-          ? usage(`Port ${hostPort} of this machine is in use.`, `Choose another: cloche forward ${task} ${guestPort}:PORT.`)
-          : error,
-      ),
-    );
+    const refusals: Readonly<Record<string, string>> = {
+      EADDRINUSE: `Port ${hostPort} of this machine is in use.`,
+      EACCES: `Port ${hostPort} of this machine is not yours to open: most systems keep those below 1024 for root.`,
+    };
+    server.once("error", (error: NodeJS.ErrnoException) => {
+      const refusal = refusals[error.code ?? ""];
+      reject(refusal === undefined ? error : usage(refusal, `Choose another: cloche forward ${task} ${guestPort}:PORT.`));
+    });
     server.listen(hostPort, "127.0.0.1", resolve);
   });
   note(

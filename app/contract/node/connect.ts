@@ -4,7 +4,7 @@ import { createConnection, type Socket } from "node:net";
 import { type Client, connectClient } from "../client.ts";
 import type { ClientKind } from "../methods.ts";
 import { ProblemError } from "../problem.ts";
-import { privateDirectory } from "./endpoint.ts";
+import { runtimeDirectory } from "./endpoint.ts";
 import { socketTransport } from "./lines.ts";
 import { type Endpoint, endpoint } from "./place.ts";
 import { proveAsClient } from "./proof.ts";
@@ -64,7 +64,7 @@ export async function connectKeeper(
   at: Endpoint = endpoint(),
   begun?: Promise<Spawned>,
 ): Promise<Client> {
-  privateDirectory(at.runtime);
+  runtimeDirectory(at);
   const running = begun ? undefined : await openConnection(at, { open: "rpc" });
   if (running) return connectClient(socketTransport(running), kind);
   return connectClient(socketTransport(await startKeeper(program, at, begun)), kind);

@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { lstatSync, type Stats } from "node:fs";
 import { homedir, tmpdir, userInfo } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 
 export interface Endpoint {
   /** data of this user's Cloche */
@@ -17,9 +17,11 @@ export interface Endpoint {
 type Environment = Readonly<Record<string, string | undefined>>;
 
 export function endpoint(env: Environment = process.env): Endpoint {
-  const home = env.CLOCHE_HOME ? env.CLOCHE_HOME : defaultHome(env);
+  // the same place however it is written, so that one home has one keeper
+  const chosen = env.CLOCHE_HOME ? resolve(env.CLOCHE_HOME) : undefined;
+  const home = chosen ?? defaultHome(env);
   const uid = userInfo().uid;
-  const label = env.CLOCHE_HOME ? `cloche-${createHash("sha256").update(env.CLOCHE_HOME).digest("hex").slice(0, 10)}` : "cloche";
+  const label = chosen ? `cloche-${createHash("sha256").update(chosen).digest("hex").slice(0, 10)}` : "cloche";
   const runtime =
     process.platform === "linux" && env.XDG_RUNTIME_DIR ? join(env.XDG_RUNTIME_DIR, label) : join(shortTemporary(), `${label}-${uid}`);
   return { home, runtime, socket: join(runtime, "keeper.sock"), tokenFile: join(runtime, "keeper.token") };
@@ -43,6 +45,10 @@ export function isPrivate(found: Stats): boolean {
 
 /** Whether nothing stands at `directory` that a keeper would refuse to start in. */
 export function isFreeForKeeper(directory: string): boolean {
-  const found = lstatSync(directory, { throwIfNoEntry: false });
-  return found === undefined || isPrivate(found);
+  try {
+    const found = lstatSync(directory, { throwIfNoEntry: false });
+    return found === undefined || isPrivate(found);
+  } catch {
+    return false; // it lies below a file, or where nobody may look: the keeper says which
+  }
 }
