@@ -54,3 +54,26 @@ describe("the end of a run whose changes wait", () => {
     if (!terminals) console.warn("IGNORED: script(1) is not installed, so the question on a terminal was not asked");
   });
 });
+
+describe("a shell", () => {
+  const begun = async () => {
+    const { events } = JSON.parse((await line.here(["events", "--json"])).stdout);
+    return events
+      .filter(({ kind }: { kind: string }) => kind === "exec.started")
+      .map(({ data }: { data: { terminal: boolean } }) => data.terminal);
+  };
+  beforeEach(async () => {
+    await line.here(["new", "once"]);
+    await line.here(["start", "once"]);
+  });
+
+  it("whose input is a file or a pipe has no terminal, so that it ends with its input", async () => {
+    expect((await line.cloche(["shell", "once"], "")).status).toBe(0);
+    expect(await begun()).toEqual([false]);
+  });
+
+  it.runIf(terminals)("on a terminal has one", async () => {
+    expect((await line.onTerminal(["shell", "once"], [{ question: "$ ", answer: "exit" }])).status).toBe(0);
+    expect(await begun()).toEqual([true]);
+  });
+});

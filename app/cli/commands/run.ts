@@ -151,14 +151,15 @@ interface CommandOptions extends Pick<AttachOptions, "env" | "terminal" | "timeo
 
 function readCommandOptions({ flags, values, lists }: Parsed, terminal = false): CommandOptions {
   if (flags.has("-t") && flags.has("-T")) throw usage("-t and -T exclude each other.");
-  const both = process.stdin.isTTY === true && process.stdout.isTTY === true;
+  // where nobody types, only a command without a terminal learns that its input has ended
+  const typed = process.stdin.isTTY === true;
   const timeLimit = values["--timeout"];
   const resultPath = values["--result"];
   if (resultPath !== undefined) checkResultPlace(resultPath);
   return {
     env: environmentArguments(lists["--env"] ?? []),
     // whoever wants to be asked keeps the terminal, unless it is given away by -t
-    terminal: flags.has("-t") || (!flags.has("-T") && !flags.has("--ask") && (both || terminal)),
+    terminal: flags.has("-t") || (!flags.has("-T") && !flags.has("--ask") && typed && (terminal || process.stdout.isTTY === true)),
     ...(timeLimit === undefined ? {} : { timeLimit, timeoutMs: duration(timeLimit, "--timeout", MAX_EXEC_MS) }),
     ...(resultPath === undefined ? {} : { resultPath }),
   };

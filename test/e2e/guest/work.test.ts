@@ -131,6 +131,14 @@ J
     expect(readFileSync(join(out, "sub/x.bin")).equals(readFileSync(join(cloche.directory, "tree/sub/x.bin")))).toBe(true);
   });
 
+  it("a shell reads a script from a pipe, ends with it, and passes its status on", async () => {
+    expect(await cloche.run(["shell", "work"], { input: "pwd; tty; exit 7\n" })).toMatchObject({
+      status: 7,
+      stdout: "/home/you/Work\nnot a tty\n",
+    });
+    expect(await cloche.run(["shell", "work"])).toMatchObject({ status: 0, stdout: "" });
+  });
+
   it("the outcome's own command counts the files with TODO", async () => {
     const finished = await cloche.ok(["exec", "work", "--", "sh", "-c", "grep -l TODO *.txt | wc -l"]);
     expect(finished.stdout.trim()).toBe("2");
