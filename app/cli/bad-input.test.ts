@@ -127,6 +127,14 @@ describe("what is beyond a bound is refused with the bound", () => {
     expect(status).toBe(125);
   });
 
+  it("what only the keeper's schema refuses is told with its field, as something that may have been typed", async () => {
+    const { status, stderr } = await line.here(["new", "--secret", "a b"]);
+    expect(stderr).toContain(
+      "secrets.0: a key's name is made of letters, digits, dots, - and _ [contract.params]\n  → If you typed what it names",
+    );
+    expect(status).toBe(125);
+  });
+
   it("and the bounds themselves are taken", async () => {
     const bounds = ["--cpus", "64", "--memory", "256m", "--disk", "4096g", "--env", `BIG=${"x".repeat(32_768)}`];
     const { status, stderr } = await line.here(["new", "a".repeat(48), ...bounds, ...shares(16)]);

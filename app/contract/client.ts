@@ -48,7 +48,10 @@ export function asProblem(error: unknown): Problem {
     const problem = problemSchema.safeParse(error.data);
     if (problem.success) return problem.data;
     const code = error.number === -32_601 ? "contract.method" : "contract.params";
-    return { code, message: `${CATALOGUE[code]}: ${error.message}`, next: ["Use the `cloche` and the keeper of one installation."] };
+    // the schema's own words name the field and its bounds, which is all that whoever typed the value needs
+    const typed = code === "contract.params" ? ["If you typed what it names, write that as it says."] : [];
+    const message = `${CATALOGUE[code]}: ${error.message}`;
+    return { code, message, next: [...typed, "Use the `cloche` and the keeper of one installation."] };
   }
   if (error instanceof RpcClosed) {
     return {
