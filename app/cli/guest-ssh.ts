@@ -1,6 +1,6 @@
 /** An ssh client on a task's machine, for what goes beside commands: copies and forwards. */
 import ssh2, { type Client as SshClient } from "ssh2";
-import { ProblemError, type SshPurpose } from "../contract/index.ts";
+import { ProblemError, type SshPurpose, toProblem } from "../contract/index.ts";
 import { openStream } from "../contract/node/index.ts";
 import type { Session } from "./session.ts";
 
@@ -27,6 +27,9 @@ export async function connectGuest(session: Session, task: string, purpose: SshP
     });
   } catch (error) {
     client.destroy();
+    // the keeper knows more of it: a guest that answers nothing at all, a machine that is gone
+    const why = await (await session.keeper()).call("tasks.stats", { task }).then(() => undefined, toProblem);
+    if (why) throw new ProblemError({ ...why, message: `${why.message} Nothing was done.` });
     throw new ProblemError({
       code: "guest.ssh",
       message: "The guest's ssh service did not accept the connection, so nothing was done.",

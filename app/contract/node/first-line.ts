@@ -1,7 +1,10 @@
 /** Reads a socket's first line byte-exactly: what follows it stays in the socket. */
 import type { Socket } from "node:net";
 
-/** Rejects with a plain Error that says why: too long, hung up, no answer in time. The line comes without its newline, as latin1. */
+/** Nothing came in time from who holds the other end. */
+export class NoAnswer extends Error {}
+
+/** Rejects with a plain Error that says why: too long, hung up; with `NoAnswer` when its time is up. The line comes without its newline, as latin1. */
 export function readFirstLine(socket: Socket, bounds: { maxBytes: number; deadlineMs: number }): Promise<string> {
   return new Promise((resolve, reject) => {
     let held = Buffer.alloc(0);
@@ -25,7 +28,7 @@ export function readFirstLine(socket: Socket, bounds: { maxBytes: number; deadli
     };
     const onEnd = () => done(new Error("it hung up"));
     const onError = (error: Error) => done(error);
-    const timer = setTimeout(() => done(new Error(`no answer within ${bounds.deadlineMs / 1000} s`)), bounds.deadlineMs);
+    const timer = setTimeout(() => done(new NoAnswer(`no answer within ${bounds.deadlineMs / 1000} s`)), bounds.deadlineMs);
     socket.on("readable", onReadable).on("end", onEnd).on("close", onEnd).on("error", onError);
     onReadable();
   });

@@ -4,6 +4,7 @@ import type { z } from "zod";
 import { AGENT_PROTOCOL, type AgentHello, agent, errorData } from "../../../helpers/contract/protocol.ts";
 import { ProblemError, RpcError, RpcPeer } from "../../contract/index.ts";
 import { socketTransport } from "../../contract/node/index.ts";
+import { guestSilent } from "./silent.ts";
 
 type AgentRequests = (typeof agent)["requests"];
 type AgentMethod = keyof AgentRequests & string;
@@ -66,7 +67,7 @@ export class Agent {
   ): Promise<z.output<AgentRequests[M]["result"]>> {
     let timer: NodeJS.Timeout | undefined;
     const silent = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(guestSilent(method, deadlineMs)), deadlineMs);
+      timer = setTimeout(() => reject(guestSilent(`The guest did not answer \`${method}\` within ${deadlineMs / 1000} s.`)), deadlineMs);
     });
     try {
       return await Promise.race([this.#peer.call(method, params as never), silent]);
@@ -84,13 +85,6 @@ export class Agent {
 
 const broken = (message: string) =>
   new ProblemError({ code: "guest.protocol", message, next: ["Stop the task and start it again.", "Run `cloche image verify`."] });
-
-const guestSilent = (method: string, deadlineMs: number) =>
-  new ProblemError({
-    code: "guest.silent",
-    message: `The guest did not answer \`${method}\` within ${deadlineMs / 1000} s.`,
-    next: ["Look at `cloche logs TASK --console`.", "Stop the task: `cloche stop TASK` works even when the guest hangs."],
-  });
 
 function agentProblem(method: string, error: unknown): ProblemError {
   const data = error instanceof RpcError ? errorData.safeParse(error.data).data : undefined;

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import ssh2, { type ClientChannel, type Connection, type ServerChannel } from "ssh2";
 import { describe, expect, it } from "vitest";
-import { makeKeyPair, makeKeys, SshConnection } from "./ssh.ts";
+import { makeKeyPair, makeKeys, type Patience, SshConnection } from "./ssh.ts";
 
 const readable = ssh2.utils.generateKeyPairSync("ed25519");
 
@@ -221,6 +221,113 @@ describe("G14: a service in the guest that is not what it should be", () => {
     expect(written).toBeLessThan(6 << 20);
     connection.end();
   }, 40_000);
+});
+
+describe("a guest that leaves a request for a command unanswered", () => {
+  /** 60 s become 300 ms */
+  const impatient: Patience = { speedFactor: 0.005, paused: () => false };
+  const silent = { problem: { code: "guest.silent", evidence: expect.stringMatching(/^nothing came/), next: expect.any(Array) } };
+
+  /** A connection, the lines that began in the guest, what was killed of it, and its service's own stream, which can be held up. */
+  async function guest(patience: Patience, answers = true) {
+    const keys = await makeKeys();
+    const began: string[] = [];
+    const seen: string[] = [];
+    const listener = createServer();
+    listener.listen(0, "127.0.0.1");
+    await once(listener, "listening");
+    const sock = createConnection((listener.address() as { port: number }).port, "127.0.0.1");
+    const [theirs] = (await once(listener, "connection")) as [Socket];
+    listener.close();
+    const server = new ssh2.Server({ hostKeys: [keys.hostPrivate] }, (connection) => {
+      connection.on("error", () => {});
+      connection.on("authentication", (context) => context.accept());
+      connection.on("session", (accept) => {
+        seen.push("opened");
+        const session = accept();
+        session.on("signal", (_accept, _reject, { name }) => seen.push(`signal ${name}`)).on("close", () => seen.push("closed"));
+        session.on("exec", (go, _reject, { command }) => {
+          began.push(command);
+          if (!answers) return;
+          const channel = go();
+          channel.exit(0);
+          channel.end();
+        });
+      });
+    });
+    server.injectSocket(theirs);
+    return { connection: await SshConnection.connect(sock, keys, "you", patience), theirs, began, seen, sock };
+  }
+
+  it("is told of as silent; the command does not begin when it goes on, and the next one does", async () => {
+    const { connection, theirs, began, seen } = await guest(impatient);
+    theirs.pause();
+    await expect(connection.exec("late", undefined)).rejects.toMatchObject(silent);
+    theirs.resume();
+    const channel = await connection.exec("next", undefined);
+    await once(channel.resume(), "close");
+    expect(began).toEqual(["next"]);
+    expect(seen.filter((what) => what === "opened")).toHaveLength(2);
+    connection.end();
+  });
+
+  it("is waited for as long as it is paused", async () => {
+    let paused = true;
+    const { connection, theirs } = await guest({ ...impatient, paused: () => paused });
+    theirs.pause();
+    let told = false;
+    const asked = connection.exec("slept", undefined).finally(() => {
+      told = true;
+    });
+    await new Promise((resolve) => setTimeout(resolve, 1_000)); // three times the deadline
+    expect(told).toBe(false);
+    paused = false;
+    theirs.resume();
+    await once((await asked).resume(), "close");
+    connection.end();
+  });
+
+  it("is told to kill a command that it had taken and not begun", async () => {
+    const { connection, began, seen } = await guest(impatient, false);
+    await expect(connection.exec("taken", undefined)).rejects.toMatchObject(silent);
+    expect(began).toEqual(["taken"]);
+    await expect.poll(() => seen).toEqual(["opened", "signal KILL", "closed"]);
+    expect(connection.alive).toBe(true);
+    connection.end();
+  });
+
+  it("is not asked for what is not wanted any more", async () => {
+    const { connection, theirs, began } = await guest({ speedFactor: 1, paused: () => false });
+    theirs.pause();
+    const wanted = new AbortController();
+    const asked = connection.exec("unwanted", undefined, wanted.signal);
+    wanted.abort(new Error("not wanted"));
+    await expect(asked).rejects.toThrow("not wanted");
+    theirs.resume();
+    await once((await connection.exec("next", undefined)).resume(), "close");
+    await expect(connection.exec("never", undefined, wanted.signal)).rejects.toThrow("not wanted");
+    expect(began).toEqual(["next"]);
+    connection.end();
+  });
+
+  it("gets no more requests than it has room for, until it reads them", async () => {
+    const { connection, theirs, began, sock } = await guest(impatient);
+    theirs.pause();
+    const ask = () => connection.exec("x".repeat(1_000), undefined);
+    await Promise.all(Array.from({ length: 16 }, () => expect(ask()).rejects.toMatchObject(silent)));
+    const written = sock.bytesWritten;
+    const at = performance.now();
+    await expect(ask()).rejects.toMatchObject(silent);
+    expect(performance.now() - at, "at once").toBeLessThan(250);
+    expect(sock.bytesWritten).toBe(written);
+    theirs.resume();
+    const answered = async () => {
+      await once((await ask()).resume(), "close");
+      return began.length;
+    };
+    await expect.poll(() => answered().catch(() => 0), { timeout: 10_000 }).toBe(1);
+    connection.end();
+  });
 });
 
 /** What a service that keeps to no rule uses of ssh2. */

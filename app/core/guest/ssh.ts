@@ -8,11 +8,21 @@ import type ssh2 from "ssh2";
 import type { ClientChannel, ConnectConfig } from "ssh2";
 import { ProblemError } from "../../contract/index.ts";
 import { commandLine, commandSubsystem, type GuestCommand } from "./command.ts";
+import { guestSilent } from "./silent.ts";
 
 /** Read when a machine is made and not before: a keeper answers its first request 25 ms sooner, and the guest's boot leaves the time. */
 const library = async (): Promise<typeof ssh2> => (await import("ssh2")).default;
 
 const READY_DEADLINE_MS = 30_000;
+/**
+ * How long a guest may leave the request for a command unanswered, on a machine of speed factor 1. A healthy one takes 0.1 s, and one
+ * whose processors have all they can do was seen to take several: who is cut off for being slow has lost more than who waits for a dead one.
+ */
+const ANSWER_DEADLINE_MS = 60_000;
+/** So many times within a span of a guest's time it is looked whether the guest is awake. */
+const LOOKS = 60;
+/** Requests that were given up and that the guest has not even read, as far as we know: more are not sent to it. */
+const MAX_UNREAD_REQUESTS = 16;
 
 /** As ssh2 has it, and as the agent gives it to us. */
 const WINDOW_BYTES = 2 << 20;
@@ -74,14 +84,27 @@ interface Terminal {
   readonly term: string;
 }
 
+/** How the silence of a guest is judged. */
+export interface Patience {
+  /** what a deadline is multiplied with: how much slower than usual the machine is */
+  readonly speedFactor: number;
+  /** whether the guest is paused: its sleep is no silence */
+  paused(): boolean;
+}
+
 export class SshConnection {
   readonly #client: ssh2.Client;
   readonly #sock: Socket;
+  readonly #patience: Patience;
   #ended: string | undefined;
+  #heardAt = performance.now();
+  /** see MAX_UNREAD_REQUESTS */
+  #unread = 0;
 
-  private constructor(client: ssh2.Client, sock: Socket) {
+  private constructor(client: ssh2.Client, sock: Socket, patience: Patience) {
     this.#client = client;
     this.#sock = sock;
+    this.#patience = patience;
     client.on("close", () => {
       this.#ended ??= "the connection closed";
     });
@@ -104,6 +127,7 @@ export class SshConnection {
     // whose input may wait to be written: what a command left unread when it ended goes out all the same
     const writing = new Set<OpenChannel>();
     const look = () => {
+      this.#heardAt = performance.now();
       const channels = openChannels(this.#client);
       if (sock.writableLength <= MAX_UNSENT_BYTES) writing.clear();
       for (const channel of channels) writing.add(channel);
@@ -121,10 +145,15 @@ export class SshConnection {
     return this.#ended === undefined;
   }
 
-  static async connect(sock: Socket, keys: MachineKeys, user: string): Promise<SshConnection> {
+  static async connect(
+    sock: Socket,
+    keys: MachineKeys,
+    user: string,
+    patience: Patience = { speedFactor: 1, paused: () => false },
+  ): Promise<SshConnection> {
     const { Client } = await library();
     const client = new Client();
-    const connection = new SshConnection(client, sock);
+    const connection = new SshConnection(client, sock, patience);
     const expected = Buffer.from(keys.hostPublic.split(" ")[1] ?? "", "base64");
     try {
       await new Promise<void>((resolve, reject) => {
@@ -145,30 +174,97 @@ export class SshConnection {
       });
     } catch (error) {
       connection.end();
+      if ((error as { level?: unknown }).level === "client-timeout")
+        throw guestSilent(`The guest did not let the keeper in within ${READY_DEADLINE_MS / 1000} s, so the command was not run.`);
       throw sshProblem(error);
     }
     return connection;
   }
 
-  /** Opens a channel and runs the command there, through a shell only where one is wanted. */
-  async command(command: GuestCommand, terminal: Terminal | undefined): Promise<ClientChannel> {
+  /** Opens a channel and runs the command there, through a shell only where one is wanted. `unwanted` gives the request up. */
+  async command(command: GuestCommand, terminal: Terminal | undefined, unwanted?: AbortSignal): Promise<ClientChannel> {
     const subsystem = terminal ? undefined : commandSubsystem(command);
-    if (subsystem === undefined) return this.exec(commandLine(command), terminal);
-    return new Promise((resolve, reject) => {
-      this.#client.subsys(subsystem, (error, channel) => {
-        if (channel) return resolve(channel);
+    if (subsystem === undefined) return this.exec(commandLine(command), terminal, unwanted);
+    return this.#open((answered) => {
+      this.#client.subsys(subsystem, (error, channel) =>
         // ssh2's own words repeat the request, with all variables
-        reject(sshProblem(error?.message.startsWith("Unable to start subsystem") ? "the guest's agent refused the command" : error));
-      });
-    });
+        answered(error?.message.startsWith("Unable to start subsystem") ? "the guest's agent refused the command" : error, channel),
+      );
+    }, unwanted);
   }
 
   /** Opens a channel and runs a line in bash there. */
-  exec(line: string, terminal: Terminal | undefined): Promise<ClientChannel> {
+  exec(line: string, terminal: Terminal | undefined, unwanted?: AbortSignal): Promise<ClientChannel> {
     const pty = terminal && { cols: terminal.columns, rows: terminal.rows, term: terminal.term, width: 0, height: 0 };
-    return new Promise((resolve, reject) => {
-      this.#client.exec(line, pty ? { pty } : {}, (error, channel) => (error ? reject(sshProblem(error)) : resolve(channel)));
-    });
+    return this.#open((answered) => {
+      this.#client.exec(line, pty ? { pty } : {}, answered);
+    }, unwanted);
+  }
+
+  /** Asks for a channel and a command in it. A request that is given up leaves no command behind: none begins later, or it is killed as it does. */
+  async #open(
+    ask: (answered: (error: unknown, channel?: ClientChannel) => void) => void,
+    unwanted: AbortSignal | undefined,
+  ): Promise<ClientChannel> {
+    unwanted?.throwIfAborted();
+    if (this.#unread >= MAX_UNREAD_REQUESTS) throw this.#silent("The guest has answered none of the last requests for a command");
+    const { promise, resolve, reject } = Promise.withResolvers<ClientChannel>();
+    try {
+      ask((error, channel) => (channel ? resolve(channel) : reject(sshProblem(error))));
+    } catch (error) {
+      throw sshProblem(error); // the connection is gone
+    }
+    const id = channelManager(this.#client)?._cur ?? -1;
+    const giveUp = (why: unknown) => {
+      this.#forsake(id);
+      reject(why);
+    };
+    const deadlineMs = ANSWER_DEADLINE_MS * this.#patience.speedFactor;
+    const answered = this.afterAwake(deadlineMs, () =>
+      giveUp(this.#silent(`The guest did not begin the command within ${Math.round(deadlineMs / 1000)} s`)),
+    );
+    const leave = () => giveUp(unwanted?.reason);
+    unwanted?.addEventListener("abort", leave, { once: true });
+    try {
+      return await promise;
+    } finally {
+      answered();
+      unwanted?.removeEventListener("abort", leave);
+    }
+  }
+
+  /** What becomes of the channel of a request that was given up. */
+  #forsake(id: number): void {
+    const channels = channelManager(this.#client)?._channels ?? {};
+    const asked = channels[id];
+    if (isChannel(asked)) {
+      signalChannel(asked, "KILL"); // the guest reads it after the command, which it was asked to begin
+      asked.close();
+    } else if (asked !== undefined) {
+      this.#unread++;
+      // in the place of ssh2's own, which would ask for the command in the channel once there is one
+      const opened = (_error: unknown, channel?: ClientChannel) => {
+        this.#unread--;
+        channel?.close();
+      };
+      channels[id] = Object.assign(opened, { type: "session" });
+    }
+  }
+
+  #silent(what: string): ProblemError {
+    const silentS = Math.round((performance.now() - this.#heardAt) / 1000);
+    return guestSilent(`${what}, so it was given up and will not run.`, `nothing came over the guest's ssh connection for ${silentS} s`);
+  }
+
+  /** Calls `late` when the guest has been awake for `ms` in all. Answers with what calls it off. */
+  afterAwake(ms: number, late: () => void): () => void {
+    let looks = 0;
+    const timer = setInterval(() => {
+      if (this.#patience.paused() || ++looks < LOOKS) return;
+      clearInterval(timer);
+      late();
+    }, ms / LOOKS);
+    return () => clearInterval(timer);
   }
 
   end(): void {
@@ -189,10 +285,22 @@ interface OpenChannel extends Pick<ClientChannel, "readableLength" | "stderr"> {
   };
 }
 
-/** Channels that are open, and not those that are only asked for: ssh2 has a function in their place. */
+/** Where ssh2 keeps its channels by their ids; in the place of one that is only asked for stands what it calls with the answer. */
+interface ChannelManager {
+  readonly _channels: Record<number, unknown>;
+  /** the id that was given last */
+  readonly _cur: number;
+}
+
+const channelManager = (client: ssh2.Client) => (client as unknown as { _chanMgr?: ChannelManager })._chanMgr;
+
+const isChannel = (value: unknown): value is ClientChannel => typeof value === "object" && value !== null;
+
+/** Channels that are open, and not those that are only asked for. */
 function openChannels(client: ssh2.Client): OpenChannel[] {
-  const { _channels } = (client as unknown as { _chanMgr?: { _channels: Record<number, unknown> } })._chanMgr ?? { _channels: {} };
-  return Object.values(_channels).filter((channel): channel is OpenChannel => typeof channel === "object" && channel !== null);
+  return Object.values(channelManager(client)?._channels ?? {})
+    .filter(isChannel)
+    .map((channel) => channel as unknown as OpenChannel);
 }
 
 /** ssh2 drops signals and sizes without a word once the input has ended; the protocol takes them until the channel is closed. */

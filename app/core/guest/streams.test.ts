@@ -4,6 +4,7 @@ import { createConnection, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { NoAnswer } from "../../contract/node/index.ts";
 import { dialGuest, FirstConnection } from "./streams.ts";
 
 let directory: string;
@@ -59,6 +60,26 @@ describe("a stream into a guest", () => {
     const stream = await dialGuest(path, 22);
     expect(String((await once(stream.resume(), "data"))[0])).toBe("hello");
     stream.destroy();
+    close();
+  });
+
+  it("that is answered too late is ended then and not before, and no more are asked for than can be waited for", async () => {
+    const asked: Socket[] = [];
+    const { path, close } = await transport((socket) => asked.push(socket));
+    await Promise.all(Array.from({ length: 16 }, () => expect(dialGuest(path, 22, 100)).rejects.toBeInstanceOf(NoAnswer)));
+    await expect(dialGuest(path, 22, 100)).rejects.toThrow("the last 16");
+    expect(asked).toHaveLength(16);
+    expect(
+      asked.some((socket) => socket.readableEnded || socket.destroyed),
+      "none is lost before it is answered",
+    ).toBe(false);
+    const closed = asked.map((socket) => once(socket.resume(), "close"));
+    for (const socket of asked) socket.write("OK 7\n");
+    await Promise.all(closed);
+    const next = dialGuest(path, 22);
+    await expect.poll(() => asked.length).toBe(17);
+    asked[16]?.write("OK 8\n");
+    (await next).destroy();
     close();
   });
 

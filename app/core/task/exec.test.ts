@@ -15,6 +15,8 @@ const server = new ssh2.Server({ hostKeys: [keys.hostPrivate] }, (client) => {
     accept().on("subsystem", (acceptCommand, _reject, { name }) => {
       const { argv } = JSON.parse(name.slice("command@cloche ".length)) as { argv: string[] };
       const command = Buffer.from(argv[0] ?? "", "base64").toString();
+      if (command === "unanswered") return;
+      if (command === "hung") return void acceptCommand();
       // answer, status and close leave in one write, as from a short command behind a slow stream
       const socket = (client as unknown as { _sock: Socket })._sock;
       socket.cork();
@@ -80,6 +82,45 @@ test("a guest whose service breaks off is told of as that, and not as a mistake 
   await expect(runExec(other, ask("broken"), client, output)).rejects.toMatchObject({ problem: { code: "guest.ssh" } });
   client.destroy();
   other.end();
+});
+
+test.each([
+  ["is not answered by its guest", "unanswered", { status: 143, signal: "TERM" }, 300],
+  ["began, and whose guest hears no signal", "hung", { status: 137, signal: "KILL" }, 4_300],
+])(
+  "a command that %s ends with its time all the same",
+  async (_, word, expected, afterMs) => {
+    const { user, client } = await stream();
+    const frames: number[] = [];
+    const decoder = new FrameDecoder();
+    user.on("data", (chunk: Buffer) => {
+      for (const { type } of decoder.push(chunk)) frames.push(type);
+    });
+    const began = performance.now();
+    await expect(runExec(ssh, { ...ask(word), timeoutMs: 300 }, client, output)).resolves.toEqual(expected);
+    expect(performance.now() - began).toBeGreaterThan(afterMs - 10);
+    expect(performance.now() - began).toBeLessThan(afterMs + 3_000);
+    await once(user, "close");
+    expect(frames).toEqual([Frame.exit]);
+    if (!client.destroyed) await once(client, "close");
+  },
+  15_000,
+);
+
+test("a command whose time is up, or whose client is gone, before there is a connection to its guest, does not wait for one", async () => {
+  for (const [timeoutMs, expected] of [
+    [100, { status: 143, signal: "TERM" }],
+    [undefined, { status: 129, signal: "HUP" }],
+  ] as const) {
+    const { client, user } = await stream();
+    const closed = once(user.resume(), "close");
+    const connection = Promise.withResolvers<SshConnection>();
+    const result = runExec(connection.promise, { ...ask("fast"), timeoutMs }, client, output);
+    if (timeoutMs === undefined) client.destroy();
+    await expect(result).resolves.toEqual(expected);
+    connection.reject(new Error("late, and nobody's any more"));
+    await closed;
+  }
 });
 
 test("a client that is refused before its command began is gone when it goes, whatever it had sent", async () => {

@@ -50,7 +50,7 @@ const SIGNAL_NUMBERS: Readonly<Record<string, number>> = {
   ALRM: 14,
   TERM: 15,
 };
-/** TERM first, KILL after that, when a command's time is up. */
+/** TERM first, KILL after that, when a command's time is up, and no more waiting after that: each so many ms later. */
 const TIMEOUT_GRACE_MS = 2_000;
 
 /** A command for a person: what they typed, quoted where needed, cut to a line. */
@@ -67,35 +67,93 @@ export function commandText(argv: readonly Uint8Array[] | undefined): string {
     .slice(0, 4000);
 }
 
-/** Runs the command and serves `client` until both are done. Resolves with the result; rejects when there is none. */
-export async function runExec(ssh: SshConnection, request: ExecRequest, client: Socket, output: OutputLog): Promise<ExecResult> {
-  const { argv, workingDirectory, makeWorkingDirectory, env } = request;
-  let channel: ClientChannel;
+/**
+ * Runs the command and serves `client` until both are done. Resolves with the result; rejects when there is none. The request's time
+ * counts from this call, whatever is waited for: a command whose time is up before it began does not begin.
+ */
+export async function runExec(
+  connection: SshConnection | Promise<SshConnection>,
+  request: ExecRequest,
+  client: Socket,
+  output: OutputLog,
+): Promise<ExecResult> {
+  const begin = new AbortController();
+  const endBy = (name: "TERM" | "HUP") => begin.abort(name);
+  let timeUp = () => endBy("TERM");
+  const timeout = request.timeoutMs === undefined ? undefined : setTimeout(() => timeUp(), request.timeoutMs);
+  const leave = () => endBy("HUP");
+  client.once("close", leave);
   try {
-    channel = await ssh.command({ ...(argv ? { argv } : {}), workingDirectory, makeWorkingDirectory, env }, request.terminal);
-  } catch (error) {
-    sendProblem(client, toProblem(error));
-    throw error;
-  }
-  channel.on("error", () => client.destroy()); // input after its end; an error that nobody takes would end the keeper
-  serveInput(client, channel);
-  const timeout = request.timeoutMs === undefined ? undefined : setTimeout(() => terminate(channel), request.timeoutMs);
-  try {
-    const result = await pump(channel, client, output);
+    const opened = await open(connection, request, client, begin.signal);
+    client.off("close", leave);
+    const left = Promise.withResolvers<ExecResult>();
+    let result: ExecResult;
+    if ("ended" in opened) result = opened.ended;
+    else {
+      const { ssh, channel } = opened;
+      channel.on("error", () => client.destroy()); // input after its end; an error that nobody takes would end the keeper
+      serveInput(client, channel);
+      timeUp = () => terminate(ssh, channel, client, left.resolve);
+      result = await Promise.race([pump(channel, client, output), left.promise]);
+    }
     const status = Buffer.alloc(4);
     status.writeUInt32BE(result.status);
     client.write(encodeFrame(Frame.exit, Buffer.concat([status, Buffer.from(result.signal ?? "")])));
     client.end();
+    client.resume(); // what the client still sends is dropped: unread, it would keep its end from being noticed
     return result;
   } finally {
+    client.off("close", leave);
     clearTimeout(timeout);
   }
 }
 
-function terminate(channel: ClientChannel): void {
+/** The command's channel, or how a command ended that was not wanted any more before there was one: by the name with which `begin` is aborted. */
+async function open(
+  connection: SshConnection | Promise<SshConnection>,
+  { argv, workingDirectory, makeWorkingDirectory, env, terminal }: ExecRequest,
+  client: Socket,
+  begin: AbortSignal,
+): Promise<{ ssh: SshConnection; channel: ClientChannel } | { ended: ExecResult }> {
+  const unwanted = Promise.withResolvers<never>();
+  const give = () => unwanted.reject(begin.reason);
+  begin.addEventListener("abort", give, { once: true });
+  let ssh: SshConnection | undefined;
+  try {
+    ssh = await Promise.race([connection, unwanted.promise]);
+    const channel = await ssh.command({ ...(argv ? { argv } : {}), workingDirectory, makeWorkingDirectory, env }, terminal, begin);
+    return { ssh, channel };
+  } catch (error) {
+    if (begin.aborted) return { ended: endedBy(begin.reason) };
+    if (ssh) sendProblem(client, toProblem(error));
+    throw error;
+  } finally {
+    begin.removeEventListener("abort", give);
+  }
+}
+
+const endedBy = (signal: string): ExecResult => ({ status: 128 + (SIGNAL_NUMBERS[signal] ?? 0), signal });
+
+/** Ends a command by TERM, then by KILL; one that is not even ended then is `left`, as nothing in its guest works. */
+function terminate(ssh: SshConnection, channel: ClientChannel, client: Socket, left: (result: ExecResult) => void): void {
   signalChannel(channel, "TERM");
-  const kill = setTimeout(() => signalChannel(channel, "KILL"), TIMEOUT_GRACE_MS);
-  channel.once("close", () => clearTimeout(kill));
+  let stop = () => {};
+  const kill = setTimeout(() => {
+    signalChannel(channel, "KILL");
+    const look = () => {
+      // its end stands behind output that the client does not take: the guest may well have told of it
+      if (client.writableNeedDrain) stop = ssh.afterAwake(TIMEOUT_GRACE_MS, look);
+      else {
+        channel.close();
+        left(endedBy("KILL"));
+      }
+    };
+    stop = ssh.afterAwake(TIMEOUT_GRACE_MS, look);
+  }, TIMEOUT_GRACE_MS);
+  channel.once("close", () => {
+    clearTimeout(kill);
+    stop();
+  });
 }
 
 export function sendProblem(client: Socket, problem: Problem): void {
@@ -166,7 +224,7 @@ function pump(channel: ClientChannel, client: Socket, output: OutputLog): Promis
     const forward = (type: typeof Frame.stdout | typeof Frame.stderr, source: NodeJS.ReadableStream) => {
       source.on("data", (chunk: Buffer) => {
         output.append(chunk);
-        if (client.destroyed) return;
+        if (client.destroyed || client.writableEnded) return;
         let room = true;
         for (const frame of framesOf(type, chunk)) room = client.write(frame);
         if (!room) {
@@ -180,7 +238,7 @@ function pump(channel: ClientChannel, client: Socket, output: OutputLog): Promis
     const ended = (status: number | null | undefined, signal?: string) => {
       if (result || status === undefined) return;
       const name = (signal ?? "").replace(/^SIG/, "");
-      result = status === null ? { status: 128 + (SIGNAL_NUMBERS[name] ?? 0), signal: name.slice(0, 16) } : { status };
+      result = status === null ? endedBy(name.slice(0, 16)) : { status };
     };
     channel.on("exit", ended);
     // a paused side that will never be drained again must not hold the close back

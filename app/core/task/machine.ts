@@ -11,8 +11,9 @@ import type { Socket } from "node:net";
 import { join } from "node:path";
 import type { ExitedNotice } from "../../../helpers/contract/protocol.ts";
 import { ProblemError, type StepRecord } from "../../contract/index.ts";
+import { NoAnswer } from "../../contract/node/index.ts";
 import type { MachineNetwork } from "../egress/index.ts";
-import { Agent, choosePorts, dialGuest, FirstConnection, type MachineKeys, makeKeys, SshConnection } from "../guest/index.ts";
+import { Agent, choosePorts, dialGuest, FirstConnection, guestSilent, type MachineKeys, makeKeys, SshConnection } from "../guest/index.ts";
 import { expandTemplate, type Image, verifyBootFiles } from "../image/index.ts";
 import { bootCommandLine, DATA_SERIAL, Helper, type HelperPrograms, layerSerial, type MachineFacts } from "../machine/index.ts";
 import type { Paths } from "../paths.ts";
@@ -301,7 +302,10 @@ export class Machine {
 
   async #connectSsh(): Promise<SshConnection> {
     const socket = await this.dial();
-    const ssh = await SshConnection.connect(socket, this.keys, USER.name);
+    const ssh = await SshConnection.connect(socket, this.keys, USER.name, {
+      speedFactor: this.#options.facts.speedFactor,
+      paused: () => this.#paused !== undefined,
+    });
     if (this.#phase === "ending") ssh.end();
     this.#ssh = ssh;
     return ssh;
@@ -317,6 +321,8 @@ export class Machine {
     try {
       return await dialGuest(this.#place.streams, this.#sshPort);
     } catch (error) {
+      if (error instanceof NoAnswer)
+        throw guestSilent("The guest did not take the connection to its ssh service, so nothing was run.", error.message);
       throw new ProblemError({
         code: "guest.ssh",
         message: "The guest's ssh service, through which commands run, could not be reached.",

@@ -522,7 +522,7 @@ export class TaskService {
     wanted.gone.addEventListener("abort", leave);
     if (wanted.gone.aborted) leave();
     try {
-      const ssh = await this.#running(task).ssh();
+      const machine = this.#running(task);
       const { exec, request } = wanted;
       this.#record(
         "exec.started",
@@ -532,12 +532,16 @@ export class TaskService {
       );
       let ended: { status: number; signal?: string } = { status: 125 };
       try {
-        ended = await runExec(ssh, request, client, live.output);
+        ended = await runExec(machine.ssh(), request, client, live.output);
       } finally {
         this.#report("exec.ended", { exec, ...ended, ranMs: Math.round(performance.now() - began) }, task.id);
       }
     } catch (error) {
-      if (!client.destroyed) sendProblem(client, (await this.#whyGone(live)) ?? toProblem(error));
+      const problem = toProblem(error);
+      const told = () => client.destroyed || client.writableEnded;
+      // a guest that is silent is there: nothing more would be known of its machine
+      const why = told() || problem.code === "guest.silent" ? undefined : await this.#whyGone(live);
+      if (!told()) sendProblem(client, why ?? problem);
     } finally {
       wanted.gone.removeEventListener("abort", leave);
       live.execs--;

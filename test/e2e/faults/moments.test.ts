@@ -95,6 +95,50 @@ describe("stop works", () => {
   });
 });
 
+describe("a guest that hangs", () => {
+  /** beside the command's own time: two starts of a program on a busy host, and the grace between TERM, KILL and the end of waiting */
+  const BESIDE_MS = 10_000;
+
+  it("ends no command late that has a limit, answers the others and copies as one that is silent, and runs the next when it goes on", async () => {
+    await cloche.ok(["start", "t"]);
+    const going = cloche.start(["exec", "t", "--timeout", "5s", "--", "sh", "-c", "echo here; exec sleep 1000"]);
+    await going.saw("here");
+    const hypervisor = pidOf(cloche, "qemu-system");
+    process.kill(hypervisor, "SIGSTOP");
+    try {
+      const asked = (...how: string[]) => cloche.run(["exec", "t", ...how, "--", "touch", "/home/you/asked-of-a-hung-guest"]);
+      const [limited, unlimited, copied] = await Promise.all([
+        asked("--timeout", "5s"),
+        asked(),
+        cloche.run(["cp", "t:/etc/hostname", join(cloche.directory, "copied")]),
+      ]);
+      expect(limited.status, limited.stderr).toBe(143);
+      expect(limited.stderr).toContain("[exec.timeout]");
+      expect(limited.ms).toBeLessThan(5_000 + BESIDE_MS);
+      expect(limited.ms).toBeGreaterThan(5_000);
+
+      const ended = await going.finished;
+      expect(ended.status, ended.stderr).toBe(137);
+      expect(ended.stderr).toContain("[exec.timeout]");
+      expect(ended.ms).toBeLessThan(5_000 + BESIDE_MS);
+
+      for (const silent of [unlimited, copied]) {
+        refusedWith(silent, "guest.silent");
+        expect(silent.stderr).toContain("cloche stop");
+      }
+      expect((await cloche.task("t")).running, "nothing is left of them in the keeper").toBe(0);
+    } finally {
+      process.kill(hypervisor, "SIGCONT");
+    }
+    // asked over the same connection after those that were given up, so it is answered after them
+    expect(
+      (await cloche.ok(["exec", "t", "--", "sh", "-c", "test ! -e ~/asked-of-a-hung-guest || echo it ran; pgrep -x sleep || echo none"]))
+        .stdout,
+    ).toBe("none\n");
+    await cloche.ok(["stop", "t"]);
+  }, 400_000);
+});
+
 describe("a pause", () => {
   it("while the task writes into its folder without a break and the host is busy: it goes on and answers, six times", async () => {
     await cloche.ok(["start", "t"]);
