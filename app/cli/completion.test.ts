@@ -8,7 +8,7 @@ const offered = (...words: string[]) =>
     "bash",
     [
       "-c",
-      'eval "$1"; shift; cloche() { printf "alpha\\nbeta\\n"; }; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _cloche; printf "%s\\n" "${COMPREPLY[@]}"',
+      `eval "$1"; shift; cloche() { printf "alpha\\nbeta\\n"; }; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _cloche; printf "%s\\n" "\${COMPREPLY[@]}"`,
       "bash",
       completionScript("bash") ?? "",
       "cloche",

@@ -103,7 +103,9 @@ function kvmFix(): string[] {
     accessSync("/dev/kvm", constants.R_OK | constants.W_OK);
     return ["The device opens, yet a guest does not run: this host's own hypervisor has to offer nested virtualization."];
   } catch {
-    return ["Let your user use it: sudo usermod -aG kvm $USER, then log in again and run `cloche doctor` once more: what was measured is remembered."];
+    return [
+      "Let your user use it: sudo usermod -aG kvm $USER, then log in again and run `cloche doctor` once more: what was measured is remembered.",
+    ];
   }
 }
 
