@@ -2,11 +2,11 @@
  * The keeper's process. Started by a client, detached; says `ready`, `busy` or one Problem as JSON on stdout, once, and nothing after
  * that. Its own messages go to keeper.log.
  */
-import { appendFileSync, mkdirSync, renameSync, statSync } from "node:fs";
+import { appendFileSync, renameSync, statSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import packageJson from "../../package.json" with { type: "json" };
 import { toProblem } from "../contract/index.ts";
-import { componentsPath, endpoint, readComponents } from "../contract/node/index.ts";
+import { componentsPath, endpoint, makeDirectories, readComponents } from "../contract/node/index.ts";
 import { Paths } from "../core/index.ts";
 import { Keeper } from "./index.ts";
 
@@ -17,7 +17,7 @@ const { keeperLog, home } = new Paths(at);
 
 function log(line: string): void {
   try {
-    mkdirSync(home, { recursive: true, mode: 0o700 });
+    makeDirectories(home);
     appendFileSync(keeperLog, `${new Date().toISOString()} ${line}\n`, { mode: 0o600 });
     if (statSync(keeperLog).size > LOG_PART_BYTES) renameSync(keeperLog, `${keeperLog}.1`);
   } catch {

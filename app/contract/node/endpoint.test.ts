@@ -32,6 +32,11 @@ describe("the directory for data", () => {
       expect(refusal(() => dataDirectory(join(root, home)))).toMatch(/^keeper\.data-directory: .* → Set CLOCHE_HOME/);
   });
 
+  it("where the system lets nobody make one is refused at once", () => {
+    for (const home of ["/proc/x", "/proc/x/y"])
+      expect(refusal(() => dataDirectory(home))).toMatch(/^keeper\.data-directory: .* → Set CLOCHE_HOME/);
+  });
+
   it("is made, for its user alone", () => {
     dataDirectory(join(root, "a", "home"));
     expect(statSync(join(root, "a", "home")).mode & 0o777).toBe(0o700);

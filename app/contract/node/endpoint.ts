@@ -1,5 +1,6 @@
 /** The check that nobody else can stand where the keeper is found. */
-import { accessSync, constants, lstatSync, mkdirSync, type Stats } from "node:fs";
+import { accessSync, constants, lstatSync, mkdirSync, type Stats, statSync } from "node:fs";
+import { dirname } from "node:path";
 import { ProblemError } from "../problem.ts";
 import { type Endpoint, isPrivate } from "./place.ts";
 
@@ -22,10 +23,27 @@ export function runtimeDirectory({ runtime }: Endpoint): void {
   privateDirectory(runtime);
 }
 
+/**
+ * Makes a directory, private as all that are missing above it. Node's own way of making those tries for ever where a filesystem says
+ * "not found" of what it lets nobody make, as /proc does.
+ */
+export function makeDirectories(path: string): void {
+  try {
+    mkdirSync(path, { mode: 0o700 });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "EEXIST" && statSync(path).isDirectory()) return;
+    const above = dirname(path);
+    if (code !== "ENOENT" || above === path) throw error;
+    makeDirectories(above);
+    mkdirSync(path, { mode: 0o700 });
+  }
+}
+
 /** Makes the directory for Cloche's data, or refuses one that cannot be made or written to. */
 export function dataDirectory(home: string): void {
   try {
-    mkdirSync(home, { recursive: true, mode: 0o700 });
+    makeDirectories(home);
     accessSync(home, constants.W_OK | constants.X_OK);
   } catch (error) {
     throw new ProblemError({
@@ -41,7 +59,7 @@ export function dataDirectory(home: string): void {
 export function privateDirectory(directory: string): void {
   let failure: unknown;
   try {
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    makeDirectories(directory);
   } catch (error) {
     failure = error;
   }
