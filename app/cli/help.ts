@@ -4,7 +4,7 @@
 export const VERBS: readonly (readonly [string, string, string])[] = [
   ["run", "[opts] [--] CMD…", "run a command in a machine of its own, then remove the machine"],
   ["new", "[NAME] [opts]", "make a task that stays"],
-  ["start", "TASK", "start its machine"],
+  ["start", "TASK…", "start its machine"],
   ["stop", "TASK… [--now]", "stop it; works even when the guest hangs"],
   ["pause", "TASK", "freeze it"],
   ["resume", "TASK", "let it go on"],
@@ -28,7 +28,7 @@ export const VERBS: readonly (readonly [string, string, string])[] = [
   ["exec", "TASK [opts] -- CMD…", "a command in it"],
   ["cp", "SRC TASK:PATH | TASK:PATH DEST", "copy a file or folder in or out"],
   ["forward", "TASK 3000[:8080]", "a port of the task's on 127.0.0.1 of this machine, while it runs"],
-  ["ssh-config", "TASK", "what ssh and editors need to reach it"],
+  ["ssh-config", "[TASK]", "what ssh and editors need to reach it, or all that run"],
   ["logs", "TASK [-f] [--console]", "what its commands wrote, or the guest's console"],
   ["events", "[TASK] [-f] [--since 1h]", "what happened; `events export [TASK]` as JSON lines, `events verify` finds tampering"],
   ["prune", "", "remove the records of one-off runs that are over; tasks and folders stay"],

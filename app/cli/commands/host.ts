@@ -33,9 +33,12 @@ export async function image(session: Session, args: readonly Buffer[]): Promise<
     case "ls":
       return imageList(session, rest);
     case "verify": {
-      if (parse(rest, {}).words.length > 0) throw usage("`cloche image verify` takes nothing: it looks at the whole image.");
+      const parsed = parse(rest, { "--json": "flag" });
+      if (parsed.words.length > 0)
+        throw usage("`cloche image verify` takes no word, as it looks at the whole image: cloche image verify [--json].");
       const { image: found } = await (await session.keeper()).call("images.verify", {});
       note(`cloche: image ${found.id.slice(0, 12)}: every byte of ${found.files.length} files matches the manifest.`);
+      if (parsed.flags.has("--json")) await printJson({ image: found });
       return 0;
     }
     case "build":

@@ -24,51 +24,67 @@ export async function create(session: Session, args: readonly Buffer[]): Promise
 }
 
 export async function start(session: Session, args: readonly Buffer[]): Promise<number> {
-  const { task, parsed } = oneTask(args, "start", JSON_OPTION);
+  const parsed = parse(args, JSON_OPTION);
+  if (parsed.words.length === 0) throw usage("`cloche start` needs a task: cloche start TASK….");
+  const json = parsed.flags.has("--json");
   const keeper = await session.keeper();
-  const before = await keeper.call("tasks.get", { task });
-  note(`cloche: ${before.wall}`);
-  const running = await showProgress(keeper, before, () => keeper.call("tasks.start", { task: before.id, lease: "keeper" }));
-  if (parsed.flags.has("--json")) await printJson(running);
-  else if (running.state.at === "running")
-    note(`cloche: ${running.name} runs, started in ${(running.state.startMs / 1000).toFixed(1)} s (${running.state.accelerator}).`);
-  return 0;
+  const started: TaskView[] = [];
+  const status = await each(parsed.words, async (task) => {
+    const before = await keeper.call("tasks.get", { task });
+    note(`cloche: ${before.wall}`);
+    const running = await showProgress(keeper, before, () => keeper.call("tasks.start", { task: before.id, lease: "keeper" }));
+    started.push(running);
+    if (!json && running.state.at === "running")
+      note(`cloche: ${running.name} runs, started in ${(running.state.startMs / 1000).toFixed(1)} s (${running.state.accelerator}).`);
+  });
+  if (json) await printTasks(parsed.words.length, started);
+  return status;
 }
 
 export async function stop(session: Session, args: readonly Buffer[]): Promise<number> {
-  const parsed = parse(args, { "--now": "flag" });
+  const parsed = parse(args, { ...JSON_OPTION, "--now": "flag" });
   if (parsed.words.length === 0) throw usage("`cloche stop` needs a task: cloche stop TASK….");
   const keeper = await session.keeper();
-  return each(parsed.words, async (task) => {
-    const { name } = await keeper.call("tasks.stop", { task, now: parsed.flags.has("--now") });
-    note(`cloche: ${name} is stopped.`);
+  const stopped: TaskView[] = [];
+  const status = await each(parsed.words, async (task) => {
+    const view = await keeper.call("tasks.stop", { task, now: parsed.flags.has("--now") });
+    stopped.push(view);
+    note(`cloche: ${view.name} is stopped.`);
   });
+  if (parsed.flags.has("--json")) await printTasks(parsed.words.length, stopped);
+  return status;
 }
 
 export async function pause(session: Session, args: readonly Buffer[]): Promise<number> {
-  const { task } = oneTask(args, "pause", {});
-  const { name } = await (await session.keeper()).call("tasks.pause", { task });
-  note(`cloche: ${name} is paused.`);
+  const { task, parsed } = oneTask(args, "pause", JSON_OPTION);
+  const view = await (await session.keeper()).call("tasks.pause", { task });
+  note(`cloche: ${view.name} is paused.`);
+  if (parsed.flags.has("--json")) await printJson(view);
   return 0;
 }
 
 export async function resume(session: Session, args: readonly Buffer[]): Promise<number> {
-  const { task } = oneTask(args, "resume", {});
-  const { name } = await (await session.keeper()).call("tasks.resume", { task });
-  note(`cloche: ${name} runs again.`);
+  const { task, parsed } = oneTask(args, "resume", JSON_OPTION);
+  const view = await (await session.keeper()).call("tasks.resume", { task });
+  note(`cloche: ${view.name} runs again.`);
+  if (parsed.flags.has("--json")) await printJson(view);
   return 0;
 }
 
 export async function remove(session: Session, args: readonly Buffer[]): Promise<number> {
-  const parsed = parse(args, { "--discard": "flag" });
+  const parsed = parse(args, { ...JSON_OPTION, "--discard": "flag" });
   const discard = parsed.flags.has("--discard");
   if (parsed.words.length === 0) throw usage("`cloche rm` needs a task: cloche rm TASK… [--discard].");
   const keeper = await session.keeper();
-  return each(parsed.words, async (task) => {
+  const removed: string[] = [];
+  const status = await each(parsed.words, async (task) => {
     const { name } = await keeper.call("tasks.get", { task });
     await keeper.call("tasks.remove", { task, discard });
+    removed.push(name);
     note(`cloche: ${name} is removed. Your folders are as it left them; versions of what it overwrote stay.`);
   });
+  if (parsed.flags.has("--json")) await printJson({ removed });
+  return status;
 }
 
 export async function list(session: Session, args: readonly Buffer[]): Promise<number> {
@@ -121,11 +137,13 @@ export async function show(session: Session, args: readonly Buffer[]): Promise<n
 }
 
 export async function prune(session: Session, args: readonly Buffer[]): Promise<number> {
-  if (parse(args, {}).words.length > 0) throw usage("`cloche prune` takes nothing; `cloche rm TASK` removes a task.");
+  const parsed = parse(args, JSON_OPTION);
+  if (parsed.words.length > 0) throw usage("`cloche prune` takes nothing; `cloche rm TASK` removes a task.");
   const { removed, sizeBytes } = await (await session.keeper()).call("runs.prune", {});
   note(
     `cloche: the records of ${removed} run${removed === 1 ? "" : "s"} are removed, ${(sizeBytes / 1e6).toFixed(1)} MB. Tasks and folders are as they were.`,
   );
+  if (parsed.flags.has("--json")) await printJson({ removed, sizeBytes });
   return 0;
 }
 
@@ -134,6 +152,12 @@ function oneTask(args: readonly Buffer[], verb: string, table: OptionTable): { t
   const [task, ...rest] = parsed.words;
   if (task === undefined || rest.length > 0) throw usage(`\`cloche ${verb}\` needs one task: cloche ${verb} TASK.`);
   return { task, parsed };
+}
+
+/** A task by itself where one was named, whatever became of it; several as `cloche ls --json` has them. */
+async function printTasks(named: number, done: readonly TaskView[]): Promise<void> {
+  if (named > 1) await printJson({ tasks: done });
+  else if (done[0]) await printJson(done[0]);
 }
 
 /** Does every one, tells of those that fail, and answers with the status of the whole. */
