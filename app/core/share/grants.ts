@@ -10,7 +10,7 @@ import { type FolderNote, ProblemError } from "../../contract/index.ts";
 import { guestFolderName } from "./guest-path.ts";
 import { looks } from "./looks.ts";
 import { ancestry, mountOf, placeNotes, readMounts } from "./places.ts";
-import { overlap, sensitiveFolder, turnedIntoLink } from "./problems.ts";
+import { givenTwice, overlap, sensitiveFolder, turnedIntoLink } from "./problems.ts";
 import { knownPlaces, type OwnPlaces, whySensitive } from "./sensitive.ts";
 import { identifyFolder } from "./server.ts";
 
@@ -64,7 +64,7 @@ export class Grants {
     const leads = await looks.at(path, name, () => realpathBytes(path, { encoding: "buffer" }).catch(() => path));
     if (!leads.equals(path)) throw turnedIntoLink(name);
     const why = await looks.at(path, name, () => whySensitive(path, knownPlaces(this.#own), readMounts()));
-    if (why !== undefined) throw sensitiveFolder(name, why);
+    if (why !== undefined) throw sensitiveFolder(name, why, path);
   }
 
   /** The folder behind a token. A grant may be taken by several tasks while the keeper lives. */
@@ -94,7 +94,8 @@ export async function refuseOverlaps(folders: readonly Given[]): Promise<void> {
     const [id] = chains[at] ?? [];
     folders.forEach((inner, other) => {
       const same = inner.mode === outer.mode && inner.hideSecrets === outer.hideSecrets;
-      if (other !== at && id !== undefined && !same && chains[other]?.includes(id)) throw overlap(inner.name, outer.name);
+      if (other === at || id === undefined || same || !chains[other]?.includes(id)) return;
+      throw chains[other]?.[0] === id ? givenTwice(inner.name) : overlap(inner.name, outer.name);
     });
   });
 }

@@ -206,10 +206,11 @@ export const turnedIntoLink = (name: string) =>
     next: ["Put the folder itself back, or pick the place where it is now."],
   });
 
-export const sensitiveFolder = (name: string, why: string) =>
+export const sensitiveFolder = (name: string, why: string, path: Buffer) =>
   new ProblemError({
     code: "share.sensitive",
     message: `The folder ${JSON.stringify(name)} is never given to a task: ${why}.`,
+    evidence: path.toString("utf8"),
     next: ["Make a folder for the task and give that one."],
   });
 
@@ -218,4 +219,11 @@ export const overlap = (name: string, other: string) =>
     code: "share.overlap",
     message: `The folders ${JSON.stringify(name)} and ${JSON.stringify(other)} lie one in the other and have different modes, so what holds for the inner one would be unclear. Nothing was shared.`,
     next: ["Give only one of them, or both with one mode."],
+  });
+
+export const givenTwice = (name: string) =>
+  new ProblemError({
+    code: "share.overlap",
+    message: `The folder ${JSON.stringify(name)} is given twice with different modes, so what holds for it would be unclear. Nothing was shared.`,
+    next: ["Give it once."],
   });

@@ -107,6 +107,10 @@ describe("two folders of a task of which one lies in the other", () => {
       await expect(refuseOverlaps([other, folder("a", "rw")])).rejects.toThrow("different modes");
     }
   });
+  it("are told as one that is given twice where they are one", async () => {
+    await expect(refuseOverlaps([folder("a", "rw"), folder("a", "ro")])).rejects.toThrow("given twice");
+    await expect(refuseOverlaps([folder("a", "rw"), folder("a/b", "ro")])).rejects.toThrow("one in the other"); // control
+  });
   it("may be given with one mode; folders side by side with any, also when one's name begins the other's", async () => {
     await refuseOverlaps([folder("a", "rw"), folder("a/b", "rw"), folder("ab", "ro"), folder("c", "review")]);
   });
