@@ -123,6 +123,15 @@ test("a command whose time is up, or whose client is gone, before there is a con
   }
 });
 
+test("a time limit of a month ends no command that takes a moment", async () => {
+  const { client, user } = await stream();
+  const closed = once(user.resume(), "close");
+  // a timer that takes the month for nothing goes off before there is a connection
+  const connection = new Promise<SshConnection>((resolve) => setTimeout(() => resolve(ssh), 20));
+  await expect(runExec(connection, { ...ask("fast"), timeoutMs: 30 * 86_400_000 }, client, output)).resolves.toEqual({ status: 3 });
+  await closed;
+});
+
 test("a client that is refused before its command began is gone when it goes, whatever it had sent", async () => {
   const { user, client } = await stream();
   user.write("input that no command takes");

@@ -80,7 +80,7 @@ export async function runExec(
   const begin = new AbortController();
   const endBy = (name: "TERM" | "HUP") => begin.abort(name);
   let timeUp = () => endBy("TERM");
-  const timeout = request.timeoutMs === undefined ? undefined : setTimeout(() => timeUp(), request.timeoutMs);
+  const callOff = request.timeoutMs === undefined ? () => {} : after(request.timeoutMs, () => timeUp());
   const leave = () => endBy("HUP");
   client.once("close", leave);
   try {
@@ -104,8 +104,21 @@ export async function runExec(
     return result;
   } finally {
     client.off("close", leave);
-    clearTimeout(timeout);
+    callOff();
   }
+}
+
+/** The longest that one of Node's timers waits: with more it goes off at once. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
+/** Calls `late` after `ms`, however long that is. Answers with what calls it off. */
+function after(ms: number, late: () => void): () => void {
+  let timer: NodeJS.Timeout;
+  const wait = (left: number) => {
+    timer = setTimeout(() => (left > MAX_TIMER_MS ? wait(left - MAX_TIMER_MS) : late()), Math.min(left, MAX_TIMER_MS));
+  };
+  wait(ms);
+  return () => clearTimeout(timer);
 }
 
 /** The command's channel, or how a command ended that was not wanted any more before there was one: by the name with which `begin` is aborted. */
