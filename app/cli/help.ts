@@ -32,7 +32,7 @@ export const VERBS: readonly (readonly [string, string, string])[] = [
   ["logs", "TASK [-f] [--console]", "what its commands wrote, or the guest's console"],
   ["events", "[TASK] [-f] [--since 1h]", "what happened; `events export [TASK]` as JSON lines, `events verify` finds tampering"],
   ["prune", "", "remove the records of one-off runs that are over; tasks and folders stay"],
-  ["web", "[--port N]", "the page, on this machine only"],
+  ["web", "[--port N] [--no-open]", "the page, on this machine only"],
   ["doctor", "[--json]", "what this host has and lacks, with the fix"],
   ["prove", "[--json]", "a task tries to get out of itself, and what held is told"],
   ["image", "ls|build|verify", "the guest image"],
@@ -63,7 +63,7 @@ ${lines.join("\n")}
 options of run and new:
   --share DIR[:review|ro|rw][=/guest/path]   a folder: changes are asked about, read only, or made at once; may be repeated
   --hide-secrets   names that look like secrets are not shown to the task   --no-local-folders
-  --env NAME=VALUE   --name NAME   --cpus N   --memory 2g   --disk 16g   --no-sudo
+  --name NAME   --cpus N   --memory 2g   --disk 16g   --no-sudo   --env NAME=VALUE   (exec too)
   --network none|models|packages|git|web   hosts by purpose; several with commas; absent: none
   --allow HOST[:PORT]   --deny HOST[:PORT]   --secret NAME   may be repeated
 options of run and exec:

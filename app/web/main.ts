@@ -32,6 +32,6 @@ try {
   });
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => void host.close().then(() => process.exit(0)));
 } catch (error) {
-  console.error(formatProblem(toProblem(error)));
+  console.error(`cloche: ${formatProblem(toProblem(error))}`);
   process.exit(125);
 }
