@@ -29,16 +29,50 @@ export async function start(session: Session, args: readonly Buffer[]): Promise<
   const json = parsed.flags.has("--json");
   const keeper = await session.keeper();
   const started: TaskView[] = [];
+  const leave = leaveBySignal();
   const status = await each(parsed.words, async (task) => {
+    if (leave.status() !== undefined) return;
     const before = await keeper.call("tasks.get", { task });
     note(`cloche: ${before.wall}`);
-    const running = await showProgress(keeper, before, () => keeper.call("tasks.start", { task: before.id, lease: "keeper" }));
+    const starting = showProgress(keeper, before, () => keeper.call("tasks.start", { task: before.id, lease: "keeper" }));
+    const running = await Promise.race([starting, leave.asked]);
+    if (running === undefined) {
+      starting.catch(() => {}); // nobody waits for it here any more
+      note(`cloche: ${before.name} goes on starting; \`cloche stop ${before.name}\` stops it.`);
+      return;
+    }
     started.push(running);
     if (!json && running.state.at === "running")
       note(`cloche: ${running.name} runs, started in ${(running.state.startMs / 1000).toFixed(1)} s (${running.state.accelerator}).`);
   });
+  leave.end();
   if (json) await printTasks(parsed.words.length, started);
-  return status;
+  return leave.status() ?? status;
+}
+
+/** Ctrl-C and friends to a command that only waits: what it waits for goes on. */
+function leaveBySignal() {
+  const { promise: asked, resolve } = Promise.withResolvers<undefined>();
+  let status: number | undefined;
+  const listeners = Object.entries({ SIGINT: 130, SIGTERM: 143, SIGHUP: 129 }).map(
+    ([name, code]) =>
+      [
+        name,
+        () => {
+          status ??= code;
+          resolve(undefined);
+        },
+      ] as const,
+  );
+  for (const [name, listener] of listeners) process.on(name, listener);
+  return {
+    asked,
+    /** the status a shell gives for the signal that came */
+    status: () => status,
+    end() {
+      for (const [name, listener] of listeners) process.off(name, listener);
+    },
+  };
 }
 
 export async function stop(session: Session, args: readonly Buffer[]): Promise<number> {

@@ -97,6 +97,25 @@ it("SIGHUP to `run` during the workload, as when its terminal closes: 129, and n
   await nothingLeft();
 });
 
+it("Ctrl-C to `start`: 130, and it is said that the start goes on, and what ends it", async () => {
+  await cloche.ok(["new", "goes-on"]);
+  const ids = new Set(eventsOnDisk(cloche).map((event) => event.id));
+  const going = cloche.start(["start", "goes-on"]);
+  await until("the step boot", () =>
+    eventsOnDisk(cloche).some((event) => !ids.has(event.id) && event.kind === "task.step" && event.data.step === "boot"),
+  );
+  going.process.kill("SIGINT");
+  const { status, stderr } = await going.finished;
+  expect({ status, last: stderr.trimEnd().split("\n").at(-1) }).toEqual({
+    status: 130,
+    last: "cloche: goes-on goes on starting; `cloche stop goes-on` stops it.",
+  });
+  await until("the task runs", async () => (await cloche.task("goes-on")).state.at === "running");
+  await cloche.ok(["stop", "goes-on"]);
+  await cloche.ok(["rm", "goes-on"]);
+  await nothingLeft();
+});
+
 it("Ctrl-C to a client of a started task ends the command and leaves the task", async () => {
   await cloche.ok(["new", "stays"]);
   await cloche.ok(["start", "stays"]);
