@@ -1,7 +1,7 @@
 /** What every verb needs: the keeper, a way to print, and where the parts are. */
 import { randomBytes } from "node:crypto";
 import { lstatSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { type Client, formatProblem, type Problem, ProblemError, type TaskView, taskRef } from "../contract/index.ts";
+import { type Client, formatProblem, type Problem, ProblemError, type TaskView, taskRef, taskUnknown } from "../contract/index.ts";
 import { type Components, connectKeeper, endpoint, type Spawned } from "../contract/node/index.ts";
 
 export interface Session {
@@ -35,13 +35,7 @@ export function forTypedTasks(client: Client): Client {
     ...client,
     async call(method, params) {
       const { task } = params as { readonly task?: unknown };
-      if (typeof task === "string" && !taskRef.safeParse(task).success) {
-        throw new ProblemError({
-          code: "task.unknown",
-          message: `There is no task named ${JSON.stringify(task)}.`,
-          next: ["Run `cloche ls` to see the tasks there are."],
-        });
-      }
+      if (typeof task === "string" && !taskRef.safeParse(task).success) throw taskUnknown(task);
       return client.call(method, params);
     },
   };

@@ -31,6 +31,14 @@ export function checkTaskName(asked: string): void {
   });
 }
 
+/** What is answered to a word that names no task, or can name none. */
+export const taskUnknown = (ref: string) =>
+  new ProblemError({
+    code: "task.unknown",
+    message: `There is no task named ${JSON.stringify(ref)}.`,
+    next: ["Run `cloche ls` to see the tasks there are."],
+  });
+
 /** A task's name, a unique prefix of it, or its id. */
 export const taskRef = z.string().min(1).max(64);
 

@@ -18,6 +18,12 @@ function holds(pid: string, carries: (text: string) => boolean): boolean {
   });
 }
 
+/** How many mounts of this process's namespace carry one of the marks. */
+export const mountsOf = (marks: readonly string[]): number =>
+  readFileSync("/proc/self/mounts", "latin1")
+    .split("\n")
+    .filter((line) => marks.some((mark) => line.includes(mark))).length;
+
 /**
  * Another suite's come and go beside it, so all that is counted carries a mark.
  * @param marks texts that only this Cloche's processes, sockets and mounts carry: its home and its runtime directory
@@ -45,6 +51,6 @@ export function hostState(marks: readonly string[]): HostState {
   return {
     processes,
     sockets: [...new Set(sockets)],
-    mounts: readFileSync("/proc/self/mounts", "latin1").split("\n").filter(carries).length,
+    mounts: mountsOf(marks),
   };
 }

@@ -6,6 +6,7 @@ import { type AttachOptions, attach, type Ended, type RunningCommand } from "../
 import { showProgress } from "../progress.ts";
 import { checkResultPlace, note, noteProblem, type Session, writeResult } from "../session.ts";
 import { refusedLines } from "../show-network.ts";
+import { type EndingSignal, onEndingSignal } from "../signals.ts";
 import { endWithChanges } from "./after-run.ts";
 import { newTaskParams, readTaskOptions, TASK_OPTIONS } from "./options.ts";
 
@@ -224,40 +225,29 @@ class Interrupts {
   /** the status a shell gives for the signal that came, once the task is stopped for it */
   status: number | undefined;
   #forwarded = false;
-  readonly #listeners: (readonly [NodeJS.Signals, () => void])[];
-
-  constructor() {
-    const numbers = { SIGINT: 2, SIGTERM: 15, SIGHUP: 1 } as const;
-    this.#listeners = (Object.keys(numbers) as (keyof typeof numbers)[]).map(
-      (name) => [name, () => this.#got(name, numbers[name])] as const,
-    );
-    for (const [name, listener] of this.#listeners) process.on(name, listener);
-  }
+  /** no signal comes here any more */
+  readonly end = onEndingSignal((name, status) => this.#got(name, status));
 
   /** Throws when a signal came before there was anything to stop. */
   check(): void {
     if (this.status !== undefined) throw new ProblemError({ code: "machine.stopped", message: "Interrupted.", next: [] });
   }
 
-  #got(name: NodeJS.Signals, number: number): void {
+  #got(name: EndingSignal, status: number): void {
     if (this.command && name === "SIGINT" && !this.#forwarded) {
       this.#forwarded = true;
       this.command.signal("INT");
       setTimeout(() => {
-        if (this.command) this.#stop(number);
+        if (this.command) this.#stop(status);
       }, INTERRUPT_GRACE_MS).unref();
       return;
     }
-    this.#stop(number);
+    this.#stop(status);
   }
 
-  #stop(number: number): void {
+  #stop(status: number): void {
     if (this.status !== undefined) return;
-    this.status = 128 + number;
+    this.status = status;
     void this.onStop();
-  }
-
-  end(): void {
-    for (const [name, listener] of this.#listeners) process.off(name, listener);
   }
 }

@@ -6,6 +6,7 @@ import { columns, note, noteProblem, print, printJson, type Session, stateWord }
 import { waitingWords } from "../show-changes.ts";
 import { folderFacts } from "../show-folder.ts";
 import { networkRows } from "../show-network.ts";
+import { onEndingSignal } from "../signals.ts";
 import { newTaskParams, readTaskOptions, TASK_OPTIONS } from "./options.ts";
 
 const JSON_OPTION: OptionTable = { "--json": "flag" };
@@ -29,13 +30,19 @@ export async function start(session: Session, args: readonly Buffer[]): Promise<
   const json = parsed.flags.has("--json");
   const keeper = await session.keeper();
   const started: TaskView[] = [];
-  const leave = leaveBySignal();
+  // whoever stops waiting leaves the start to itself
+  const left = Promise.withResolvers<undefined>();
+  let leftBy: number | undefined;
+  const off = onEndingSignal((_, code) => {
+    leftBy ??= code;
+    left.resolve(undefined);
+  });
   const status = await each(parsed.words, async (task) => {
-    if (leave.status() !== undefined) return;
+    if (leftBy !== undefined) return;
     const before = await keeper.call("tasks.get", { task });
     note(`cloche: ${before.wall}`);
     const starting = showProgress(keeper, before, () => keeper.call("tasks.start", { task: before.id, lease: "keeper" }));
-    const running = await Promise.race([starting, leave.asked]);
+    const running = await Promise.race([starting, left.promise]);
     if (running === undefined) {
       starting.catch(() => {}); // nobody waits for it here any more
       note(`cloche: ${before.name} goes on starting; \`cloche stop ${before.name}\` stops it.`);
@@ -44,35 +51,9 @@ export async function start(session: Session, args: readonly Buffer[]): Promise<
     started.push(running);
     if (!json && running.state.at === "running")
       note(`cloche: ${running.name} runs, started in ${(running.state.startMs / 1000).toFixed(1)} s (${running.state.accelerator}).`);
-  });
-  leave.end();
+  }).finally(off);
   if (json) await printTasks(parsed.words.length, started);
-  return leave.status() ?? status;
-}
-
-/** Ctrl-C and friends to a command that only waits: what it waits for goes on. */
-function leaveBySignal() {
-  const { promise: asked, resolve } = Promise.withResolvers<undefined>();
-  let status: number | undefined;
-  const listeners = Object.entries({ SIGINT: 130, SIGTERM: 143, SIGHUP: 129 }).map(
-    ([name, code]) =>
-      [
-        name,
-        () => {
-          status ??= code;
-          resolve(undefined);
-        },
-      ] as const,
-  );
-  for (const [name, listener] of listeners) process.on(name, listener);
-  return {
-    asked,
-    /** the status a shell gives for the signal that came */
-    status: () => status,
-    end() {
-      for (const [name, listener] of listeners) process.off(name, listener);
-    },
-  };
+  return leftBy ?? status;
 }
 
 export async function stop(session: Session, args: readonly Buffer[]): Promise<number> {

@@ -1,5 +1,5 @@
 /** Names of tasks: made, and resolved from what a person types. */
-import { checkTaskName, ProblemError } from "../../contract/index.ts";
+import { checkTaskName, ProblemError, taskUnknown } from "../../contract/index.ts";
 import type { TaskFile } from "./store.ts";
 
 /** The asked name if it is free; else one made from `hint`, with `-2`, `-3`, … on collision. */
@@ -47,9 +47,5 @@ export function resolveTask(ref: string, tasks: readonly TaskFile[]): TaskFile {
   }
   const newest = ended.find((task) => task.name === ref);
   if (newest) return newest;
-  throw new ProblemError({
-    code: "task.unknown",
-    message: `There is no task named ${JSON.stringify(ref)}.`,
-    next: ["Run `cloche ls` to see the tasks there are."],
-  });
+  throw taskUnknown(ref);
 }

@@ -4,7 +4,7 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect } from "vitest";
 import { CATALOGUE, type EventEnvelope, type Problem, problemSchema, type TaskView } from "../../../app/contract/index.ts";
-import { type Cloche, type Finished, hostState } from "../../harness/index.ts";
+import { type Cloche, type Finished, mountsOf } from "../../harness/index.ts";
 
 export type Code = keyof typeof CATALOGUE;
 
@@ -51,8 +51,10 @@ export async function failedWith(cloche: Cloche, name: string, code: Code): Prom
 export const isStopped = async (cloche: Cloche, name: string) => expect((await cloche.task(name)).state.at).toBe("stopped");
 
 /** Processes of this Cloche that run a program of that name. */
-export const running = (cloche: Cloche, ...programs: string[]) =>
-  cloche.hostState().processes.filter((line) => programs.some((name) => line.split(" ")[1]?.split("/").at(-1)?.startsWith(name)));
+export const running = (cloche: Cloche, ...programs: string[]) => cloche.hostState().processes.filter(runsOneOf(programs));
+
+const runsOneOf = (programs: readonly string[]) => (line: string) =>
+  programs.some((name) => line.split(" ")[1]?.split("/").at(-1)?.startsWith(name));
 
 export function pidOf(cloche: Cloche, program: string): number {
   const [line] = running(cloche, program);
@@ -64,7 +66,7 @@ export const keeperPid = (cloche: Cloche) => Number.parseInt(readFileSync(join(c
 
 /** The proxy of a task's machine: told by the log that it was given. */
 export function proxyPid(cloche: Cloche, taskId: string): number {
-  const processes = proxies(cloche);
+  const processes = cloche.hostState().processes.filter(isProxy);
   const [pid] = processes
     .map((line) => Number.parseInt(line, 10))
     .filter((each) => readFileSync(`/proc/${each}/environ`, "latin1").includes(join("tasks", taskId)));
@@ -87,19 +89,24 @@ export function machineDirectory(cloche: Cloche, taskId: string): string {
 export const openPorts = (cloche: Cloche, taskId: string): number[] =>
   readdirSync(machineDirectory(cloche, taskId)).flatMap((name) => Number(/^v_(\d+)$/.exec(name)?.[1] ?? 0) || []);
 
-export const machineProcesses = (cloche: Cloche) => running(cloche, "qemu-system", "vhost-device-vsock", "cloche-helper", "cloche-share");
+const MACHINE_PROGRAMS = ["qemu-system", "vhost-device-vsock", "cloche-helper", "cloche-share"];
+export const machineProcesses = (cloche: Cloche) => running(cloche, ...MACHINE_PROGRAMS);
 
-const proxies = (cloche: Cloche) => cloche.hostState().processes.filter((line) => line.includes("proxy.mjs"));
+const isProxy = (line: string) => line.includes("proxy.mjs");
 
 /** Nothing of any machine is on the host: no process, its proxy neither, no socket, no mount, no directory. The keeper may live. */
 export async function noMachineLeft(cloche: Cloche, withinMs = 5_000): Promise<void> {
   const end = performance.now() + withinMs;
-  const look = () => ({
-    processes: [...machineProcesses(cloche), ...proxies(cloche)],
-    mounts: hostState([cloche.runtime]).mounts,
-    sockets: cloche.hostState().sockets.filter((path) => !path.endsWith("keeper.sock")),
-    directories: existsSync(cloche.runtime) ? readdirSync(cloche.runtime).filter((name) => !name.startsWith("keeper.")) : [],
-  });
+  const ofMachines = runsOneOf(MACHINE_PROGRAMS);
+  const look = () => {
+    const { processes, sockets } = cloche.hostState();
+    return {
+      processes: processes.filter((line) => ofMachines(line) || isProxy(line)),
+      mounts: mountsOf([cloche.runtime]),
+      sockets: sockets.filter((path) => !path.endsWith("keeper.sock")),
+      directories: existsSync(cloche.runtime) ? readdirSync(cloche.runtime).filter((name) => !name.startsWith("keeper.")) : [],
+    };
+  };
   const nothing = { processes: [], mounts: 0, sockets: [], directories: [] };
   while (JSON.stringify(look()) !== JSON.stringify(nothing) && performance.now() < end) {
     await new Promise((resolve) => setTimeout(resolve, 25));
